@@ -1,0 +1,1 @@
+"""ZODB blobs in an S3-compatible object store, transactionally."""

@@ -1,0 +1,1 @@
+"""Files on the local disk, one per blob revision, shared by the processes of a machine."""

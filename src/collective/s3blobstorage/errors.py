@@ -1,0 +1,80 @@
+"""Every error this package raises, as one tree.
+
+::
+
+    S3BlobStorageError
+    ├── ConfigurationError            a setting is wrong; the message names the key and the mend
+    ├── OwnerError                    the prefix belongs to another site; not opened for writing
+    ├── RecordError                   a blob record or a marker is damaged, or of a newer format
+    └── StoreError                    the object store did not do what was asked
+        ├── Unavailable               unreachable, too slow, overloaded, 5xx: try again later
+        ├── Refused                   401, 403: credentials or a policy are in the way
+        ├── ObjectMissing             404 for one key
+        │     └── BlobMissing         also a POSKeyError: what ZODB is told
+        ├── PreconditionFailed        409, 412: a conditional request lost
+        ├── Corrupt                   bytes are not the bytes that were stored
+        └── EncryptionNotHonoured     the store's answer does not echo the encryption asked for
+
+A missing blob is a ``POSKeyError``; a store that cannot be reached is *not*, since ZODB and Plone treat a
+``POSKeyError`` as "gone for good". Messages never hold a bucket, a key, an endpoint or a secret: they reach
+visitors. The log, for the operator, has bucket and key.
+"""
+
+from ZODB.POSException import POSKeyError, StorageError
+
+
+class S3BlobStorageError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(S3BlobStorageError, ValueError):
+    """A setting is wrong. The message names the key, its value, what is allowed and an example.
+
+    It is a ``ValueError``, so that ZConfig reports it with file and line.
+    """
+
+
+class OwnerError(S3BlobStorageError):
+    """The prefix in the bucket belongs to another owner and was to be opened for writing."""
+
+
+class RecordError(S3BlobStorageError, StorageError):
+    """A blob record, or a marker in the bucket, is damaged or was written by a newer release."""
+
+
+class StoreError(S3BlobStorageError, StorageError):
+    """The object store did not do what was asked."""
+
+
+class Unavailable(StoreError):
+    """The store could not be reached, was too slow, or answered 5xx or 503 until the deadline."""
+
+
+class Refused(StoreError):
+    """The store answered 401 or 403."""
+
+
+class ObjectMissing(StoreError):
+    """The store answered 404 for the key (or 404 for the bucket: the message tells)."""
+
+
+class BlobMissing(ObjectMissing, POSKeyError):
+    """A blob's object is in neither the bucket nor any other place it may be.
+
+    ``args`` are ``(oid,)`` or ``(oid, tid)`` as of every ``POSKeyError``.
+    """
+
+    def __str__(self) -> str:
+        return POSKeyError.__str__(self)
+
+
+class PreconditionFailed(StoreError):
+    """A conditional request (``If-None-Match``, ``If-Match``) was answered 409 or 412."""
+
+
+class Corrupt(StoreError):
+    """Received or stored bytes do not have the size or the checksum that they must have."""
+
+
+class EncryptionNotHonoured(StoreError):
+    """The store's response does not echo the encryption that was asked for."""

@@ -1,0 +1,1 @@
+"""The bucket. The only folder that imports boto3."""

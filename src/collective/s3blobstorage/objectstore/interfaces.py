@@ -1,0 +1,136 @@
+"""The contract of an object store: few verbs with exact semantics.
+
+Keys are relative to the store's prefix: callers say ``blobs/0000000000000001/…`` and never see the prefix, the bucket
+or the endpoint. All methods may be called from any thread. All raise the errors of ``errors.StoreError``'s branch and
+nothing else of the network: no exception of botocore, urllib3 or ssl leaves this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from zope.interface import Attribute, Interface
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says about one object (HEAD, or the headers of a GET or PUT)."""
+
+    key: str
+    size: int
+    etag: str  # without quotes
+    metadata: Mapping[str, str] = field(default_factory=dict)  # user metadata, names in lower case
+    last_modified: datetime | None = None
+    sha256: bytes | None = None  # set by put_file (computed) and by a store that reports a full-object SHA-256
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a listing."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+
+class Cancelled(Exception):
+    """Raised inside ``put_file`` when ``cancelled()`` became true. Never leaves the storage."""
+
+
+class IObjectStore(Interface):
+    """One bucket and prefix."""
+
+    identity = Attribute("str: stable text of endpoint, bucket and prefix, for hashing into a folder's name; no secret")
+
+    # Opening
+
+    def open_bucket(writable: bool) -> None:
+        """Check that the bucket is there and ours; create it where ``create-bucket`` is on and ``writable``.
+
+        Raises ConfigurationError naming the setting where the bucket does not exist, belongs to somebody else or
+        the credentials are wrong; Unavailable where the store cannot be reached.
+        """
+
+    # Writing
+
+    def put_file(
+        key: str,
+        path: Path,
+        *,
+        metadata: Mapping[str, str],
+        sha256: bytes | None = None,
+        if_absent: bool = False,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
+        """Store the file under the key and return what is stored, with its SHA-256.
+
+        One PUT or a multipart upload, as the size asks for (parts computed from the size; never over 10,000; at most
+        5 GiB in one PUT). Memory does not grow with the file. The SHA-256 is computed while uploading unless
+        ``sha256`` is given; a single PUT also carries it as metadata ``sha256`` (hex), a multipart upload does so where
+        it was given. ``size`` goes into the metadata always. The object's type is ``application/octet-stream`` with
+        ``Content-Disposition: attachment``. What the store answers (size, ETag where it is the MD5, checksums)
+        is compared with what was sent: Corrupt where it differs, and the object is deleted.
+
+        ``if_absent``: ``If-None-Match: *``; raises PreconditionFailed where the key exists. Only where
+        ``conditional_put`` is true does that hold against a concurrent writer.
+
+        ``cancelled`` is asked between blocks; when true, ``Cancelled`` is raised and a multipart upload is aborted.
+        ``progress(bytes)`` is called with increments, from the threads that send.
+        A multipart upload that fails is aborted at the store, as far as the store can be reached.
+
+        May run for as long as the file is long: call it in a pool. Parts of one file go out in parallel.
+        """
+
+    def put_bytes(key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False) -> ObjectInfo:
+        """Store a small object (a marker) in one PUT."""
+
+    def copy(source_key: str, target_key: str, *, if_match: str | None = None, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+        """Copy inside the bucket without moving bytes through this process.
+
+        ``if_match`` is the ETag the source must have, else PreconditionFailed. ``metadata`` replaces the copy's user
+        metadata; None keeps it. Above 5 GiB by multipart copy. The target is encrypted as the store is configured;
+        where the store cannot do that server-side (501) the bytes are downloaded and uploaded. ObjectMissing
+        where there is no source.
+        """
+
+    def delete(keys: Iterable[str]) -> None:
+        """Delete; a key that does not exist is no error. Batches of at most 1,000 keys."""
+
+    # Reading
+
+    def head(key: str) -> ObjectInfo | None:
+        """What is stored, or None where there is no such key (404 only)."""
+
+    def get_file(key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None) -> ObjectInfo:
+        """Write the whole object to ``target`` (an empty file opened for writing, positioned at 0).
+
+        ``size`` and ``sha256`` are what must arrive; where None, the object's own metadata (``size``, ``sha256``) is
+        taken if it has them. Corrupt where other bytes arrive after all attempts. A connection that breaks in the
+        middle goes on with a range and ``If-Match``. ``download_deadline`` bounds all attempts together, ``Unavailable``
+        is raised then. ObjectMissing where there is no such key: one request is made, not a HEAD first.
+        """
+
+    def get_bytes(key: str, *, limit: int = 1048576) -> bytes:
+        """A small object whole. ObjectMissing where there is none, Corrupt where it is over ``limit`` bytes."""
+
+    def list(prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
+        """Yield every object whose key starts with ``prefix``, sorted by key as UTF-8 bytes, in pages."""
+
+    # Multipart uploads left behind
+
+    def list_uploads(prefix: str = "") -> Iterator[tuple[str, str, datetime]]:
+        """Yield (key, upload id, initiated) of unfinished multipart uploads."""
+
+    def abort_upload(key: str, upload_id: str) -> None:
+        """Abort one; one that is gone already is no error."""
+
+    # Closing
+
+    def close() -> None:
+        """Join the threads and close the connections. Idempotent."""

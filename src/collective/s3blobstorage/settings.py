@@ -1,0 +1,61 @@
+"""What zope.conf says, as plain frozen values.
+
+``config.py`` turns a ZConfig section into these once, at the edge; tests and tools make them directly. Nothing below
+reads the environment or a file of configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MB = 1024 * 1024
+GB = 1024 * MB
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How to reach one bucket.
+
+    Every secret has ``repr=False``: a settings object may be logged.
+
+    Times are in seconds, sizes in bytes. ``None`` for a credential, the region, the endpoint or the profile means
+    that boto3's own chain decides (environment, profile, container, instance).
+    """
+
+    bucket: str
+    prefix: str = ""  # without a slash at either end; "" is the bucket's root
+    endpoint_url: str | None = None
+    public_endpoint_url: str | None = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    ca_bundle: Path | None = None
+    use_ssl: bool = True
+    addressing_style: str = "auto"  # auto, path or virtual
+    sse_customer_key: bytes | None = field(default=None, repr=False)  # the 32 raw bytes
+    connect_timeout: float = 60.0
+    read_timeout: float = 300.0
+    download_connect_timeout: float = 5.0
+    download_read_timeout: float = 10.0
+    download_max_attempts: int = 2
+    download_deadline: float = 3600.0  # wall clock for one blob, all attempts together
+    max_pool_connections: int = 50
+    upload_concurrency: int = 8  # requests that send bytes at the same time, per process
+    storage_class: str | None = None
+    expected_bucket_owner: str | None = None
+    create_bucket: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """Everything of one ``<s3blobstorage>`` section but the base storage."""
+
+    store: StoreSettings
+    cache_dir: Path
+    cache_size: int = 1 * GB
+    staging_dir: Path | None = None  # None: a folder inside cache_dir
+    owner: str | None = None
+    read_only: bool = False

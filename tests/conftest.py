@@ -1,0 +1,50 @@
+"""What all tests share: the tier of counts, and the line in the summary that prints it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+TIERS = tomllib.loads((Path(__file__).parent / "tiers.toml").read_text())
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--tier",
+        choices=sorted(TIERS),
+        default=os.environ.get("S3BLOBS_TIER", "quick"),
+        help="how often tests repeat things (tests/tiers.toml); default: quick, or $S3BLOBS_TIER",
+    )
+
+
+class Tier(dict):
+    """The counts of one tier; each that a test reads is printed in the summary."""
+
+    def __init__(self, name, counts):
+        super().__init__(counts)
+        self.name = name
+        self.used = {}
+
+    def __getitem__(self, key):
+        value = super().__getitem__(key)
+        self.used[key] = value
+        return value
+
+
+def pytest_configure(config):
+    name = config.getoption("--tier")
+    config._s3blobs_tier = Tier(name, TIERS[name])
+
+
+@pytest.fixture(scope="session")
+def tier(pytestconfig) -> Tier:
+    return pytestconfig._s3blobs_tier
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    tier = config._s3blobs_tier
+    used = ", ".join(f"{key} {value}" for key, value in sorted(tier.used.items()))
+    terminalreporter.write_line(f"tier {tier.name}: {used or 'no counts used'}")
