@@ -94,9 +94,20 @@ def _in_one(connection: Connection, source: ObjectInfo, target_key: str, metadat
             delete_unwanted(connection, target_key)
         raise
     result = response.get("CopyObjectResult") or {}
+    _check_unchanged(connection, source, target_key, unquoted(result.get("ETag")))
     return ObjectInfo(
         target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified")
     )
+
+
+def _check_unchanged(connection: Connection, source: ObjectInfo, target_key: str, etag: str) -> None:
+    """Ceph ignores ``CopySourceIfMatch``. An equal ETag, or a source that still has its own, tells what was copied."""
+    if source.key == target_key or etag == source.etag:
+        return
+    there = head(connection, source.key)
+    if there is None or there.etag != source.etag:
+        delete_unwanted(connection, target_key)
+        raise PreconditionFailed("The object was changed while it was copied.")
 
 
 def _in_parts(connection: Connection, source: ObjectInfo, target_key: str, metadata: Mapping[str, str]) -> ObjectInfo:
@@ -125,7 +136,12 @@ def _in_parts(connection: Connection, source: ObjectInfo, target_key: str, metad
             copied = _asked(connection, verb, target_key, writer.upload_part_copy, parameters)
             connection.encryption.check_echo(copied)
             listed.append({"PartNumber": part.number, "ETag": copied["CopyPartResult"]["ETag"]})
-        completing = {**connection.object(target_key), "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
+        completing = {
+            **connection.object(target_key),
+            **connection.encryption.part_parameters(),
+            "UploadId": upload_id,
+            "MultipartUpload": {"Parts": listed},
+        }
         _asked(connection, "CompleteMultipartUpload", target_key, writer.complete_multipart_upload, completing)
     except BaseException:
         abort(connection, target_key, upload_id)
@@ -134,6 +150,7 @@ def _in_parts(connection: Connection, source: ObjectInfo, target_key: str, metad
     if there is None or there.size != source.size:
         delete_unwanted(connection, target_key)
         raise Corrupt("The object store copied other bytes than there were; they were deleted again.")
+    _check_unchanged(connection, source, target_key, there.etag)
     return there
 
 

@@ -22,6 +22,10 @@ class BodyBroken(Exception):
     """The body of a response broke off or stood still. Internal: says only what kind of error it was."""
 
 
+class UploadGone(Unavailable):
+    """A multipart upload was aborted or completed. Internal; for a caller it is Unavailable: trying again helps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One failed attempt.
@@ -53,6 +57,7 @@ _RETRY_CODES = frozenset(
     " TransactionInProgress XAmzContentChecksumMismatch IncompleteBody".split()
 )
 _DAMAGED_CODES = frozenset("BadDigest XAmzContentSHA256Mismatch InvalidDigest".split())
+_NAMED = {"InvalidStorageClass": "The object store does not know this storage class (storage-class)."}
 _REFUSED_CODES = frozenset(
     "AccessDenied AccountProblem AllAccessDisabled AuthorizationHeaderMalformed ExpiredToken InvalidAccessKeyId"
     " InvalidToken InvalidSecurity NotSignedUp RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired".split()
@@ -138,7 +143,9 @@ def _meaning(status: int, code: str) -> tuple[StoreError, bool, bool]:
         return Refused(_REFUSED), False, False
     if code in _RETRY_CODES or status in (408, 429) or (status >= 500 and status != 501):
         return Unavailable(_OVERLOADED), True, True
-    if code in ("NoSuchKey", "NoSuchUpload", "NoSuchVersion"):
+    if code == "NoSuchUpload":
+        return UploadGone("The object store lost an unfinished upload."), False, False
+    if code in ("NoSuchKey", "NoSuchVersion"):
         return ObjectMissing("The object store has no such object."), False, False
     if status == 404:
         # An S3 store names what it misses. A bare 404 comes from something else at that address.
@@ -147,7 +154,7 @@ def _meaning(status: int, code: str) -> tuple[StoreError, bool, bool]:
         return PreconditionFailed("The object store is changing the same object for another request."), False, False
     if 300 <= status < 400:
         return Refused("The bucket is in another region (s3-region, s3-endpoint-url)."), False, False
-    return Refused(_NOT_TAKEN), False, False
+    return Refused(_NAMED.get(code, _NOT_TAKEN)), False, False
 
 
 def _seconds(value: str | None) -> float:

@@ -17,7 +17,6 @@ from typing import Any
 from collective.s3blobstorage.errors import (
     Corrupt,
     EncryptionNotHonoured,
-    ObjectMissing,
     PreconditionFailed,
     StoreError,
     Unavailable,
@@ -28,6 +27,7 @@ from collective.s3blobstorage.objectstore.connection import Connection, plain_md
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
+from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ BLOCK = 1024 * 1024  # bytes read at a time for hashing
 # every body that is a file, which costs a round trip; above this size asking first is worth it.
 IN_MEMORY = 1024 * 1024
 
+_CLOSED = "The object store was closed."
 _DIFFERENT = "The object store holds other bytes than were sent; they were deleted again."
 
 
@@ -69,12 +70,12 @@ class Lanes:
         if cancelled():
             raise Cancelled()
         if self.closing.is_set():
-            raise Unavailable("The object store was closed.")
+            raise Unavailable(_CLOSED)
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
         with self._lock:
             if self.closing.is_set():
-                raise Unavailable("The object store was closed.")
+                raise Unavailable(_CLOSED)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="s3blobs-upload")
             return self._pool.submit(work, *arguments)
@@ -135,6 +136,10 @@ def put_file(
         except ValueError:
             raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
         return upload.in_parts(each)
+    except Cancelled:
+        if not stopped():
+            raise Unavailable(_CLOSED) from None
+        raise
     finally:
         os.close(descriptor)
 
@@ -279,6 +284,7 @@ class _Upload:
         metadata = {**self.metadata, "size": str(self.size)}
         if self.sha256 is not None:
             metadata["sha256"] = self.sha256.hex()
+        self._check_absent()
         created = self._attempts("CreateMultipartUpload").run(
             lambda: self.connection.writer.create_multipart_upload(
                 **object_parameters(self.connection, self.key, metadata)
@@ -351,37 +357,51 @@ class _Upload:
         # The store's ETag, whatever it means, is what CompleteMultipartUpload must name.
         return part.number, unquoted(response.get("ETag"))
 
+    def _check_absent(self) -> None:
+        """Ask before gigabytes are sent, and again before they become an object: Ceph ignores the condition there.
+
+        What is left is the moment between the two requests, on a store that ignores it.
+        """
+        if self.if_absent and head(self.connection, self.key) is not None:
+            raise PreconditionFailed("The object is there already.")
+
     def _complete(self, upload_id: str, etags: Mapping[int, str]) -> str:
+        """Put the parts together; the object's ETag."""
+        self._check_absent()
         listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
         parameters = {
             **self.connection.object(self.key),
+            # Some stores want a customer's key here too; none refuses it.
+            **self.connection.encryption.part_parameters(),
             "UploadId": upload_id,
             "MultipartUpload": {"Parts": listed},
         }
         if self.if_absent:
             parameters["IfNoneMatch"] = "*"
+        expected = _etag_of_parts([etag for _, etag in sorted(etags.items())])
         attempts = self._attempts("CompleteMultipartUpload")
         try:
             response = attempts.run(lambda: self.connection.writer.complete_multipart_upload(**parameters))
-            etag = unquoted(response.get("ETag"))
-        except (ObjectMissing, PreconditionFailed) as error:
-            if not attempts.ambiguous:
-                if isinstance(error, PreconditionFailed):
-                    raise
-                raise Unavailable("The object store lost an unfinished upload.") from None
-            etag = ""  # an earlier attempt without answer may have completed it
-        expected = _etag_of_parts(list(etags[number] for number in sorted(etags)))
+        except (UploadGone, PreconditionFailed) as error:
+            return self._completed_earlier(error, attempts, expected)
+        etag = unquoted(response.get("ETag"))
         if etag and etag == expected:
             return etag
+        # Ceph answers without an ETag; with a customer's key or KMS it is no MD5 of MD5s.
         there = head(self.connection, self.key)
-        if not etag:
-            if there is None or there.size != self.size or there.etag != expected:
-                raise Unavailable("The object store did not complete an upload.")
-        elif there is None or there.size != self.size:
+        if there is None or there.size != self.size:
             log.error("upload of %r: the store completed it with another size; deleting it", self.key)
             delete_unwanted(self.connection, self.key)
             raise Corrupt(_DIFFERENT)
         return there.etag
+
+    def _completed_earlier(self, error: StoreError, attempts: Attempts, expected: str) -> str:
+        """The upload is gone, or its key taken: by an earlier attempt of ours whose answer was lost?"""
+        if attempts.ambiguous:
+            there = head(self.connection, self.key)
+            if there is not None and there.size == self.size and there.etag == expected:
+                return there.etag
+        raise error from None
 
     def _attempts(self, verb: str) -> Attempts:
         return self.connection.attempts(verb, self.key, UPLOADING, cancelled=self._stop)
@@ -411,7 +431,7 @@ def _result(future: Future) -> tuple[int, str]:
     try:
         return future.result()
     except CancelledError:
-        raise Unavailable("The object store was closed.") from None
+        raise Unavailable(_CLOSED) from None
 
 
 def _etag_of_parts(etags: list[str]) -> str:
@@ -438,5 +458,5 @@ def abort_upload(connection: Connection, key: str, upload_id: str) -> None:
         attempts.run(
             lambda: connection.writer.abort_multipart_upload(**connection.object(key), UploadId=upload_id)
         )
-    except ObjectMissing:
+    except UploadGone:
         pass
