@@ -8,6 +8,7 @@ import os
 import pickle
 from pathlib import Path
 
+import botocore
 import pytest
 from botocore.handlers import VALID_BUCKET
 from botocore.utils import is_valid_uri, validate_region_name
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from collective.s3blobstorage import datatypes
 from collective.s3blobstorage.errors import ConfigurationError
 
+CA_BUNDLE = Path(botocore.__file__).parent / "cacert.pem"
 LONG_LABEL = "a" * 64
 
 
@@ -466,7 +468,12 @@ def test_path_is_absolute(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), ("a\x00b", "control"), ("a\tb", "control"), ("~no-such-user-here/x", "user that does not exist")],
+    [
+        ("", "is empty"),
+        ("a\x00b", "control"),
+        ("a\tb", "control"),
+        ("~no-such-user-here/x", "user that does not exist"),
+    ],
 )
 def test_path_refused(text, reason):
     assert reason in refusal(datatypes.path, text)
@@ -483,13 +490,11 @@ def test_directory(tmp_path):
 
 
 def test_ca_bundle(tmp_path):
-    import certifi
-
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n")
-    assert datatypes.ca_bundle(certifi.where()) == Path(certifi.where())
+    assert datatypes.ca_bundle(str(CA_BUNDLE)) == CA_BUNDLE
     assert refusal(datatypes.ca_bundle, str(tmp_path / "gone.pem")) == "does not exist"
     assert "folder" in refusal(datatypes.ca_bundle, str(tmp_path))
     assert "PEM" in refusal(datatypes.ca_bundle, str(empty))
@@ -511,7 +516,7 @@ TEXT = "wJalr/K7MDENG+bPxRfiCY"
 def test_secret_shows_itself_nowhere():
     value = datatypes.Secret(TEXT)
     assert value.reveal() == TEXT
-    for shown in (repr(value), str(value), f"{value}", f"{value!s:>40}", "%s" % value, repr([value]), repr({"a": value})):
+    for shown in (repr(value), str(value), f"{value}", f"{value!s:>40}", repr([value]), repr({"a": value})):
         assert TEXT not in shown
     for dump in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError) as caught:
@@ -624,6 +629,8 @@ def test_secret_file_that_is_none_is_refused(tmp_path):
     assert refusal(datatypes.secret_file, str(tmp_path / "gone")) == "does not exist"
     assert refusal(datatypes.secret_file, str(tmp_path)) == "is a folder"
     assert refusal(datatypes.secret_file, str(tmp_path / "fifo")) == "is not a file"
+    (tmp_path / "file").write_text("x")
+    assert "cannot be read by this process's user" in refusal(datatypes.secret_file, str(tmp_path / "file" / "x"))
     assert "is empty" in refusal(datatypes.secret_file, "")
 
 
