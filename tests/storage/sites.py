@@ -176,7 +176,7 @@ def connected(db: ZODB.DB) -> Iterator[Any]:
 
 
 def commit_blobs(db: ZODB.DB, **blobs: bytes) -> bytes:
-    """Set ``root[name]`` to a blob with those bytes, in one transaction; a blob that exists is changed. Returns the tid."""
+    """Set ``root[name]`` to blobs with those bytes in one transaction; one that exists is changed. Returns the tid."""
     with connected(db) as connection:
         root = connection.root()
         for name, data in blobs.items():

@@ -58,14 +58,9 @@ class S3BlobStorageFactory(BaseConfig):
         """Open the base, then the storage around it. Where that fails the base is closed again."""
         # Again, since zope.conf's <environment> is set between parsing and opening.
         self.settings = storage_settings(self.config, os.environ)
-        base = self.config.base.open()
-        try:
-            from .storage import open_storage  # here, so that parsing a configuration does not import boto3
+        from .storage import open_storage  # here, so that parsing a configuration does not import boto3
 
-            return open_storage(base, self.settings)
-        except BaseException:
-            base.close()
-            raise
+        return open_storage(self.config.base.open(), self.settings)
 
 
 def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSettings:

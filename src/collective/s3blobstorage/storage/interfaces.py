@@ -5,8 +5,8 @@ the class suites hold it. *Instances* are what ``ZODB.Connection`` and ``DB.undo
 
 Writing, on an instance
     ``tpc_begin`` notes the transaction; the base does not hear of it. ``store``, ``storeBlob``, ``undo``,
-    ``deleteObject`` and ``checkCurrentSerialInTransaction`` are queued; the upload of a blob starts in ``storeBlob``, in
-    a pool. ``tpc_vote`` waits for the uploads (of all transactions of its thread, before any base begins), then begins
+    ``deleteObject`` and ``checkCurrentSerialInTransaction`` are queued; the upload of a blob starts in ``storeBlob``,
+    in a pool. ``tpc_vote`` waits for the uploads (of all transactions of its thread, before any base begins), then begins
     the base, replays the queue and votes. So errors that a base raises in ``store`` (ConflictError) come from
     ``tpc_vote``; ReadOnlyError and StorageTransactionError come at the first call.
 
@@ -15,8 +15,8 @@ Writing, on the root
     the record goes to the base there and then.
 
 Reading
-    ``loadBlob`` returns the path of a complete, checked, read-only file. BlobMissing (a POSKeyError) where the record or
-    the object does not exist; Unavailable, Refused, Corrupt where the store fails: never POSKeyError.
+    ``loadBlob`` returns the path of a complete, checked, read-only file. BlobMissing (a POSKeyError) where the record
+    or the object does not exist; Unavailable, Refused, Corrupt where the store fails: never POSKeyError.
 
 Aborting
     ``tpc_abort`` of a foreign transaction is ignored. Objects that this transaction created under names it drew itself

@@ -23,8 +23,8 @@ FORMAT = 1
 class Marker:
     """What the prefix is.
 
-    ``owner`` is None where zope.conf never named one. ``foreign_keys``: the prefix holds, or may hold, blobs under the keys
-    of zodb-s3blobs.
+    ``owner`` is None where zope.conf never named one. ``foreign_keys``: the prefix holds, or may hold, blobs under the
+    keys of zodb-s3blobs.
     """
 
     owner: str | None
@@ -96,8 +96,8 @@ def _holds_blobs(store: IObjectStore) -> bool:
 def _refuse(present: str | None, owner: str | None) -> None:
     if owner is None:
         raise OwnerError(
-            f"the bucket's prefix belongs to owner {present!r}, and zope.conf names none: set `owner {present}` if this is"
-            " that site; for a copy of it set another s3-prefix, or `read-only on`"
+            f"the bucket's prefix belongs to owner {present!r}, and zope.conf names none: set `owner {present}` if this"
+            " is that site; for a copy of it set another s3-prefix, or `read-only on`"
         )
     raise OwnerError(
         f"the bucket's prefix belongs to owner {present!r}, not to {owner!r}: set another s3-prefix, or `read-only on`"

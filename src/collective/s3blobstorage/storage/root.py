@@ -83,7 +83,7 @@ def refuse_blobs_of_base(base: Any) -> None:
     if folder or relational:
         raise ConfigurationError(
             "the storage inside <s3blobstorage> has a blob-dir of its own, and nothing there would be read: remove its"
-            " blob-dir (and shared-blob-dir) line; blobs that are already there have to be brought into the bucket first"
+            " blob-dir (and shared-blob-dir) line; blobs that are already there have to be in the bucket first"
         )
 
 

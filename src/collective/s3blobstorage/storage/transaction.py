@@ -55,7 +55,7 @@ class BlobTransaction:
             blob.settle()
 
     def close(self, uploads: Uploads, *, committed: bool) -> None:
-        """End. What was replaced never was part of the transaction; the rest goes unless the base may have committed."""
+        """End. What was replaced never was part of it; the rest is taken back unless the base may have committed."""
         _of_this_thread().discard(self)
         self.operations.close()
         if not committed:

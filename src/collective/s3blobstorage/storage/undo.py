@@ -53,8 +53,8 @@ class Undone:
     def note(self, load_before: LoadBefore, transaction_id: bytes, result: Any) -> None:
         """Note an undo that the base has just done.
 
-        ``transaction_id`` is what ``undo`` was called with (base64 of a tid), ``result`` what the base returned: ``(tid of
-        the undo, oids)`` or None.
+        ``transaction_id`` is what ``undo`` was called with (base64 of a tid), ``result`` what the base returned:
+        ``(tid of the undo, oids)`` or None.
         """
         undone_tid = binascii.a2b_base64(transaction_id + b"\n")
         if not result:
@@ -87,8 +87,8 @@ class Undone:
             for oid in oids or ():
                 if _nameless_before(load_before, oid, undone_tid) is not None:
                     raise UndoError(
-                        f"blob {oid_repr(oid)} was migrated, so its record does not name its file, and this base storage"
-                        " does not tell the tid of an undo before it commits",
+                        f"blob {oid_repr(oid)} was migrated, so its record does not name its file, and this base"
+                        " storage does not tell the tid of an undo before it commits",
                         oid,
                     )
 
@@ -100,7 +100,7 @@ def _nameless_before(
 
     That *is* what the base brings back: it undoes a record only where the current record is the undone one or equals
     it. Two nameless records are always equal, whatever their files hold, so there the base can not tell and we refuse.
-    ``current_tid`` is the revision that an earlier undo of the same transaction brought back, None for the committed one.
+    ``current_tid`` is the revision that an earlier undo of the same transaction brought back, else None.
     """
     found = _load(load_before, oid, undone_tid)
     if found is None:
