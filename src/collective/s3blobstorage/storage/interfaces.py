@@ -6,8 +6,8 @@ the class suites hold it. *Instances* are what ``ZODB.Connection`` and ``DB.undo
 Writing, on an instance
     ``tpc_begin`` notes the transaction; the base does not hear of it. ``store``, ``storeBlob``, ``undo``,
     ``deleteObject`` and ``checkCurrentSerialInTransaction`` are queued; the upload of a blob starts in ``storeBlob``,
-    in a pool. ``tpc_vote`` waits for the uploads (of all transactions of its thread, before any base begins), then begins
-    the base, replays the queue and votes. So errors that a base raises in ``store`` (ConflictError) come from
+    in a pool. ``tpc_vote`` waits for the uploads (of all transactions of its thread, before any base begins), then
+    begins the base, replays the queue and votes. So errors that a base raises in ``store`` (ConflictError) come from
     ``tpc_vote``; ReadOnlyError and StorageTransactionError come at the first call.
 
 Writing, on the root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -241,7 +242,8 @@ class S3BlobStorage:
         return self.reader.open(self.load_before, oid, serial, blob)
 
     def temporaryDirectory(self) -> str:
-        return os.fspath(self.staging)
+        # A blob that outlives its database still asks for a place, as it may of ZODB's own storages.
+        return tempfile.gettempdir() if self._closed else os.fspath(self.staging)
 
     # Writing: straight to the base
 

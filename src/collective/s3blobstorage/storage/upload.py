@@ -6,19 +6,18 @@ process never opens more connections than ``upload-concurrency`` asks for.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import logging
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from ZODB.blob import rename_or_copy_blob
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
@@ -247,13 +246,7 @@ def stage(oid: bytes, filename: str | os.PathLike[str], cache: IBlobCache, name:
 
 def _move(source: str | os.PathLike[str], target: Path) -> None:
     try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        try:
-            shutil.copyfile(source, target)
-        except OSError:
-            target.unlink(missing_ok=True)
-            raise
-        os.unlink(source)
+        rename_or_copy_blob(os.fspath(source), os.fspath(target), chmod=False)
+    except OSError:
+        target.unlink(missing_ok=True)  # half a copy
+        raise
