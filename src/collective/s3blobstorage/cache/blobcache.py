@@ -52,7 +52,8 @@ class BlobCache:
     root: ``cache-dir``. identity: the store whose blobs these are; caches with other identities keep to other folders.
     size: the bound in bytes, over complete, temporary and staged files in this store's folder; above it is only what
     was handed out in the last ``protect`` seconds, or is being written. staging_dir: a folder on the same
-    file system makes ``adopt`` a rename; None: inside the store's folder. clock: seconds since 1970.
+    file system makes ``adopt`` a rename; None: inside the store's folder. patience: seconds to wait for another
+    process's download. clock: seconds since 1970.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -68,6 +69,7 @@ class BlobCache:
         size: int,
         staging_dir: Path | None = None,
         protect: float = 300.0,
+        patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
@@ -77,6 +79,7 @@ class BlobCache:
         self._noting = min(_NOTING, protect / 5)
         # Added, since the last note of a file handed out now may be that old.
         self._margins = bound.Margins(size=size, protect=protect + self._noting)
+        self._patience = patience
         self._clock = clock
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._closed = False
@@ -188,9 +191,11 @@ class BlobCache:
         # that.
         with disk():
             folder = self._here()
-            lock = FileLock.take(self._layout.lock(oid, tid), wait=PATIENCE)
+            lock = FileLock.take(self._layout.lock(oid, tid), wait=self._patience)
             if lock is None:
-                raise TimeoutError(errno.ETIMEDOUT, f"another process downloads one blob for over {PATIENCE:.0f} s")
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"another process downloads one blob for over {self._patience:.0f} s"
+                )
         try:
             # Another process may have published it while we waited, another thread before we began.
             path = self._find(oid, tid)

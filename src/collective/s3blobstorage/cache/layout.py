@@ -132,7 +132,8 @@ class Layout:
     def prepare(self) -> None:
         """Make folders and marker where they are not there. ConfigurationError as ``check_foreign``; OSError."""
         self.check_foreign()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         if self.folder.stat().st_mode & 0o077:
             self.folder.chmod(0o700)
         marker = self.folder / MARKER
