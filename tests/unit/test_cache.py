@@ -353,6 +353,34 @@ def test_a_file_half_written_under_a_final_name_is_not_served(cache):
     assert cache.get(OID, TID) is None
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(cache, monkeypatch):
+    """The order of the system calls, with the real ones made: a crash of the machine cannot be played here."""
+    order = []
+    fsync, rename = os.fsync, os.rename
+
+    def noting_fsync(file):
+        order.append(("fsync", os.fstat(file).st_ino))
+        fsync(file)
+
+    def noting_rename(source, target):
+        order.append(("rename", os.stat(source).st_ino, str(target).endswith(".blob")))
+        rename(source, target)
+
+    cache.fetch(OID, bytes(8), download_of(b"so that its folder is there"))
+    staged = cache.staging() / "staged"
+    staged.write_bytes(b"committed")
+    cache.clean()
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "rename", noting_rename)
+    path = cache.fetch(OID, TID, download_of(b"data"))
+    inode = path.stat().st_ino
+    assert order == [("fsync", inode), ("rename", inode, True)]
+    del order[:]
+    inode = staged.stat().st_ino
+    assert cache.adopt(OID, bytes(7) + b"1", staged)
+    assert order == [("rename", inode, False), ("fsync", inode), ("rename", inode, True)]
+
+
 # Committing
 
 

@@ -228,12 +228,15 @@ def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, elsewhere, opene
     cache.clean()
     cache.fetch(*revision(1), lambda file: file.write(b"one"))
     staging = cache.staging()
+    descriptors = len(os.listdir("/proc/self/fd"))
     shutil.rmtree(tmp_path / "cache")
     assert cache.get(*revision(1)) is None
     path = cache.fetch(*revision(1), lambda file: file.write(b"one"))
     assert tmp_path / "cache" in path.parents
     assert cache.staging() != staging and cache.staging().is_dir()
     assert cache.get(*revision(1)) == path
+    cache.clean()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_a_folder_deleted_during_a_download(tmp_path, elsewhere, opened):

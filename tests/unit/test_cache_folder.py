@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -82,6 +84,24 @@ def test_a_folder_with_files_and_no_marker_is_refused(tmp_path):
     (only_store(tmp_path) / "cache.json").unlink()
     with pytest.raises(ConfigurationError, match="cache-dir .*holds files but no cache.json"):
         open_cache(tmp_path)
+
+
+def test_a_marker_that_a_crash_left_half_made(tmp_path):
+    open_cache(tmp_path).close()
+    old, young = (only_store(tmp_path) / f"cache.json.{name}" for name in ("old", "young"))
+    old.write_text("{")
+    young.write_text("{")
+    os.utime(old, (time.time() - 7200,) * 2)
+    (only_store(tmp_path) / "cache.json").unlink()
+    for name in ("blobs", "locks", "processes", "cleaner.lock"):
+        path = only_store(tmp_path) / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    cache = open_cache(tmp_path)
+    cache.clean()
+    assert cache.fetch(*REVISION, lambda file: file.write(b"x")).read_bytes() == b"x"
+    cache.close()
+    assert not old.exists() and young.exists()
+    assert (only_store(tmp_path) / "cache.json").exists()
 
 
 def test_other_files_beside_ours_are_left_alone(tmp_path):

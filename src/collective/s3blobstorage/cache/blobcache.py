@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,12 +134,19 @@ class BlobCache:
         return Path(path)
 
     def _discard(self, path: str, oid: bytes, tid: bytes) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._note_failure(error)
+            return
         logger.warning(
             "cache file of oid 0x%s tid 0x%s in cache-dir %s was changed by something else, it is removed",
-            oid.hex(), tid.hex(), self._layout.root,
-        )  # fmt: skip
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+            oid.hex(),
+            tid.hex(),
+            self._layout.root,
+        )
 
     def fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
         path = self.get(oid, tid)
@@ -286,6 +293,9 @@ class BlobCache:
             if self._closed:
                 raise Unavailable("The blob storage is closed.")
             if self._staging is None or not self._staging.usable:
+                if self._staging is not None:
+                    self._staging.remove()
+                    self._staging = None
                 self._staging_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._staging = ProcessFolder.make(self._staging_dir, self._staging_prefix)
             return self._staging.path
@@ -315,6 +325,9 @@ class BlobCache:
             if self._closed:
                 raise Unavailable("The blob storage is closed.")
             if self._folder is None or not self._folder.usable:
+                if self._folder is not None:
+                    self._folder.remove()  # somebody deleted it; its lock is still held
+                    self._folder = None
                 try:
                     self._layout.prepare()
                 except ConfigurationError as error:
@@ -326,7 +339,7 @@ class BlobCache:
         return folder
 
     @contextlib.contextmanager
-    def _degrading(self):
+    def _degrading(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

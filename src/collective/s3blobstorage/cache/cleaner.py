@@ -155,6 +155,7 @@ class Cleaner:
                 lock = FileLock.take(self._layout.locks / name)
                 if lock is not None:
                     lock.release(remove=True)
+        self._layout.remove_old_markers()
         self._sweep()
 
     def _is_closed(self) -> bool:
