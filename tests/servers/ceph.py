@@ -68,6 +68,8 @@ bluestore_cache_autotune = false
 bluestore_cache_size = 67108864
 osd_memory_target = 939524096
 osd_op_num_shards = 2
+# a change of a bucket waits for gateways that do not answer, one that was killed too; Ceph's default is 30 s
+osd_client_watch_timeout = 5
 osd_max_pg_log_entries = 200
 osd_min_pg_log_entries = 100
 
