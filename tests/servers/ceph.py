@@ -177,7 +177,7 @@ class Ceph:
         """End gateway, OSD and monitor in this order."""
         for server in (self._gateway, self._osd, self._mon):
             if server:
-                server.stop()
+                server.stop(3.0)  # radosgw waits for connections that clients keep alive
 
     def kill(self) -> None:
         """SIGKILL the gateway: requests in flight are lost, the cluster behind it lives on."""
@@ -187,7 +187,7 @@ class Ceph:
     def restart(self) -> None:
         """The gateway runs again on the same ports; ends a running one first."""
         if self._gateway:
-            self._gateway.stop()
+            self._gateway.stop(3.0)
             self._start_gateway()
 
     def create_user(self, name: str) -> tuple[str, str]:
