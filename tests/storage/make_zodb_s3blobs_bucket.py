@@ -1,6 +1,6 @@
 """Writes ``data/zodb-s3blobs-1.2.1``: a database and a bucket as zodb-s3blobs 1.2.1 leaves them. Needs Python 3.12.
 
-Run by hand with zodb-s3blobs 1.2.1 installed, an S3 server and an empty bucket; what it wrote is kept in the repository::
+Run by hand with zodb-s3blobs 1.2.1 installed, an S3 server and an empty bucket; what it wrote is in the repository::
 
     python make_zodb_s3blobs_bucket.py ENDPOINT ACCESS-KEY SECRET-KEY BUCKET
 

@@ -22,7 +22,6 @@ MINISTACK_MB = 600
 def test_memory_stays_flat_for_a_large_blob(request, tier, tmp_path):
     megabytes = tier["memory_blob_mb"]
     if megabytes > MINISTACK_MB:
-        ceph = request.getfixturevalue("ceph")
         settings = ceph_store(request.getfixturevalue("ceph"), "large-blobs")
     else:
         settings = request.getfixturevalue("settings")
