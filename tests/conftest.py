@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["fixtures_servers"]
+
 TIERS = tomllib.loads((Path(__file__).parent / "tiers.toml").read_text())
 
 

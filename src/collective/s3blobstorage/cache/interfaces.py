@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 
 class IBlobCache(Interface):
     """Complete, checked, read-only files by oid and tid.
 
     Any thread of any process of the machine may call any method at any time. No method ever raises because of the
-    cache's own disk (full, read-only, gone, somebody deleted the folder): a read degrades to an uncached one. What the
-    ``download`` callable raises goes through unchanged, to every waiting caller.
+    cache's own disk (full, read-only, gone, somebody deleted the folder): a read degrades to an uncached one. Only
+    where the machine's temporary folder takes no file either, Unavailable is raised. What the ``download`` callable
+    raises goes through unchanged, to every waiting caller of the process.
+
+    Guarded: a crash of process or machine leaves no incomplete file under its name; a file that was cut, or written to,
+    after it was published is noticed by its size and time and fetched again. Not guarded: bytes that rot on the
+    disk, and a program that changes a file and sets its time back.
     """
 
+    counters = Attribute("counters.Counters: what was done in this process since it was opened")
+
     def get(oid: bytes, tid: bytes) -> Path | None:
-        """The complete file of that revision, or None. Notes that it was used. No lock, one or two system calls."""
+        """The complete file of that revision, or None. One system call; a second, at most once per file and minute,
+        notes that it was used.
+
+        The file stays for at least ``protect`` seconds (300) from now; whoever opens it later must expect that it is
+        gone.
+        """
 
     def fetch(oid: bytes, tid: bytes, download: Callable[[BinaryIO], None]) -> Path:
         """The file of that revision; where it is not here yet, what ``download(file)`` writes becomes it.
@@ -27,20 +39,43 @@ class IBlobCache(Interface):
         future, other processes for a file lock. It writes to a temporary file and raises unless every byte is there
         and was checked; only after it returned is the file synced, made read-only and renamed into its place. Where it
         raises, nothing is left. Where the cache's disk cannot take the file, the bytes go to a private temporary
-        file elsewhere, which lives at least as long as a file that was just handed out.
+        file elsewhere, which lives at least as long as a file that was just handed out (less only where the disk
+        elsewhere is full too). ``download`` may then be called a second time, after a first call whose file was
+        refused.
+
+        The object given to ``download`` has ``write``, ``seek``, ``tell``, ``truncate`` and ``flush``, and no
+        ``fileno``. Its ``write`` raises an error that is no OSError where the cache's disk fails: let it through, do
+        not try again.
         """
 
-    def open(oid: bytes, tid: bytes, download: Callable[[BinaryIO], None]) -> BinaryIO:
-        """The same, opened unbuffered for reading: an eviction between ``fetch`` and ``open`` is met by fetching again."""
+    def open(oid: bytes, tid: bytes, download: Callable[[BinaryIO], None], opener: Callable[[Path], Any] = ...) -> Any:
+        """The same, opened: what ``opener(path)`` returns, by default an unbuffered binary file for reading.
+
+        An eviction between ``fetch`` and ``opener`` (it raises FileNotFoundError) is met by fetching again, a file that
+        cannot be opened by a private one. An opened file may be evicted: it stays readable until it is closed.
+        """
 
     def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only.
 
-        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken; the caller then deletes it.
+        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken; the caller then deletes
+        it, where it is still there. Syncs the file, and copies it where it lies on another file system. It may be
+        evicted until it is handed out by ``get``.
         """
 
-    def staging() -> Path:
-        """The folder, mode 0700, where this process stages files that are being committed. Swept after a crash."""
+    def staging(*, elsewhere: bool = False) -> Path:
+        """The folder, mode 0700, where this process stages files that are being committed. Swept after a crash.
+
+        ``elsewhere``: one in the machine's temporary folder, for a caller whose file the first one refused. That one is
+        also given where the first cannot be made. Ask each time, do not keep the path: somebody may delete the folder,
+        and a forked child has its own.
+        """
+
+    def clean() -> None:
+        """Sweep what dead processes left and enforce the bound now, in the calling thread."""
 
     def close() -> None:
-        """Join the cleaner's thread, release locks, remove this process's temporary files. Idempotent."""
+        """Join the cleaner's thread, release locks, remove this process's temporary files. Idempotent.
+
+        Afterwards only ``get`` still works; a ``fetch`` that finds no file raises Unavailable.
+        """

@@ -1,0 +1,366 @@
+"""Files on the local disk, one per blob revision, shared by all processes of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from zope.interface import implementer
+
+from ..errors import ConfigurationError, Unavailable
+from . import bound
+from .cleaner import Cleaner
+from .counters import Counters
+from .disk_warnings import DiskWarnings
+from .downloads import DiskFailure, DownloadFile, disk, run, seal
+from .flights import Flights
+from .interfaces import IBlobCache
+from .layout import Layout, is_whole
+from .locks import FileLock
+from .private import PrivateFiles
+from .processes import ProcessFolder, living
+
+logger = logging.getLogger(__name__)
+
+# How long to wait for another process's download before making one of our own: as long as the default of
+# download-deadline. Without an end, a process that was stopped in the middle would stop the readers of all others.
+PATIENCE = 3600.0  # seconds
+
+# A use is noted at most this often per file: a system call less for all reads in between.
+_NOTING = 60.0  # seconds
+
+_caches: weakref.WeakSet[BlobCache] = weakref.WeakSet()
+
+
+def _open_unbuffered(path: Path) -> BinaryIO:
+    return open(path, "rb", buffering=0)
+
+
+@implementer(IBlobCache)
+class BlobCache:
+    """See ``interfaces.IBlobCache``.
+
+    root: ``cache-dir``. identity: the store whose blobs these are; caches with other identities keep to other folders.
+    size: the bound in bytes, over complete, temporary and staged files in this store's folder; above it is only what
+    was handed out in the last ``protect`` seconds, or is being written. staging_dir: a folder on the same
+    file system makes ``adopt`` a rename; None: inside the store's folder. clock: seconds since 1970.
+
+    Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
+
+    A forked child may go on using the object: it gets a folder, a cleaner and private files of its own at
+    first use, and leaves those of its parent alone. What the parent's threads were doing does not go on there.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        identity: str,
+        *,
+        size: int,
+        staging_dir: Path | None = None,
+        protect: float = 300.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.counters = Counters()
+        self._layout = Layout(Path(root), identity)
+        self._staging_dir = staging_dir
+        self._protect = protect
+        self._noting = min(_NOTING, protect / 5)
+        # Added, since the last note of a file handed out now may be that old.
+        self._margins = bound.Margins(size=size, protect=protect + self._noting)
+        self._clock = clock
+        self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
+        self._closed = False
+        self._own()
+        with self._degrading():
+            self._layout.check_foreign()
+            self._here()
+        self._cleaner.start()
+        _caches.add(self)
+
+    def _own(self) -> None:
+        """Everything that belongs to one process and must not be shared with a forked child."""
+        self._flights: Flights[Path] = Flights()
+        self._lock = threading.Lock()
+        self._folder: ProcessFolder | None = None
+        self._staging: ProcessFolder | None = None
+        self._private = PrivateFiles(self._layout.store, self._protect)
+        self._cleaner = Cleaner(
+            self._layout, self._margins, self.counters, self._clock, lambda: self._here().new_name(), self._sweep
+        )
+
+    # Reading
+
+    def get(self, oid: bytes, tid: bytes) -> Path | None:
+        path = self._find(oid, tid)
+        if path is not None:
+            self.counters.add("hits")
+        return path
+
+    def _find(self, oid: bytes, tid: bytes) -> Path | None:
+        path = self._layout.blob(oid, tid)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._note_failure(error)
+            return None
+        if not is_whole(status):
+            self._discard(path, oid, tid)
+            return None
+        now = self._clock()
+        # Noted by ourselves: file systems are mounted noatime or relatime. A use in the future is from before the clock
+        # was set back.
+        if not 0 <= now - status.st_atime < self._noting:
+            try:
+                os.utime(path, ns=(int(now * 1e9), status.st_mtime_ns))
+            except FileNotFoundError:
+                return None  # evicted just now
+            except OSError:
+                pass  # a read-only disk: nobody evicts from it
+        return Path(path)
+
+    def _discard(self, path: str, oid: bytes, tid: bytes) -> None:
+        logger.warning(
+            "cache file of oid 0x%s tid 0x%s in cache-dir %s was changed by something else, it is removed",
+            oid.hex(), tid.hex(), self._layout.root,
+        )  # fmt: skip
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+    def fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+        path = self.get(oid, tid)
+        if path is not None:
+            return path
+        self.counters.add("misses")
+        return self._flights.run(
+            (oid, tid), lambda: self._bring(oid, tid, download), lambda: self.counters.add("waits")
+        )
+
+    def open(
+        self,
+        oid: bytes,
+        tid: bytes,
+        download: Callable[[BinaryIO], Any],
+        opener: Callable[[Path], Any] = _open_unbuffered,
+    ) -> Any:
+        for _ in range(3):
+            path = self.fetch(oid, tid, download)
+            try:
+                return opener(path)
+            except FileNotFoundError:
+                continue  # evicted, or deleted by somebody, between the two lines
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise  # no file would open now
+                self._note_failure(error)
+                break
+        # A file of our own, which no other process touches.
+        path = self._flights.run(
+            (oid, tid, "private"), lambda: self._bring_private((oid, tid), download), lambda: self.counters.add("waits")
+        )
+        return opener(path)
+
+    def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+        path = self._private.find((oid, tid))
+        if path is not None:
+            return path
+        try:
+            return self._bring_here(oid, tid, download)
+        except DiskFailure as failure:
+            self._note_failure(failure)
+        return self._bring_private((oid, tid), download)
+
+    def _bring_here(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+        """Download into the cache's folder and publish; DiskFailure where the disk does not take it."""
+        # One lock file per revision, not a fixed set of them: with a set, downloads that have nothing to do with each
+        # other would wait for each other, a thumbnail for a video. It is removed while it is locked: FileLock sees to
+        # that.
+        with disk():
+            folder = self._here()
+            lock = FileLock.take(self._layout.lock(oid, tid), wait=PATIENCE)
+            if lock is None:
+                raise TimeoutError(errno.ETIMEDOUT, f"another process downloads one blob for over {PATIENCE:.0f} s")
+        try:
+            # Another process may have published it while we waited, another thread before we began.
+            path = self._find(oid, tid)
+            if path is not None:
+                return path
+            temporary = folder.new_name()
+            try:
+                with disk():
+                    file = DownloadFile(temporary, self._note_written)
+                with file:
+                    self.counters.add("downloads")
+                    run(download, file)
+                    file.seal(self._clock())
+                with disk():
+                    return self._publish(temporary, oid, tid)
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError):
+                lock.release(remove=True)
+
+    def _bring_private(self, key: tuple[bytes, bytes], download: Callable[[BinaryIO], Any]) -> Path:
+        path = self._private.find(key)
+        if path is not None:
+            return path
+        self.counters.add("downloads")
+        return self._private.download(key, download)
+
+    def _publish(self, sealed: Path, oid: bytes, tid: bytes) -> Path:
+        path = Path(self._layout.blob(oid, tid))
+        try:
+            os.rename(sealed, path)
+        except FileNotFoundError:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            os.rename(sealed, path)
+        return path
+
+    # Committing
+
+    def adopt(self, oid: bytes, tid: bytes, staged: Path) -> bool:
+        # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
+        used = self._clock() - self._margins.protect - 1
+        try:
+            size = os.stat(staged).st_size
+            folder = self._here()
+            temporary = folder.new_name()
+            try:
+                try:
+                    os.rename(staged, temporary)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    shutil.copyfile(staged, temporary)
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                seal(temporary, used)
+                self._publish(temporary, oid, tid)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            self._note_failure(error)
+            return False
+        except Unavailable:
+            return False  # closed
+        self._note_written(size)
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)  # where it was copied
+        return True
+
+    def staging(self, *, elsewhere: bool = False) -> Path:
+        if not elsewhere:
+            try:
+                return self._staging_here()
+            except OSError as error:
+                self._note_failure(error)
+        try:
+            return _subfolder(self._private.folder())
+        except OSError as error:
+            raise Unavailable(
+                "Nothing can be committed: neither staging-dir nor the temporary folder (TMPDIR) takes a file."
+            ) from error
+
+    def _staging_here(self) -> Path:
+        if self._staging_dir is None:
+            return _subfolder(self._here())
+        with self._lock:
+            if self._closed:
+                raise Unavailable("The blob storage is closed.")
+            if self._staging is None or not self._staging.usable:
+                self._staging_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._staging = ProcessFolder.make(self._staging_dir, self._staging_prefix)
+            return self._staging.path
+
+    @property
+    def _staging_prefix(self) -> str:
+        return f"s3blobs-{self._layout.store}-"
+
+    # Cleaning
+
+    def clean(self) -> None:
+        """What the cleaner's thread does, now and in the calling thread: sweep, and enforce the bound."""
+        self._cleaner.clean()
+
+    def _sweep(self) -> None:
+        if self._staging_dir is not None:
+            for _ in living(self._staging_dir, self._staging_prefix):
+                pass
+        self._private.drop(self._protect)
+        self._private.sweep()
+
+    # The disk and the process
+
+    def _here(self) -> ProcessFolder:
+        """This process's folder in the store's folder, made where it is not there. OSError; Unavailable after close."""
+        with self._lock:
+            if self._closed:
+                raise Unavailable("The blob storage is closed.")
+            if self._folder is None or not self._folder.usable:
+                try:
+                    self._layout.prepare()
+                except ConfigurationError as error:
+                    # Refused at the start; exchanged while running it is a disk that cannot be used.
+                    raise OSError(errno.EINVAL, str(error)) from error
+                self._folder = ProcessFolder.make(self._layout.processes)
+            folder = self._folder
+        self._cleaner.start()  # in a forked child it is not running yet
+        return folder
+
+    @contextlib.contextmanager
+    def _degrading(self):
+        try:
+            yield
+        except OSError as error:
+            self._note_failure(error)
+
+    def _note_failure(self, error: BaseException) -> None:
+        self.counters.add("errors")
+        self._warnings.warn(error)
+
+    def _note_written(self, size: int) -> None:
+        self.counters.add("bytes_written", size)
+        self._cleaner.written(size)
+
+    def _become_child(self) -> None:
+        self.counters = Counters()
+        self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
+        self._own()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            folders = [folder for folder in (self._folder, self._staging) if folder is not None]
+            self._folder = self._staging = None
+        self._cleaner.close()
+        for folder in folders:
+            folder.remove()
+        self._private.close()
+        _caches.discard(self)
+
+
+def _subfolder(folder: ProcessFolder) -> Path:
+    path = folder.path / "staging"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def _become_children() -> None:
+    for cache in list(_caches):
+        cache._become_child()
+
+
+os.register_at_fork(after_in_child=_become_children)

@@ -1,0 +1,126 @@
+"""The file that a download writes to, which knows whether it was our disk that failed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .layout import stamp
+
+
+class DiskFailure(Exception):
+    """The cache's own disk did not do what was asked; the cause is an OSError. Never leaves the cache.
+
+    Not an OSError: code that downloads takes an OSError for a failure of the network and tries again.
+    """
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[None]:
+    """Around operations of our own on the cache's disk: OSError becomes DiskFailure.
+
+    Whatever its number: full, quota, read-only, permission, input/output error, out of descriptors, folder deleted. A
+    read must go on in all of these cases, and in those that nobody thought of.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DiskFailure(str(error)) from error
+
+
+class DownloadFile(io.RawIOBase):
+    """A new file of mode 0600, for one thread: ``write`` (always whole), ``seek``, ``tell``, ``truncate``, ``flush``.
+
+    ``failure`` is the first error of the disk. It is raised as DiskFailure, and it is kept, since the
+    code that downloads may catch it and raise something of its own. No ``fileno``: writes that went past this object
+    could not be told from an error of the network.
+
+    OSError where the file cannot be made.
+    """
+
+    def __init__(self, path: Path, written: Callable[[int], None]) -> None:
+        super().__init__()
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._written = written
+        self.failure: DiskFailure | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        """Write all of ``data`` (any buffer) and return its length."""
+        with memoryview(data) as view, view.cast("B") as octets:
+            size = octets.nbytes
+            done = 0
+            with self._noting():
+                while done < size:
+                    done += os.write(self._descriptor, octets[done:])
+        self._written(size)
+        return size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with self._noting():
+            return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self.tell() if size is None else size
+        with self._noting():
+            os.ftruncate(self._descriptor, size)
+        return size
+
+    def seal(self, accessed: float) -> None:
+        """Bring the bytes to the disk, make the file read-only, set its times. DiskFailure.
+
+        Synced before anybody can see it under its name: a machine that crashes right after must not leave a file
+        that is cut or full of zeros and is served for ever.
+        """
+        with self._noting():
+            os.fsync(self._descriptor)
+            seal(self._descriptor, accessed)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        if self.closed:
+            raise ValueError("write to a closed download")
+        try:
+            yield
+        except OSError as error:
+            failure = DiskFailure(str(error))
+            self.failure = self.failure or failure
+            raise failure from error
+
+    def close(self) -> None:
+        """Never raises: what was not synced by ``seal`` is not used."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        super().close()
+
+
+def run(download: Callable[[DownloadFile], object], file: DownloadFile) -> None:
+    """``download(file)``; DiskFailure where the disk failed, whatever the download made of it."""
+    try:
+        download(file)
+    except Exception:
+        if file.failure is not None:
+            raise file.failure from file.failure.__cause__
+        raise
+    if file.failure is not None:
+        raise file.failure from file.failure.__cause__
+
+
+def seal(file: int | Path, accessed: float) -> None:
+    """Make the file read-only and set when it was last used (seconds since 1970) and the stamp of its size."""
+    os.chmod(file, 0o400)
+    os.utime(file, ns=(int(accessed * 1e9), stamp(os.stat(file).st_size) * 10**9))

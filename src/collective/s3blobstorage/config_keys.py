@@ -1,0 +1,211 @@
+"""The keys of ``<s3blobstorage>``: for each its conversion, what is allowed, and an example.
+
+``component.xml`` names them as datatypes, so that ZConfig reports a wrong value with file and line. The default and
+the meaning of a key stand in ``component.xml``; docs/configuration.md is made from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from . import datatypes
+from .errors import ConfigurationError
+
+NOT_SHOWN = "(value not shown)"
+
+
+def _shown(text: str) -> str:
+    # Long enough for any sane value; a pasted file must not fill the log.
+    return repr(text) if len(text) <= 120 else repr(text[:100]) + f"… ({len(text)} characters)"
+
+
+def _endpoint_shown(text: str) -> str:
+    # http://user:password@host or …?X-Amz-Signature=…: wrong here, and not for the log.
+    return NOT_SHOWN if "@" in text or "?" in text else _shown(text)
+
+
+def _hidden(text: str) -> str:
+    return NOT_SHOWN
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key. Called with the text of zope.conf it returns the value, or raises ConfigurationError as a full message.
+
+    ``allowed`` and ``example`` are for people; ``show`` renders a wrong value for the message.
+    """
+
+    name: str
+    convert: Callable[[str], Any]
+    allowed: str
+    example: str
+    show: Callable[[str], str] = _shown
+
+    def __call__(self, text: str) -> Any:
+        try:
+            return self.convert(text)
+        except ConfigurationError as reason:
+            raise self.error(str(reason), text) from None
+
+    def error(self, reason: str, text: str) -> ConfigurationError:
+        """The error that says what is wrong with ``text`` and what to write instead."""
+        hint = ""
+        if "$" in text and self.show is not _hidden:
+            hint = " The environment variable NAME is read by $(NAME)."
+        return ConfigurationError(f"{self.name} {self.show(text)} {reason}.{hint} {self.advice}")
+
+    @property
+    def advice(self) -> str:
+        return f"Allowed: {self.allowed}. Example: {self.name} {self.example}"
+
+
+_ON_OFF = "on or off (also true, false, yes, no)"
+_TIMEOUT = "0.1s to 1d: seconds, or a figure with s, m, h or d"
+_timeout = partial(datatypes.interval, minimum=0.1, maximum=datatypes.DAY)
+_CREDENTIAL = "printable ASCII without blanks; empty: as if not given"
+
+# The bucket
+
+bucket_name = Key(
+    "bucket-name",
+    datatypes.bucket_name,
+    "3 to 63 of a-z, 0-9, dot and hyphen, a letter or digit at both ends (a bucket of old may also have capital "
+    "letters, underscores and up to 255 characters); the alias of an access point, not its ARN",
+    "plone-blobs",
+)
+s3_prefix = Key(
+    "s3-prefix",
+    datatypes.prefix,
+    "parts of letters, digits, dot, hyphen and underscore with single slashes between them, up to 512 characters, "
+    "no part '.' or '..', no slash at the start; slashes at the end are dropped; empty is the bucket's root",
+    "sites/intranet",
+)
+s3_endpoint_url = Key(
+    "s3-endpoint-url",
+    datatypes.optional(datatypes.endpoint_url),
+    "http:// or https://, a host and perhaps a port, nothing behind; empty: as if not given",
+    "https://s3.example.org:9000",
+    _endpoint_shown,
+)
+s3_public_endpoint_url = Key(
+    "s3-public-endpoint-url",
+    datatypes.optional(datatypes.endpoint_url),
+    "http:// or https://, a host and perhaps a port, nothing behind; empty: as if not given",
+    "https://files.example.org",
+    _endpoint_shown,
+)
+s3_region = Key(
+    "s3-region",
+    datatypes.optional(datatypes.region),
+    "1 to 63 letters, digits and hyphens, not digits alone, no hyphen at the ends; empty: as if not given",
+    "eu-central-1",
+)
+s3_addressing_style = Key("s3-addressing-style", datatypes.addressing_style, "auto, path or virtual", "path")
+create_bucket = Key("create-bucket", datatypes.boolean, _ON_OFF, "on")
+s3_expected_bucket_owner = Key(
+    "s3-expected-bucket-owner",
+    datatypes.bucket_owner,
+    "the 12 digits of an AWS account; on another store (with s3-endpoint-url) its user name of up to 128 letters, "
+    "digits and ._@$+=:-; not empty",
+    "123456789012",
+)
+owner = Key(
+    "owner",
+    datatypes.owner,
+    "1 to 64 letters, digits, dots, hyphens and underscores, a letter or digit first; not empty",
+    "www.example.org",
+)
+storage_class = Key(
+    "storage-class",
+    datatypes.optional(datatypes.storage_class),
+    "STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR, REDUCED_REDUNDANCY or a name of the store's "
+    "own in capital letters, digits, hyphens and underscores; no archive (GLACIER, DEEP_ARCHIVE); empty: as if not "
+    "given",
+    "STANDARD_IA",
+)
+
+# Credentials
+
+s3_access_key = Key("s3-access-key", datatypes.secret, _CREDENTIAL, "$(S3_ACCESS_KEY)", _hidden)
+s3_secret_key = Key("s3-secret-key", datatypes.secret, _CREDENTIAL, "$(S3_SECRET_KEY)", _hidden)
+s3_secret_key_file = Key(
+    "s3-secret-key-file",
+    datatypes.optional(datatypes.secret_file),
+    "a file that holds the secret key alone, readable by the site's user, not writable by others; empty: as if not "
+    "given",
+    "/run/secrets/s3-secret-key",
+)
+s3_session_token = Key("s3-session-token", datatypes.secret, _CREDENTIAL, "$(S3_SESSION_TOKEN)", _hidden)
+s3_profile = Key(
+    "s3-profile",
+    datatypes.optional(datatypes.profile),
+    "the name of a profile in AWS's configuration files; empty: as if not given",
+    "plone",
+)
+
+# The connection
+
+s3_use_ssl = Key("s3-use-ssl", datatypes.boolean, _ON_OFF, "on")
+s3_ca_bundle = Key(
+    "s3-ca-bundle",
+    datatypes.optional(datatypes.ca_bundle),
+    "a file of certificates in PEM form; empty: as if not given",
+    "/etc/ssl/private-ca.pem",
+)
+s3_sse_customer_key = Key(
+    "s3-sse-customer-key",
+    datatypes.secret_or_empty,
+    "32 bytes in base64 (openssl rand -base64 32); not empty",
+    "$(S3_SSE_KEY)",
+    _hidden,
+)
+s3_connect_timeout = Key("s3-connect-timeout", _timeout, _TIMEOUT, "30s")
+s3_read_timeout = Key("s3-read-timeout", _timeout, _TIMEOUT, "5m")
+s3_download_connect_timeout = Key("s3-download-connect-timeout", _timeout, _TIMEOUT, "3s")
+s3_download_read_timeout = Key("s3-download-read-timeout", _timeout, _TIMEOUT, "15s")
+s3_download_max_attempts = Key(
+    "s3-download-max-attempts",
+    partial(datatypes.integer, minimum=1, maximum=20),
+    "a whole number from 1 to 20",
+    "3",
+)
+download_deadline = Key(
+    "download-deadline",
+    partial(datatypes.interval, minimum=1.0, maximum=7 * datatypes.DAY),
+    "1s to 7d: seconds, or a figure with s, m, h or d",
+    "10m",
+)
+s3_max_pool_connections = Key(
+    "s3-max-pool-connections",
+    partial(datatypes.integer, minimum=1, maximum=1000),
+    "a whole number from 1 to 1000",
+    "100",
+)
+upload_concurrency = Key(
+    "upload-concurrency",
+    partial(datatypes.integer, minimum=1, maximum=256),
+    "a whole number from 1 to 256, not above s3-max-pool-connections",
+    "16",
+)
+
+# This machine
+
+cache_dir = Key("cache-dir", datatypes.directory, "a folder, made where it does not exist", "/var/cache/plone-blobs")
+cache_size = Key(
+    "cache-size",
+    datatypes.size,
+    "1 byte to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by 1024)",
+    "20GB",
+)
+staging_dir = Key(
+    "staging-dir",
+    datatypes.optional(datatypes.directory),
+    "a folder other than cache-dir, made where it does not exist; empty: as if not given",
+    "/var/tmp/plone-blobs",
+)
+read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
+
+KEYS: dict[str, Key] = {value.name: value for value in list(globals().values()) if isinstance(value, Key)}

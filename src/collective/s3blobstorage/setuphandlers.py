@@ -1,0 +1,31 @@
+"""Which of the package's GenericSetup profiles an administrator is offered."""
+
+from plone.base.interfaces import INonInstallable
+from Products.GenericSetup.registry import _profile_registry
+from zope.interface import implementer
+
+PACKAGE = "collective.s3blobstorage"
+OFFERED = f"{PACKAGE}:default"
+
+
+@implementer(INonInstallable)
+class HiddenProfiles:
+    """Hides every profile but ``default``: ``uninstall``, and those that upgrade steps apply.
+
+    The rule reads the registry, so that a profile which a later upgrade brings cannot be forgotten here. Asked by
+    Plone's add-on control panel and site creation form, in the thread of the request.
+    """
+
+    def getNonInstallableProfiles(self):
+        return [info["id"] for info in self._profiles() if info["id"] != OFFERED]
+
+    def getNonInstallableProducts(self):
+        """Subpackages with profiles of their own, such as ``collective.s3blobstorage.upgrades``."""
+        return sorted({info["product"] for info in self._profiles()} - {PACKAGE})
+
+    def _profiles(self):
+        return [
+            info
+            for info in _profile_registry.listProfileInfo()
+            if info["product"] == PACKAGE or (info["product"] or "").startswith(f"{PACKAGE}.")
+        ]
