@@ -18,6 +18,7 @@ import pytest
 from servers import ceph as ceph_gateway
 from servers.ca import CertificateAuthority
 from servers.ministack import MiniStack
+from servers.proxy import Proxy
 
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -116,3 +117,17 @@ def settings(s3_server, bucket) -> StoreSettings:
         access_key=s3_server.access_key,
         secret_key=s3_server.secret_key,
     )
+
+
+@pytest.fixture
+def proxy(s3_server) -> Iterator[Proxy]:
+    """A proxy in front of ``s3_server``; ``dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)`` uses it."""
+    with Proxy(s3_server.endpoint_url) as between:
+        yield between
+
+
+@pytest.fixture
+def tls_proxy(s3_server, ca) -> Iterator[Proxy]:
+    """The same with https on its own side, by a certificate of ``ca``."""
+    with Proxy(s3_server.endpoint_url, ca=ca) as between:
+        yield between
