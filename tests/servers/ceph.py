@@ -68,6 +68,8 @@ bluestore_cache_autotune = false
 bluestore_cache_size = 67108864
 osd_memory_target = 939524096
 osd_op_num_shards = 2
+# a change of a bucket waits for gateways that do not answer, one that was killed too; Ceph's default is 30 s
+osd_client_watch_timeout = 5
 osd_max_pg_log_entries = 200
 osd_min_pg_log_entries = 100
 
@@ -177,7 +179,7 @@ class Ceph:
         """End gateway, OSD and monitor in this order."""
         for server in (self._gateway, self._osd, self._mon):
             if server:
-                server.stop()
+                server.stop(3.0)  # radosgw waits for connections that clients keep alive
 
     def kill(self) -> None:
         """SIGKILL the gateway: requests in flight are lost, the cluster behind it lives on."""
@@ -187,7 +189,7 @@ class Ceph:
     def restart(self) -> None:
         """The gateway runs again on the same ports; ends a running one first."""
         if self._gateway:
-            self._gateway.stop()
+            self._gateway.stop(3.0)
             self._start_gateway()
 
     def create_user(self, name: str) -> tuple[str, str]:

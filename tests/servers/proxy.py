@@ -269,7 +269,7 @@ class Line:
         self._pieces.put((time.monotonic() + delay, data))
 
     def flush(self, *, acknowledged: bool) -> None:
-        """Return when all was sent or sending failed; ``acknowledged``: and the other side has it (a second at most)."""
+        """Return when all was sent or sending failed; ``acknowledged``: and the peer has it (a second at most)."""
         if self._pieces is not None:
             self._pieces.join()
         if not acknowledged:

@@ -129,11 +129,11 @@ class Site:
         return [key for key in bucket_keys(self.settings.store) if key.startswith("blobs/")]
 
 
-def run_zeo(folder: Path, section: str) -> tuple[int, subprocess.Popen]:
+def run_zeo(folder: Path, section: str, option: str = "") -> tuple[int, subprocess.Popen]:
     """A ZEO server as a process of its own, serving ``section``, whose storage is called ``main``."""
     port = free_port()
     configuration = folder / "zeo.conf"
-    configuration.write_text(f"<zeo>\n  address 127.0.0.1:{port}\n</zeo>\n{section}\n")
+    configuration.write_text(f"<zeo>\n  address 127.0.0.1:{port}\n  {option}\n</zeo>\n{section}\n")
     with (folder / "zeo.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "ZEO.runzeo", "-C", str(configuration)], stdout=log, stderr=log, cwd=folder

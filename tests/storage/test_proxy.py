@@ -147,10 +147,10 @@ class TestDelay:
     def test_a_round_trip_is_added_once_per_request(self, proxy, raw):
         connection, target = raw()
         read_until_error(connection, target)
-        proxy.round_trip(200)
+        proxy.round_trip(400)
         started = time.monotonic()
-        assert read_until_error(connection, target) == (BODY, None)  # five pieces, one delay
-        assert 0.2 <= time.monotonic() - started < 0.35
+        assert read_until_error(connection, target) == (BODY, None)
+        assert 0.4 <= time.monotonic() - started < 1  # each of the five pieces delayed in turn: 1.2 s
 
     def test_connections_do_not_wait_for_each_other(self, proxy, raw):
         proxy.round_trip(200)
@@ -159,7 +159,7 @@ class TestDelay:
         with ThreadPoolExecutor(10) as pool:
             results = list(pool.map(lambda pair: read_until_error(*pair), opened))
         assert results == [(BODY, None)] * 10
-        assert 0.4 <= time.monotonic() - started < 1.2  # one to connect, one to ask; not ten of them
+        assert 0.4 <= time.monotonic() - started < 2  # one to connect, one to ask; in turn: 4 s
 
 
 class TestFaults:
@@ -227,8 +227,12 @@ class TestFaults:
         got, error = read_until_error(*raw())
         assert error is None
         assert [i for i in range(len(BODY)) if got[i] != BODY[i]] == [70_000]
+        # Presigned, since the payload's hash is not signed then: nothing but the test can see the difference.
+        url = through.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "flipped"})
         proxy.fail(faults.flip(5, "request"), method="PUT", target="flipped")
-        through.put_object(Bucket=bucket, Key="flipped", Body=BODY[:10])
+        connection, _ = raw()
+        connection.request("PUT", url.removeprefix(proxy.endpoint_url), body=BODY[:10])
+        assert connection.getresponse().status == 200
         stored = s3.get_object(Bucket=bucket, Key="flipped")["Body"].read()
         assert [i for i in range(10) if stored[i] != BODY[i]] == [5]
 
@@ -249,10 +253,10 @@ class TestFaults:
         proxy.fail(faults.trickle(1_000_000, "request"), method="PUT")
         started = time.monotonic()
         assert read_until_error(*raw()) == (BODY, None)
-        assert 0.3 <= time.monotonic() - started < 1
+        assert 0.3 <= time.monotonic() - started < 3
         started = time.monotonic()
         through.put_object(Bucket=bucket, Key="slow", Body=BODY)
-        assert 0.3 <= time.monotonic() - started < 1
+        assert 0.3 <= time.monotonic() - started < 3
 
     def test_down_and_up(self, proxy, raw):
         connection, target = raw()

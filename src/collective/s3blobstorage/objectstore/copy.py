@@ -62,7 +62,7 @@ def copy(
     try:
         if source.size <= parts.MAX_COPY:
             return _in_one(connection, source, target_key, kept)
-        return _in_parts(connection, source, target_key, kept)
+        return in_parts(connection, source, target_key, kept)
     except _CannotCopy:
         log.info("copy of %r: not done by the store, downloading and uploading", source_key)
         return _relayed(connection, lanes, source, target_key, kept)
@@ -110,7 +110,14 @@ def _check_unchanged(connection: Connection, source: ObjectInfo, target_key: str
         raise PreconditionFailed("The object was changed while it was copied.")
 
 
-def _in_parts(connection: Connection, source: ObjectInfo, target_key: str, metadata: Mapping[str, str]) -> ObjectInfo:
+def in_parts(
+    connection: Connection,
+    source: ObjectInfo,
+    target_key: str,
+    metadata: Mapping[str, str],
+    each: int = COPY_PART,
+) -> ObjectInfo:
+    """Multipart copy in parts of ``each`` bytes, one after the other."""
     writer = connection.writer
     created = _asked(
         connection,
@@ -123,7 +130,7 @@ def _in_parts(connection: Connection, source: ObjectInfo, target_key: str, metad
     try:
         connection.encryption.check_echo(created)
         listed = []
-        for part in parts.parts(source.size, COPY_PART):
+        for part in parts.parts(source.size, each):
             parameters = {
                 **connection.object(target_key),
                 **connection.encryption.part_parameters(),

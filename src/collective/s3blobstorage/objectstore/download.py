@@ -22,12 +22,15 @@ from collective.s3blobstorage.objectstore.connection import (
     unquoted,
 )
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
-from collective.s3blobstorage.objectstore.patience import Attempts
 from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure, failure_of
 
 log = logging.getLogger(__name__)
 
 BLOCK = 256 * 1024  # bytes asked for at a time; what has arrived comes back, so it bounds memory, not the delay
+
+# A request that brought this many bytes does not count as a failed attempt when it breaks; one that brought less does,
+# or a server that sends a few bytes and hangs would hold its caller until the deadline.
+PROGRESS = 64 * 1024
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _DIFFERENT = "The object store delivered other bytes than were stored."
@@ -68,6 +71,10 @@ def get_bytes(connection: Connection, key: str, limit: int) -> bytes:
     target = _Limited(limit)
     get_file(connection, key, target)  # type: ignore[arg-type]
     return bytes(target.data)
+
+
+class _Rewritten(Exception):
+    """There is another object under the key than the one whose first bytes are here."""
 
 
 class _Limited:
@@ -125,25 +132,29 @@ class _Download:
         attempts = self.connection.attempts("GET", self.key, self.connection.reading, until=self.until)
         while True:
             before = self.received
-            failure = self._attempt(attempts)
+            try:
+                failure = self._attempt()
+            except _Rewritten:
+                self._start_over_once()
+                continue
             if failure is None:
                 failure = self._compare()
                 if failure is None:
                     assert self.info is not None
                     return replace(self.info, sha256=self.hash.digest())
                 self._start_over()
-            elif self.received > before:
+            elif self.received - before >= PROGRESS:
                 attempts.progressed()
             attempts.failed(failure)
 
-    def _attempt(self, attempts: Attempts) -> Failure | None:
+    def _attempt(self) -> Failure | None:
         """One request and its body; None where the whole object is here."""
         try:
             try:
                 response = self.connection.reader.get_object(**self._parameters())
             except ClientError as error:
-                if self._is_changed(error):
-                    return self._changed()
+                if self._is_rewritten(error):
+                    raise _Rewritten() from None
                 raise
             self.connection.encryption.check_echo(response)
             self._accept(response)
@@ -164,17 +175,17 @@ class _Download:
             parameters["IfMatch"] = self.if_match
         return parameters
 
-    def _is_changed(self, error: ClientError) -> bool:
+    def _is_rewritten(self, error: ClientError) -> bool:
         """Whether the answer to a request for the rest is that there is another object now (412, shorter: 416)."""
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return bool(self.received) and status in (412, 416)
 
-    def _changed(self) -> Failure:
+    def _start_over_once(self) -> None:
         if self.started_over or self.if_match is not None:
-            raise Unavailable("The object was rewritten while it was read.")
+            log.warning("GET of %r: rewritten while it was read", self.key)
+            raise Unavailable("The object was rewritten while it was read.") from None
         self.started_over = True
         self._start_over()
-        return Failure(Unavailable("The object was rewritten while it was read."), retry=True, detail="412")
 
     def _start_over(self) -> None:
         self.target.seek(0)

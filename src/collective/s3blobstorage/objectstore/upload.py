@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # bytes read at a time for hashing
 
-# Up to this size the body goes out as bytes, in one write with the headers. botocore adds ``Expect: 100-continue`` to
-# every body that is a file, which costs a round trip; above this size asking first is worth it.
+# Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
 
 _CLOSED = "The object store was closed."
@@ -137,7 +136,7 @@ def put_file(
             raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
         return upload.in_parts(each)
     except Cancelled:
-        if not stopped():
+        if lanes.closing.is_set() and not stopped():
             raise Unavailable(_CLOSED) from None
         raise
     finally:
@@ -268,16 +267,23 @@ class _Upload:
             self.if_absent,
         )
 
+        reported = 0
+
+        def report(count: int) -> None:
+            nonlocal reported
+            reported += count
+            if self.progress is not None and count:
+                self.progress(count)
+
         def send(parameters: dict[str, Any]) -> dict[str, Any]:
             if data is not None:
-                response = self.connection.writer.put_object(Body=data, **parameters)
-                if self.progress is not None and data:
-                    self.progress(len(data))
-                return response
-            return self._send(self.connection.writer.put_object, 0, self.size, parameters)
+                return self.connection.writer.put_object(Body=data, **parameters)
+            return self._send(self.connection.writer.put_object, 0, self.size, parameters, report)
 
         with self.lanes.lane(self._stop):
-            return put.run(send, self._stop)
+            stored = put.run(send, self._stop)
+        report(self.size - reported)
+        return stored
 
     def in_parts(self, each: int) -> ObjectInfo:
         """A multipart upload. The SHA-256 is computed here while the pool's threads send."""
@@ -347,7 +353,7 @@ class _Upload:
         }
         with self.lanes.lane(self._stop):
             response = self._attempts(f"UploadPart {part.number}").run(
-                lambda: self._send(self.connection.writer.upload_part, part.start, part.size, parameters)
+                lambda: self._send(self.connection.writer.upload_part, part.start, part.size, parameters, self.progress)
             )
         self.connection.encryption.check_echo(response)
         etag = plain_md5(response)
@@ -410,9 +416,14 @@ class _Upload:
         return self.cancelled() or self.failed.is_set() or self.lanes.closing.is_set()
 
     def _send(
-        self, request: Callable[..., dict[str, Any]], start: int, size: int, parameters: dict[str, Any]
+        self,
+        request: Callable[..., dict[str, Any]],
+        start: int,
+        size: int,
+        parameters: dict[str, Any],
+        progress: Callable[[int], None] | None,
     ) -> dict[str, Any]:
-        body = FileWindow(self.descriptor, start, size, cancelled=self._stop, progress=self.progress)
+        body = FileWindow(self.descriptor, start, size, cancelled=self._stop, progress=progress)
         try:
             return request(Body=body, **parameters)
         except Exception:
