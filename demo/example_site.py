@@ -12,7 +12,12 @@ from Products.CMFCore.utils import getToolByName
 from Products.CMFPlone.factory import addPloneSite
 
 SITE = "demo"
-PROFILES = ("plone.app.contenttypes:default", "plonetheme.barceloneta:default", "collective.s3blobstorage:default")
+PROFILES = (
+    "plone.app.contenttypes:default",
+    "plonetheme.barceloneta:default",
+    "plone.restapi:default",
+    "collective.s3blobstorage:default",
+)
 
 WELCOME = """\
 <p><img src="resolveuid/{picture}/@@images/image/large" alt="" class="img-fluid rounded" /></p>
@@ -22,7 +27,7 @@ Nothing about working with them is different:</p>
 <li>Log in and upload a file or an image; the terminal that runs the demo says how to list the bucket.</li>
 <li>Look at <a href="resolveuid/{files}">the files</a> and <a href="resolveuid/{pictures}">the pictures</a> that are
 there: each was written to the bucket when the site was made, and is read from it again.</li>
-<li>Edit a file, look at its history, go back to the older version; copy it, rename it, delete it, undo that.</li>
+<li>Edit a file, look at its history, go back to the older version; copy it, rename it, delete it.</li>
 </ul>
 """
 
