@@ -601,8 +601,8 @@ def demo(options):
     """Become the demo: the process that starts MiniStack and Zope and stops them again."""
     site, store = plone_62("plone"), ministack()
     if not (site.fresh() and store.fresh()):
-        say("The first run downloads about %d MB of Python packages (what uv has cached is not" % DEMO_DOWNLOAD_MB)
-        say("downloaded again) and takes about two minutes. Everything goes into .venv and var/demo.")
+        say("This first run downloads up to %d MB of Python packages (not what uv has in its cache)" % DEMO_DOWNLOAD_MB)
+        say("and takes one to two minutes. Everything goes into .venv and var/demo of this checkout.")
     site.make()
     store.make()
     environ = clean_environ()

@@ -13,6 +13,7 @@ import fcntl
 import http.client
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -151,7 +152,7 @@ def answers(port: int) -> bool:
 
 def greeting(folders: Folders, store: MiniStack, port: int, password: str | None) -> str:
     shown = password or "the one you set (its file is gone; --reset begins anew)"
-    listing = f"{relative(Path(sys.executable))} demo/objects.py"
+    listing = f"{typed(Path(sys.executable))} {typed(Path(__file__).with_name('objects.py'))}"
     return f"""
   The site       http://localhost:{port}
   Log in         http://localhost:{port}/login
@@ -161,16 +162,17 @@ def greeting(folders: Folders, store: MiniStack, port: int, password: str | None
   What to try
     - Upload a file or an image, then list the bucket in another terminal:
           {listing}
-    - Stop the demo, remove the cache ({relative(folders.cache)}), start it again: every file is still there.
-    - Read the configuration: {relative(folders.zope_conf)}
+    - Stop the demo, remove the cache ({typed(folders.cache)}), start it again: every file is still there.
+    - Read the configuration: {typed(folders.zope_conf)}
 
-  Ctrl-C stops everything; the site and the objects stay in {relative(folders.var)}.
+  Ctrl-C stops everything; the site and the objects stay in {typed(folders.var)}.
 """
 
 
-def relative(path: Path) -> str:
-    """``path`` as one types it in the checkout."""
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+def typed(path: Path) -> str:
+    """``path`` as one types it here: relative inside the current folder, and quoted for a shell."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def say(text: str) -> None:
