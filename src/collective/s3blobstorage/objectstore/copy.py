@@ -24,6 +24,7 @@ from collective.s3blobstorage.objectstore.patience import UPLOADING
 from collective.s3blobstorage.objectstore.upload import (
     Lanes,
     abort,
+    create_upload,
     delete_unwanted,
     object_parameters,
     put_file,
@@ -119,13 +120,8 @@ def in_parts(
 ) -> ObjectInfo:
     """Multipart copy in parts of ``each`` bytes, one after the other."""
     writer = connection.writer
-    created = _asked(
-        connection,
-        "CreateMultipartUpload",
-        target_key,
-        writer.create_multipart_upload,
-        object_parameters(connection, target_key, metadata),
-    )
+    attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
+    created = create_upload(connection, attempts, target_key, metadata)
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from botocore.parsers import ResponseParserError
+
 from collective.s3blobstorage.errors import (
     Corrupt,
     EncryptionNotHonoured,
@@ -22,7 +24,7 @@ from collective.s3blobstorage.errors import (
     Unavailable,
 )
 from collective.s3blobstorage.objectstore import parts
-from collective.s3blobstorage.objectstore.body import FileWindow
+from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
@@ -135,10 +137,11 @@ def put_file(
         except ValueError:
             raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
         return upload.in_parts(each)
-    except Cancelled:
-        if lanes.closing.is_set() and not stopped():
+    except (Cancelled, Stopped) as error:
+        cause = error.cause if isinstance(error, Stopped) else error
+        if isinstance(cause, Cancelled) and lanes.closing.is_set() and not stopped():
             raise Unavailable(_CLOSED) from None
-        raise
+        raise cause from None
     finally:
         os.close(descriptor)
 
@@ -291,10 +294,8 @@ class _Upload:
         if self.sha256 is not None:
             metadata["sha256"] = self.sha256.hex()
         self._check_absent()
-        created = self._attempts("CreateMultipartUpload").run(
-            lambda: self.connection.writer.create_multipart_upload(
-                **object_parameters(self.connection, self.key, metadata)
-            )
+        created = create_upload(
+            self.connection, self._attempts("CreateMultipartUpload"), self.key, metadata
         )
         upload_id = created["UploadId"]
         pending: set[Future] = set()
@@ -429,7 +430,7 @@ class _Upload:
         except Exception:
             body.take_back()
             if body.stopped is not None:
-                raise body.stopped from None
+                raise Stopped(body.stopped) from None
             raise
 
     def _blocks(self, start: int, size: int) -> Iterator[bytes]:
@@ -452,6 +453,21 @@ def _etag_of_parts(etags: list[str]) -> str:
     except ValueError:
         return ""
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
+
+
+def create_upload(
+    connection: Connection, attempts: Attempts, key: str, metadata: Mapping[str, str]
+) -> dict[str, Any]:
+    """Begin a multipart upload; the answer, which has an ``UploadId``."""
+    parameters = object_parameters(connection, key, metadata)
+
+    def once() -> dict[str, Any]:
+        created = connection.writer.create_multipart_upload(**parameters)
+        if not created.get("UploadId"):
+            raise ResponseParserError("no upload id")
+        return created
+
+    return attempts.run(once)
 
 
 def abort(connection: Connection, key: str, upload_id: str) -> None:
