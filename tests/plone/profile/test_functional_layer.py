@@ -1,4 +1,4 @@
-"""A functional plone.app.testing layer whose blobs are in a bucket: what is committed, read, undone and aborted there."""
+"""A functional plone.app.testing layer whose blobs are in a bucket: what tests commit, read and abort there."""
 
 from __future__ import annotations
 

@@ -103,11 +103,6 @@ def editor(zope) -> WebClient:
 
 
 @pytest.fixture(scope="session")
-def anonymous(zope) -> WebClient:
-    return WebClient(zope.port, "with")
-
-
-@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A headless Chromium, driven by playwright."""
     if not os.access(CHROMIUM, os.X_OK):

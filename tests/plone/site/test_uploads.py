@@ -132,6 +132,7 @@ def test_head(reader, everything, site, kind):
     answer = reader.request("HEAD", upload.download)
     assert answer.status == 200
     assert answer.body == b""
+    assert answer.headers["Content-Type"].partition(";")[0] == upload.payload.content_type
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -154,17 +155,36 @@ def test_bucket_holds_each_blob_once_and_nothing_else(everything, phase, site_bu
     assert site_bucket.fingerprints(besides=keys_before) == expected
 
 
+def files_with_uploads(folder: Path, everything) -> list[Path]:
+    """The files below the folder that hold some bytes of one of the uploads."""
+    traces = [
+        trace for uploads in everything.values() for upload in uploads.values() for trace in upload.payload.traces
+    ]
+    files = [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
+    assert files
+    return [path for path in files if any(trace in content for content in [path.read_bytes()] for trace in traces)]
+
+
 def test_no_blob_bytes_on_the_local_disk_outside_the_cache(everything, phase, zope):
     """Neither in a blob directory, nor in Data.fs, nor in a temporary file that was forgotten."""
-    traces = {
-        f"{site}/{kind}": trace
-        for site, uploads in everything.items()
-        for kind, upload in uploads.items()
-        for trace in upload.payload.traces
-    }
-    files = [Path(folder) / name for folder, _, names in os.walk(zope.home) for name in names]
-    assert any(path.name == "Data.fs" for path in files)
-    for path in files:
-        content = path.read_bytes()
-        assert not [name for name, trace in traces.items() if trace in content], path
-        assert path.suffix != ".blob" and path.name != ".layout"
+    assert files_with_uploads(zope.home, everything) == []
+    assert not [path for path in zope.home.rglob("*") if path.suffix == ".blob" or path.name == ".layout"]
+
+
+def test_cache_holds_complete_files_only(everything, phase, zope):
+    """No staged or half a file is left once the requests are answered."""
+    for site, uploads in everything.items():
+        for upload in uploads.values():
+            assert WebClient(zope.port, site, ("editor", zope.password)).get(upload.download).status == 200
+    whole = {upload.payload.fingerprint for uploads in everything.values() for upload in uploads.values()}
+    found = [payloads.fingerprint(path.read_bytes()) for path in files_with_uploads(zope.cache_dir, everything)]
+    assert set(found) == whole
+    assert len(found) == len(whole)
+
+
+def test_log_holds_no_secret_and_no_error(everything, phase, zope, s3_server):
+    log = zope.log.read_text()
+    assert "Ready to handle requests" in log
+    assert s3_server.secret_key not in log
+    assert zope.password not in log
+    assert not [line for line in log.splitlines() if " ERROR " in line or " CRITICAL " in line or "Traceback" in line]

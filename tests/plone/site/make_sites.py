@@ -1,6 +1,4 @@
-"""Makes a Plone site of the tests. Run inside Zope: ``zconsole run zope.conf make_site.py NAME PASSWORD``.
-
-One site per process, since Dexterity keeps a cache of the first one's types.
+"""Makes the Plone sites of the tests. Run inside Zope: ``zconsole run zope.conf make_sites.py PASSWORD``.
 
 ``with``: the add-on's profile is applied. ``without``: it is not, the blobs are in the bucket all the same.
 Each has a folder ``files`` in which the user ``editor`` may add content, and keeps versions of files.
@@ -10,6 +8,7 @@ import sys
 
 import transaction
 from plone import api
+from plone.dexterity.schema import SCHEMA_CACHE
 from Products.CMFPlone.factory import addPloneSite
 from zope.component.hooks import setSite
 
@@ -37,10 +36,12 @@ def make_site(app, name, profiles, password):
     folder.manage_setLocalRoles("editor", ["Contributor", "Editor", "Reader"])
     if "simple_publication_workflow" in portal.portal_workflow.getChainFor(folder):
         api.content.transition(folder, "publish")
-    transaction.commit()
+    transaction.commit()  # before the site is left: it works off the catalog's queue
+    setSite(None)
+    SCHEMA_CACHE.clear()  # knows this site's types only
 
 
-name, password = sys.argv[-2:]
-if app.acl_users.getUser("admin") is None:  # noqa: F821  (zconsole's name for the application root)
-    app.acl_users.userFolderAddUser("admin", password, ["Manager"], [])  # noqa: F821
-make_site(app, name, SITES[name], password)  # noqa: F821
+password = sys.argv[-1]
+app.acl_users.userFolderAddUser("admin", password, ["Manager"], [])  # noqa: F821  (zconsole's name for the root)
+for name, profiles in SITES.items():
+    make_site(app, name, profiles, password)  # noqa: F821
