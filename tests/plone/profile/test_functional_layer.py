@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 
 import pytest
 import transaction
@@ -50,7 +50,7 @@ def download(functional):
 
 
 def add_file(portal, name: str) -> bytes:
-    data = random.randbytes(5000).hex().encode()
+    data = os.urandom(5000).hex().encode()
     value = NamedBlobFile(data, contentType="application/octet-stream", filename=f"{name}.bin")
     api.content.create(portal, "File", name, file=value)
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import random
+import os
 from dataclasses import dataclass
 
 from PIL import Image
@@ -36,7 +36,7 @@ def fingerprint(data: bytes) -> tuple[int, str]:
 
 def pdf(filename: str = "report.pdf", kilobytes: int = 60) -> Payload:
     """A PDF of one page that readers open, with an attachment's worth of random bytes in it."""
-    noise = random.randbytes(kilobytes * 1024)
+    noise = os.urandom(kilobytes * 1024)
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -58,11 +58,11 @@ def pdf(filename: str = "report.pdf", kilobytes: int = 60) -> Payload:
 def png(filename: str = "photo.png", width: int = 900, height: int = 600) -> Payload:
     """A picture larger than Plone's preview scale, with noise, so that it does not compress away."""
     picture = Image.linear_gradient("L").resize((width, height))
-    noise = Image.frombytes("L", (width, height), random.randbytes(width * height))
+    noise = Image.frombytes("L", (width, height), os.urandom(width * height))
     file = io.BytesIO()
     Image.merge("RGB", (picture, noise, picture.transpose(Image.Transpose.ROTATE_180))).save(file, "PNG")
     return Payload(filename, "image/png", file.getvalue())
 
 
 def noise(megabytes: int, filename: str = "recording.bin") -> Payload:
-    return Payload(filename, "application/octet-stream", random.randbytes(megabytes * MEGABYTE + 13))
+    return Payload(filename, "application/octet-stream", os.urandom(megabytes * MEGABYTE + 13))
