@@ -102,9 +102,9 @@ def editor(zope) -> WebClient:
     return WebClient(zope.port, "with", ("editor", zope.password))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium, driven by playwright."""
+    """A headless Chromium. For a module, not the session: playwright occupies the thread's event loop meanwhile."""
     if not os.access(CHROMIUM, os.X_OK):
         pytest.skip(f"no {CHROMIUM}: Debian's package chromium is not installed")
     from playwright.sync_api import sync_playwright

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -16,7 +16,7 @@ MEGABYTE = 1024 * 1024
 class Payload:
     filename: str
     content_type: str
-    data: bytes
+    data: bytes = field(repr=False)
 
     @property
     def fingerprint(self) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import payloads
 import pytest
+from PIL import Image
 from web_client import WebClient, json_file
 from zope_instance import SITES
 
@@ -45,9 +46,7 @@ def upload_everything(editor: WebClient, large_mb: int) -> dict[str, Upload]:
     path = editor.add("files", "News Item", "news", image=json_file(lead.data, lead.filename, lead.content_type))
     uploads["news"] = Upload(path, "image", lead)
     large = payloads.noise(large_mb)
-    path = editor.upload_by_tus(
-        "files", io.BytesIO(large.data), len(large.data), large.filename, large.content_type
-    )
+    path = editor.upload_by_tus("files", io.BytesIO(large.data), len(large.data), large.filename, large.content_type)
     uploads["large"] = Upload(path, "file", large)
     for kind in PICTURES:
         for scale in SCALES:
@@ -143,7 +142,7 @@ def test_scale_is_the_same_each_time(reader, everything, site, kind, scale):
     first, second = reader.get(path), reader.get(path)
     assert first.status == second.status == 200
     assert first.body == second.body == upload.scales[scale]
-    assert payloads.Image.open(io.BytesIO(first.body)).size[0] < 900
+    assert Image.open(io.BytesIO(first.body)).size[0] < 900
 
 
 def test_bucket_holds_each_blob_once_and_nothing_else(everything, phase, site_bucket, keys_before):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 TUS_CHUNK = 8 * 1024 * 1024
@@ -36,7 +35,7 @@ class WebClient:
 
     port: int
     site: str
-    user: tuple[str, str] | None = None
+    user: tuple[str, str] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -63,9 +62,7 @@ class WebClient:
     def api(self, method: str, path: str, data: Any = None, *, expect: int) -> Any:
         """A call of plone.restapi; the decoded answer, None where there is none."""
         body = None if data is None else json.dumps(data).encode()
-        answer = self.request(
-            method, path, body, {"Accept": "application/json", "Content-Type": "application/json"}
-        )
+        answer = self.request(method, path, body, {"Accept": "application/json", "Content-Type": "application/json"})
         assert answer.status == expect, (answer.status, answer.body[:2000])
         return answer.json if answer.body else None
 
@@ -87,8 +84,7 @@ class WebClient:
         assert begun.status == 201, begun.body
         upload = self.path_of(begun.headers["Location"])
         offset = 0
-        while True:
-            chunk = file.read(TUS_CHUNK)
+        while chunk := file.read(TUS_CHUNK):
             answer = self.request(
                 "PATCH",
                 upload,
@@ -98,8 +94,8 @@ class WebClient:
             assert answer.status == 204, answer.body
             offset += len(chunk)
             assert answer.headers["Upload-Offset"] == str(offset)
-            if offset == size:
-                return self.path_of(answer.headers["Location"])
+        assert offset == size
+        return self.path_of(answer.headers["Location"])
 
     def path_of(self, url: str) -> str:
         """The part of one of the site's URLs after the site."""
@@ -111,7 +107,3 @@ def json_file(data: bytes, filename: str, content_type: str) -> dict[str, str]:
     """A file as plone.restapi takes it inside JSON."""
     encoded = base64.b64encode(data).decode()
     return {"data": encoded, "encoding": "base64", "filename": filename, "content-type": content_type}
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -144,4 +144,5 @@ class ZopeInstance:
             connection.close()
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"}
