@@ -81,8 +81,8 @@ class IObjectStore(Interface):
         ``conditional_put`` is true does that hold against a concurrent writer.
 
         ``cancelled`` is asked between blocks; when true, ``Cancelled`` is raised and a multipart upload is aborted.
-        ``progress(bytes)`` is called with increments, from the threads that send; an attempt that failed takes back what
-        it counted by a negative one, so that the sum is the file's size in the end.
+        ``progress(bytes)`` is called with increments, from the threads that send; an attempt that failed takes back
+        what it counted by a negative one, so that the sum is the file's size in the end.
         A multipart upload that fails is aborted at the store, as far as the store can be reached.
 
         May run for as long as the file is long: call it in a pool. Parts of one file go out in parallel.
