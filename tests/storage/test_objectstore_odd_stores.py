@@ -47,6 +47,7 @@ class Oddities:
     bare_404: bool = False
     page: bytes | None = None  # instead of a listing
     content_length: str | None = None
+    chunked: bool = False
     requests: list[tuple[str, str]] = field(default_factory=list)
     objects: dict[str, tuple[bytes, dict[str, str]]] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
@@ -81,7 +82,12 @@ class OddStore(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", self.odd.content_length or str(len(body) if length is None else length))
+        if self.odd.chunked and status == 200:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            promised = len(body) if length is None else length
+            self.send_header("Content-Length", self.odd.content_length or str(promised))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -345,6 +351,21 @@ def test_a_header_that_cannot_be_understood(odd, open_odd):
     with pytest.raises(Unavailable) as raised:
         open_odd().head("x")
     assert raised.value.__cause__ is None
+
+
+def test_a_body_without_a_length(odd, open_odd):
+    """As a proxy sends it that compresses: never an empty blob."""
+    odd.objects["x"] = b"abc", {}
+    odd.chunked = True
+    store = open_odd()
+    for verb in (lambda: store.get_bytes("x"), lambda: read(store, "x"), lambda: store.head("x")):
+        with pytest.raises(Unavailable):
+            verb()
+    assert read(store, "x", size=3) == b"abc"
+    odd.objects["x"] = b"abc", {"x-amz-meta-size": "3"}
+    assert store.get_bytes("x") == b"abc" and store.head("x").size == 3
+    with pytest.raises(Corrupt):
+        read(store, "x", size=2, sha256=hashlib.sha256(b"abc").digest())
 
 
 # Deleting

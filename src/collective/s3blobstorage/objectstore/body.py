@@ -10,7 +10,7 @@ from collective.s3blobstorage.objectstore.interfaces import Cancelled
 
 
 class Stopped(Exception):
-    """Carries what ended the reading of a body from this side, past botocore and the retries. Internal."""
+    """Carries what ended a body from this side (a file, a callback), past botocore and the retries. Internal."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(type(cause).__name__)

@@ -20,15 +20,10 @@ from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.download import get_file, head
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import UPLOADING
-from collective.s3blobstorage.objectstore.upload import (
-    Lanes,
-    abort,
-    create_upload,
-    delete_unwanted,
-    object_parameters,
-    put_file,
-)
+from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_file
 
 log = logging.getLogger(__name__)
 
