@@ -466,6 +466,12 @@ def paths_of(suite, arguments):
     return mine, others
 
 
+def interruptible():
+    """Make the end of the terminal and a kill what Ctrl-C is; and Ctrl-C too where a shell's ``&`` switched it off."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
 def run_pytest(command, environ):
     """Run ``command`` and pass its output on as it comes; returns its exit status and the end of its output.
 
@@ -688,7 +694,7 @@ def port(text):
 
 def main(arguments):
     options, rest = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+    interruptible()
     try:
         if options.command == "test":
             return test(options, rest)
