@@ -179,3 +179,15 @@ def test_a_large_transaction_goes_through_the_disk(make_site):
         root = connection.root()
         assert {name: value["data"] for name, value in root.items() if name.startswith("object")} == expected
         assert all(root[f"blob{number}"].open("r").read() == b"%d" % number for number in range(40))
+
+
+@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp"])
+def test_a_connection_that_outlives_its_database_can_still_abort(make_site, kind):
+    site = make_site(kind)
+    db = site.db()
+    manager = transaction.TransactionManager()
+    connection = db.open(manager)
+    connection.root()["a"] = Blob(b"never committed")
+    manager.savepoint()
+    db.storage.close()
+    manager.abort()
