@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,12 @@ class Base:
 
         def factory(name: str, blob_dir: str, **ignored: Any) -> Any:
             if wrapped:
-                return place.ours(self.open(name), name)
+                storage = place.ours(self.open(name), name)
+                # Where the suites look for savepoints' folders.
+                os.makedirs(blob_dir, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(storage.temporaryDirectory(), os.path.join(blob_dir, "tmp"))
+                return storage
             return place.close_later(self.open_with_blobs(name, blob_dir))
 
         return factory

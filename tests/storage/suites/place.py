@@ -68,7 +68,10 @@ class Place:
             call(*arguments)
 
     def ours(self, base: Any, name: str = "data") -> Any:
-        """Our storage around ``base``: one prefix and cache folder per test and name, as one zope.conf would say."""
+        """Our storage around ``base``: one prefix and cache folder per test and name, as one zope.conf would say.
+
+        ``base`` is closed after the test even where opening ours fails.
+        """
         from collective.s3blobstorage.storage import open_storage
 
         store = StoreSettings(
