@@ -1,16 +1,35 @@
-"""Fixtures: an S3 server, a bucket on it, the settings to reach it."""
+"""Fixtures: an S3 server, a bucket on it, the settings to reach it.
+
+``--s3 ceph`` runs the same tests over a Ceph gateway.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import botocore.config
 import pytest
+from servers import ceph as ceph_gateway
+from servers.ca import CertificateAuthority
 from servers.ministack import MiniStack
+from servers.proxy import Proxy
 
 from collective.s3blobstorage.settings import StoreSettings
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--s3",
+        choices=("ministack", "ceph"),
+        default=os.environ.get("S3BLOBS_S3", "ministack"),
+        help="the S3 server behind the fixture `s3_server`; default: ministack, or $S3BLOBS_S3",
+    )
 
 
 def s3_client(server, endpoint_url: str | None = None, **arguments):
@@ -32,8 +51,34 @@ def s3_client(server, endpoint_url: str | None = None, **arguments):
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory) -> Iterator:
-    """The S3 server of the session: ``endpoint_url``, ``access_key``, ``secret_key``, ``region``."""
+def ca(tmp_path_factory) -> CertificateAuthority:
+    """A certificate authority that only this session knows; ``ca.bundle`` is what a client trusts."""
+    return CertificateAuthority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def ceph(ca) -> Iterator[ceph_gateway.Ceph]:
+    """A Ceph gateway over http and https; skips where there is none. Tests that use it carry the marker ``ceph``."""
+    ceph_gateway.install()
+    reason = ceph_gateway.available()
+    if reason:
+        pytest.skip(reason)
+    # Not pytest's folder: the last three of those are kept, and an OSD is large.
+    folder = Path(tempfile.mkdtemp(prefix="s3blobs-ceph-"))
+    server = ceph_gateway.Ceph(folder, ca)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server(pytestconfig, request, tmp_path_factory) -> Iterator[MiniStack | ceph_gateway.Ceph]:
+    """The S3 server of the session: MiniStack, or what ``--s3`` names."""
+    if pytestconfig.getoption("--s3") == "ceph":
+        yield request.getfixturevalue("ceph")
+        return
     server = MiniStack(tmp_path_factory.mktemp("ministack")).start()
     yield server
     server.stop()
@@ -72,3 +117,17 @@ def settings(s3_server, bucket) -> StoreSettings:
         access_key=s3_server.access_key,
         secret_key=s3_server.secret_key,
     )
+
+
+@pytest.fixture
+def proxy(s3_server) -> Iterator[Proxy]:
+    """A proxy in front of ``s3_server``; ``dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)`` uses it."""
+    with Proxy(s3_server.endpoint_url) as between:
+        yield between
+
+
+@pytest.fixture
+def tls_proxy(s3_server, ca) -> Iterator[Proxy]:
+    """The same with https on its own side, by a certificate of ``ca``."""
+    with Proxy(s3_server.endpoint_url, ca=ca) as between:
+        yield between

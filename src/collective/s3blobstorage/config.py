@@ -56,16 +56,11 @@ class S3BlobStorageFactory(BaseConfig):
 
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Any:
         """Open the base, then the storage around it. Where that fails the base is closed again."""
-        from .storage import open_storage
-
         # Again, since zope.conf's <environment> is set between parsing and opening.
         self.settings = storage_settings(self.config, os.environ)
-        base = self.config.base.open()
-        try:
-            return open_storage(base, self.settings)
-        except BaseException:
-            base.close()
-            raise
+        from .storage import open_storage  # here, so that parsing a configuration does not import boto3
+
+        return open_storage(self.config.base.open(), self.settings)
 
 
 def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSettings:

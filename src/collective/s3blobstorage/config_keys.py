@@ -6,6 +6,8 @@ the meaning of a key stand in ``component.xml``; docs/configuration.md is made f
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -209,3 +211,23 @@ staging_dir = Key(
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 KEYS: dict[str, Key] = {value.name: value for value in list(globals().values()) if isinstance(value, Key)}
+
+
+def key_name(text: str) -> str:
+    """The first word of a line, as a key of the section.
+
+    ZConfig's own messages repeat the word as it stands, and in ``s3-secret-key=…`` or in a secret that was broken into
+    two lines it is a secret. Here it is repeated only where it looks like the name of a key.
+    """
+    name = text.lower()
+    if name in KEYS:
+        return name
+    before = re.split("[=:]", name, maxsplit=1)[0]
+    if before in KEYS:
+        raise ConfigurationError(f"{before} must be followed by a blank, not by '=' or ':'. {KEYS[before].advice}")
+    similar = difflib.get_close_matches(before, KEYS, n=1)
+    if similar:
+        advice = KEYS[similar[0]].advice
+        raise ConfigurationError(f"no such key in <s3blobstorage>; did you mean {similar[0]}? {advice}")
+    shown = repr(text) if re.fullmatch("[a-z]+(-[a-z0-9]+)*", text) and len(text) <= 40 else "(not shown)"
+    raise ConfigurationError(f"{shown} is not a key of <s3blobstorage>. Its keys: {', '.join(KEYS)}")

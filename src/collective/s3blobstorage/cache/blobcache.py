@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,7 +52,8 @@ class BlobCache:
     root: ``cache-dir``. identity: the store whose blobs these are; caches with other identities keep to other folders.
     size: the bound in bytes, over complete, temporary and staged files in this store's folder; above it is only what
     was handed out in the last ``protect`` seconds, or is being written. staging_dir: a folder on the same
-    file system makes ``adopt`` a rename; None: inside the store's folder. clock: seconds since 1970.
+    file system makes ``adopt`` a rename; None: inside the store's folder. patience: seconds to wait for another
+    process's download. clock: seconds since 1970.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -68,6 +69,7 @@ class BlobCache:
         size: int,
         staging_dir: Path | None = None,
         protect: float = 300.0,
+        patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters()
@@ -77,6 +79,7 @@ class BlobCache:
         self._noting = min(_NOTING, protect / 5)
         # Added, since the last note of a file handed out now may be that old.
         self._margins = bound.Margins(size=size, protect=protect + self._noting)
+        self._patience = patience
         self._clock = clock
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._closed = False
@@ -131,12 +134,19 @@ class BlobCache:
         return Path(path)
 
     def _discard(self, path: str, oid: bytes, tid: bytes) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._note_failure(error)
+            return
         logger.warning(
             "cache file of oid 0x%s tid 0x%s in cache-dir %s was changed by something else, it is removed",
-            oid.hex(), tid.hex(), self._layout.root,
-        )  # fmt: skip
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+            oid.hex(),
+            tid.hex(),
+            self._layout.root,
+        )
 
     def fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
         path = self.get(oid, tid)
@@ -188,9 +198,11 @@ class BlobCache:
         # that.
         with disk():
             folder = self._here()
-            lock = FileLock.take(self._layout.lock(oid, tid), wait=PATIENCE)
+            lock = FileLock.take(self._layout.lock(oid, tid), wait=self._patience)
             if lock is None:
-                raise TimeoutError(errno.ETIMEDOUT, f"another process downloads one blob for over {PATIENCE:.0f} s")
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"another process downloads one blob for over {self._patience:.0f} s"
+                )
         try:
             # Another process may have published it while we waited, another thread before we began.
             path = self._find(oid, tid)
@@ -281,6 +293,9 @@ class BlobCache:
             if self._closed:
                 raise Unavailable("The blob storage is closed.")
             if self._staging is None or not self._staging.usable:
+                if self._staging is not None:
+                    self._staging.remove()
+                    self._staging = None
                 self._staging_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._staging = ProcessFolder.make(self._staging_dir, self._staging_prefix)
             return self._staging.path
@@ -310,6 +325,9 @@ class BlobCache:
             if self._closed:
                 raise Unavailable("The blob storage is closed.")
             if self._folder is None or not self._folder.usable:
+                if self._folder is not None:
+                    self._folder.remove()  # somebody deleted it; its lock is still held
+                    self._folder = None
                 try:
                     self._layout.prepare()
                 except ConfigurationError as error:
@@ -321,7 +339,7 @@ class BlobCache:
         return folder
 
     @contextlib.contextmanager
-    def _degrading(self):
+    def _degrading(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

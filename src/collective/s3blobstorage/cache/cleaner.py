@@ -53,6 +53,7 @@ class Cleaner:
         self._requested = True  # once at the start
         self._written = 0
         self._processes = 1
+        self._cleaning = threading.Lock()  # so that two threads of this process do not take each other for others
 
     def start(self) -> None:
         """Start the thread where it is not running; it cleans at once, without holding up the caller."""
@@ -92,7 +93,8 @@ class Cleaner:
                 if requested or again is not None:
                     again = self.clean()
                 else:
-                    self._remove_leftovers()
+                    with self._cleaning:
+                        self._remove_leftovers()
             except Exception:
                 again = None
                 logger.exception("cleaning the cache in cache-dir %s failed", self._layout.root)
@@ -102,6 +104,10 @@ class Cleaner:
 
         Waits while another process cleans this folder: what was written since that one looked must be seen too.
         """
+        with self._cleaning:
+            return self._clean()
+
+    def _clean(self) -> float | None:
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -149,6 +155,7 @@ class Cleaner:
                 lock = FileLock.take(self._layout.locks / name)
                 if lock is not None:
                     lock.release(remove=True)
+        self._layout.remove_old_markers()
         self._sweep()
 
     def _is_closed(self) -> bool:

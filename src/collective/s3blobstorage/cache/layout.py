@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
@@ -60,8 +61,12 @@ def occupied(status: os.stat_result) -> int:
     return max(status.st_size, status.st_blocks * 512)
 
 
+# A marker is written under a temporary name in well under a second. One that is older was left by a crash.
+_MARKER_AGE = 3600.0  # seconds
+
+
 class Layout:
-    """The paths of one store's folder. Makes no request of the disk but in ``prepare``."""
+    """The paths of one store's folder, and its marker."""
 
     def __init__(self, root: Path, identity: str) -> None:
         self.root = root
@@ -132,7 +137,8 @@ class Layout:
     def prepare(self) -> None:
         """Make folders and marker where they are not there. ConfigurationError as ``check_foreign``; OSError."""
         self.check_foreign()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         if self.folder.stat().st_mode & 0o077:
             self.folder.chmod(0o700)
         marker = self.folder / MARKER
@@ -151,3 +157,10 @@ class Layout:
                 raise
         for folder in (self.blobs, self.locks, self.processes):
             folder.mkdir(mode=0o700, exist_ok=True)
+
+    def remove_old_markers(self) -> None:
+        """Remove temporary markers that a crash left. Never raises for the disk."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.glob(f"{MARKER}.*"):
+                if path.stat().st_mtime < time.time() - _MARKER_AGE:
+                    path.unlink()

@@ -90,6 +90,9 @@ class PrivateFiles:
             if self._closed:
                 raise Unavailable("The blob storage is closed.")
             if self._folder is None or not self._folder.usable:
+                if self._folder is not None:
+                    self._folder.remove()  # somebody deleted it; its lock is still held
+                    self._folder = None
                 self._folder = ProcessFolder.make(Path(tempfile.gettempdir()), self._prefix)
             return self._folder
 

@@ -87,10 +87,14 @@ class IObjectStore(Interface):
         May run for as long as the file is long: call it in a pool. Parts of one file go out in parallel.
         """
 
-    def put_bytes(key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False) -> ObjectInfo:
+    def put_bytes(
+        key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
+    ) -> ObjectInfo:
         """Store a small object (a marker) in one PUT."""
 
-    def copy(source_key: str, target_key: str, *, if_match: str | None = None, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+    def copy(
+        source_key: str, target_key: str, *, if_match: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
         """Copy inside the bucket without moving bytes through this process.
 
         ``if_match`` is the ETag the source must have, else PreconditionFailed. ``metadata`` replaces the copy's user

@@ -1,0 +1,33 @@
+"""No encryption by the store: the null object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zope.interface import implementer
+
+from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+
+
+@implementer(IServerSideEncryption)
+class NoEncryption:
+    """Asks for nothing and checks nothing. What the bucket does by default stays as it is."""
+
+    name = "none"
+    needs_tls = False
+
+    def write_parameters(self) -> Mapping[str, Any]:
+        return {}
+
+    def part_parameters(self) -> Mapping[str, Any]:
+        return {}
+
+    def read_parameters(self) -> Mapping[str, Any]:
+        return {}
+
+    def copy_source_parameters(self) -> Mapping[str, Any]:
+        return {}
+
+    def check_echo(self, response: Mapping[str, Any]) -> None:
+        return None

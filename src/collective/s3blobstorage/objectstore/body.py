@@ -1,0 +1,93 @@
+"""A window on a file as the body of a request."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from collective.s3blobstorage.objectstore.interfaces import Cancelled
+
+
+class FileWindow:
+    """``size`` bytes of an open file from ``start``, seekable, read with ``pread``.
+
+    Any number of windows share one descriptor in any number of threads, since ``pread`` has no position of its
+    own; one window belongs to one thread. Nothing is held in memory but the block that is asked for.
+
+    botocore reads a body twice over plain http, first to hash it for the signature. Only bytes read after
+    ``sending()`` (called by the client's ``before-send`` event) are reported as progress.
+
+    ``stopped`` holds the exception that ended the reading from this side (``Cancelled``, an error of the disk):
+    botocore wraps what a body raises, the sender looks here for the original.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        start: int,
+        size: int,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        self._size = size
+        self._position = 0
+        self._cancelled = cancelled
+        self._progress = progress
+        self._sending = False
+        self._reported = 0
+        self.stopped: Exception | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bool__(self) -> bool:
+        return True  # an empty body is still this body: botocore asks `if body`
+
+    def sending(self) -> None:
+        """From here on what is read goes over the wire."""
+        self._sending = True
+
+    def take_back(self) -> None:
+        """The attempt failed: what it reported as progress is reported back, as a negative increment."""
+        if self._reported and self._progress is not None:
+            self._progress(-self._reported)
+        self._reported = 0
+
+    def read(self, amount: int | None = None) -> bytes:
+        left = self._size - self._position
+        wanted = left if amount is None or amount < 0 else min(amount, left)
+        if wanted <= 0:
+            return b""
+        try:
+            if self._cancelled is not None and self._cancelled():
+                raise Cancelled()
+            block = os.pread(self._descriptor, wanted, self._start + self._position)
+            if not block:
+                # Without this the server would wait for bytes that never come, until its own time-out.
+                raise OSError(errno.EIO, "the file became shorter while it was uploaded")
+        except Exception as error:
+            self.stopped = error
+            raise
+        self._position += len(block)
+        if self._sending and self._progress is not None:
+            self._reported += len(block)
+            self._progress(len(block))
+        return block
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True

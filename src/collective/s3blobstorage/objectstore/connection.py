@@ -1,0 +1,104 @@
+"""What every verb of the store needs: clients, the bucket's name, the prefix, encryption, patience."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.patience import Attempts, Clock, Patience
+from collective.s3blobstorage.settings import StoreSettings
+
+T = TypeVar("T")
+
+_PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Shared by all threads; boto3 clients are thread-safe, everything else here is constant."""
+
+    settings: StoreSettings
+    encryption: IServerSideEncryption
+    reader: Any  # S3 client with the s3-download-* time-outs
+    writer: Any  # S3 client with the usual time-outs
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def reading(self) -> Patience:
+        """Of a request that a visitor waits for."""
+        return Patience(attempts=self.settings.download_max_attempts)
+
+    def full_key(self, key: str) -> str:
+        return f"{self.settings.prefix}/{key}" if self.settings.prefix else key
+
+    def relative_key(self, full_key: str) -> str:
+        return full_key[len(self.settings.prefix) + 1 :] if self.settings.prefix else full_key
+
+    def bucket(self) -> dict[str, Any]:
+        """Parameters of a request about the bucket."""
+        named: dict[str, Any] = {"Bucket": self.settings.bucket}
+        if self.settings.expected_bucket_owner:
+            named["ExpectedBucketOwner"] = self.settings.expected_bucket_owner
+        return named
+
+    def object(self, key: str) -> dict[str, Any]:
+        """Parameters of a request about one object."""
+        return {**self.bucket(), "Key": self.full_key(key)}
+
+    def attempts(
+        self,
+        verb: str,
+        key: str,
+        patience: Patience,
+        *,
+        until: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Attempts:
+        what = f"{verb} of {self.full_key(key)!r} in bucket {self.settings.bucket!r}"
+        return Attempts(patience, self.clock, what=what, until=until, cancelled=cancelled)
+
+
+def unquoted(etag: Any) -> str:
+    return str(etag or "").strip('"')
+
+
+def plain_md5(response: Mapping[str, Any]) -> str | None:
+    """The ETag of a PUT's response where it is the MD5 of the bytes, else None.
+
+    It is not with SSE-C and with SSE-KMS (Amazon S3 API reference, "Object", ETag).
+    """
+    if response.get("SSECustomerAlgorithm") or str(response.get("ServerSideEncryption") or "").startswith("aws:kms"):
+        return None
+    etag = unquoted(response.get("ETag"))
+    return etag if _PLAIN_MD5.fullmatch(etag) else None
+
+
+def info_of(key: str, response: Mapping[str, Any]) -> ObjectInfo:
+    """From a response of HeadObject or GetObject (of the whole object)."""
+    metadata = {name.lower(): value for name, value in (response.get("Metadata") or {}).items()}
+    return ObjectInfo(
+        key=key,
+        size=int(response.get("ContentLength") or 0),
+        etag=unquoted(response.get("ETag")),
+        metadata=metadata,
+        last_modified=response.get("LastModified"),
+    )
+
+
+def recorded_sha256(metadata: Mapping[str, str]) -> bytes | None:
+    """The SHA-256 that was put into the object's metadata, where it is one."""
+    try:
+        digest = bytes.fromhex(metadata.get("sha256") or "")
+    except ValueError:
+        return None
+    return digest if len(digest) == 32 else None
+
+
+def recorded_size(metadata: Mapping[str, str]) -> int | None:
+    """The size that was put into the object's metadata, where it is one."""
+    text = metadata.get("size") or ""
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,168 @@
+"""The object store: the contract's verbs, each in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from zope.interface import implementer
+
+from collective.s3blobstorage.encryption.customer_key import CustomerKey
+from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from collective.s3blobstorage.encryption.none import NoEncryption
+from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
+from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, upload
+from collective.s3blobstorage.objectstore.bucket import open_bucket
+from collective.s3blobstorage.objectstore.connection import Connection
+from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
+from collective.s3blobstorage.objectstore.patience import Clock
+from collective.s3blobstorage.settings import StoreSettings
+
+
+def open_store(settings: StoreSettings, *, read_only: bool = False) -> S3ObjectStore:
+    """The store of these settings. Makes no request; ``open_bucket`` makes the first.
+
+    ``read_only`` refuses every writing verb. Raises ConfigurationError where the settings contradict each other or
+    boto3 cannot use them.
+    """
+    return S3ObjectStore(settings, read_only=read_only)
+
+
+def encryption_of(settings: StoreSettings) -> IServerSideEncryption:
+    """What the settings ask for. Raises ConfigurationError for a key of the wrong length."""
+    return NoEncryption() if settings.sse_customer_key is None else CustomerKey(settings.sse_customer_key)
+
+
+@implementer(IObjectStore)
+class S3ObjectStore:
+    """One bucket and prefix, reached by boto3. See ``IObjectStore`` for each verb; threads share it freely.
+
+    ``conditional_put`` says whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
+    the store ignores it sets it to False, and ``if_absent`` then asks by HEAD first.
+    """
+
+    conditional_put: bool = True
+
+    def __init__(self, settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.read_only = read_only
+        encryption = encryption_of(settings)
+        session = client.session(settings)
+        reader = client.client(session, settings, reading=True)
+        writer = reader if read_only else client.client(session, settings, reading=False)
+        endpoint = reader.meta.endpoint_url
+        if encryption.needs_tls and urlsplit(endpoint).scheme.lower() != "https":
+            raise ConfigurationError(
+                "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
+                " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
+            )
+        self.identity = client.identity(endpoint, settings.bucket, settings.prefix)
+        self._connection = Connection(settings, encryption, reader, writer, clock or Clock())
+        self._lanes = upload.Lanes(settings.upload_concurrency)
+
+    def __repr__(self) -> str:
+        return f"<S3ObjectStore {self.identity}>"
+
+    # Opening
+
+    def open_bucket(self, writable: bool) -> None:
+        open_bucket(self._connection, writable and not self.read_only)
+        client.redaction.install()  # the first request imported the last of botocore's modules
+
+    # Writing
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        metadata: Mapping[str, str],
+        sha256: bytes | None = None,
+        if_absent: bool = False,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
+        self._check_writable()
+        if if_absent and not self.conditional_put:
+            self._check_absent(key)
+        return upload.put_file(
+            self._connection,
+            self._lanes,
+            key,
+            path,
+            metadata=metadata,
+            sha256=sha256,
+            if_absent=if_absent and self.conditional_put,
+            cancelled=cancelled,
+            progress=progress,
+        )
+
+    def put_bytes(
+        self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
+    ) -> ObjectInfo:
+        self._check_writable()
+        if if_absent and not self.conditional_put:
+            self._check_absent(key)
+        return upload.put_bytes(
+            self._connection, self._lanes, key, data, metadata or {}, if_absent and self.conditional_put
+        )
+
+    def copy(
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        if_match: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> ObjectInfo:
+        self._check_writable()
+        return copy.copy(
+            self._connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata
+        )
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+        deletion.delete(self._connection, keys)
+
+    # Reading
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return download.head(self._connection, key)
+
+    def get_file(
+        self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
+    ) -> ObjectInfo:
+        return download.get_file(self._connection, key, target, size=size, sha256=sha256)
+
+    def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
+        return download.get_bytes(self._connection, key, limit)
+
+    def list(self, prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
+        return listing.list_objects(self._connection, prefix, start_after, page_size)
+
+    # Multipart uploads left behind
+
+    def list_uploads(self, prefix: str = "") -> Iterator[tuple[str, str, datetime]]:
+        return listing.list_uploads(self._connection, prefix)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self._check_writable()
+        upload.abort_upload(self._connection, key, upload_id)
+
+    # Closing
+
+    def close(self) -> None:
+        self._lanes.close()
+        self._connection.reader.close()
+        self._connection.writer.close()
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise Refused("The object store was opened for reading only (read-only).")
+
+    def _check_absent(self, key: str) -> None:
+        if self.head(key) is not None:
+            raise PreconditionFailed("The object is there already.")

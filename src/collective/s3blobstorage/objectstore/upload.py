@@ -1,0 +1,473 @@
+"""Writing: one PUT, or a multipart upload whose parts go out in parallel."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from collective.s3blobstorage.errors import (
+    Corrupt,
+    EncryptionNotHonoured,
+    PreconditionFailed,
+    StoreError,
+    Unavailable,
+)
+from collective.s3blobstorage.objectstore import parts
+from collective.s3blobstorage.objectstore.body import FileWindow
+from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
+from collective.s3blobstorage.objectstore.download import head
+from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
+from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
+from collective.s3blobstorage.objectstore.translate import UploadGone
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1024 * 1024  # bytes read at a time for hashing
+
+# Up to this size a file is read once, into memory, and hashed and sent from there.
+IN_MEMORY = 1024 * 1024
+
+_CLOSED = "The object store was closed."
+_DIFFERENT = "The object store holds other bytes than were sent; they were deleted again."
+
+
+class Lanes:
+    """At most ``count`` requests that send bytes at a time, over all threads of a store.
+
+    Whole files are sent from their callers' threads, parts from the pool's. No deadlock: whoever holds a lane waits
+    for nothing but the network, and a part never waits for another part.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lanes = threading.BoundedSemaphore(count)
+        self.count = count
+        self.closing = threading.Event()
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lane(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        """Wait for a free lane. Raises Cancelled where ``cancelled()`` becomes true first, Unavailable after close."""
+        while not self._lanes.acquire(timeout=0.2):
+            self._check(cancelled)
+        try:
+            self._check(cancelled)
+            yield
+        finally:
+            self._lanes.release()
+
+    def _check(self, cancelled: Callable[[], bool]) -> None:
+        if cancelled():
+            raise Cancelled()
+        if self.closing.is_set():
+            raise Unavailable(_CLOSED)
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
+        with self._lock:
+            if self.closing.is_set():
+                raise Unavailable(_CLOSED)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="s3blobs-upload")
+            return self._pool.submit(work, *arguments)
+
+    def close(self) -> None:
+        """Stop what is being sent and join the threads."""
+        self.closing.set()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def object_parameters(connection: Connection, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Of PutObject, CreateMultipartUpload and CopyObject with new metadata.
+
+    The type says nothing about the content and the disposition makes a browser save it: what a browser may do with a
+    blob is decided for each signed URL, never by the object.
+    """
+    named = {
+        **connection.object(key),
+        **connection.encryption.write_parameters(),
+        "ContentType": "application/octet-stream",
+        "ContentDisposition": "attachment",
+        "Metadata": dict(metadata),
+    }
+    if connection.settings.storage_class:
+        named["StorageClass"] = connection.settings.storage_class
+    return named
+
+
+def _never() -> bool:
+    return False
+
+
+def put_file(
+    connection: Connection,
+    lanes: Lanes,
+    key: str,
+    path: Path,
+    *,
+    metadata: Mapping[str, str],
+    sha256: bytes | None = None,
+    if_absent: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ObjectInfo:
+    """See ``IObjectStore.put_file``."""
+    stopped = cancelled or _never
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        upload = _Upload(connection, lanes, key, descriptor, size, metadata, sha256, if_absent, stopped, progress)
+        if parts.is_single(size):
+            return upload.whole()
+        try:
+            each = parts.part_size(size)
+        except ValueError:
+            raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
+        return upload.in_parts(each)
+    except Cancelled:
+        if lanes.closing.is_set() and not stopped():
+            raise Unavailable(_CLOSED) from None
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def put_bytes(
+    connection: Connection, lanes: Lanes, key: str, data: bytes, metadata: Mapping[str, str], if_absent: bool
+) -> ObjectInfo:
+    """See ``IObjectStore.put_bytes``."""
+    sender = _Put(
+        connection,
+        key,
+        size=len(data),
+        sha256=hashlib.sha256(data).digest(),
+        md5=hashlib.md5(data, usedforsecurity=False).digest(),
+        metadata=metadata,
+        if_absent=if_absent,
+    )
+    with lanes.lane(_never):
+        return sender.run(lambda parameters: connection.writer.put_object(Body=data, **parameters), _never)
+
+
+@dataclass
+class _Put:
+    """One PUT, with what must come back. Belongs to one thread."""
+
+    connection: Connection
+    key: str
+    size: int
+    sha256: bytes
+    md5: bytes
+    metadata: Mapping[str, str]
+    if_absent: bool
+
+    def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
+        metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
+        parameters = {
+            **object_parameters(self.connection, self.key, metadata),
+            # The store compares it with what it received, whatever its ETag means. Over https it also spares the
+            # SHA-256 of the body for the signature.
+            "ContentMD5": base64.b64encode(self.md5).decode(),
+        }
+        if self.if_absent:
+            parameters["IfNoneMatch"] = "*"
+        attempts = self.connection.attempts("PUT", self.key, UPLOADING, cancelled=cancelled)
+        try:
+            response = attempts.run(lambda: send(parameters))
+        except PreconditionFailed:
+            if not attempts.ambiguous:
+                raise
+            return self._settled(metadata)
+        self._check(response)
+        return ObjectInfo(self.key, self.size, unquoted(response.get("ETag")), metadata, None, self.sha256)
+
+    def _settled(self, metadata: Mapping[str, str]) -> ObjectInfo:
+        """A 412 after an attempt without answer: the object that is in the way may be our own."""
+        there = head(self.connection, self.key)
+        if there is None or there.size != self.size or recorded_sha256(there.metadata) != self.sha256:
+            raise PreconditionFailed("The object is there already.") from None
+        return ObjectInfo(self.key, self.size, there.etag, metadata, there.last_modified, self.sha256)
+
+    def _check(self, response: Mapping[str, Any]) -> None:
+        try:
+            self.connection.encryption.check_echo(response)
+        except EncryptionNotHonoured:
+            log.error("PUT of %r: the encryption was not confirmed; deleting it", self.key)
+            delete_unwanted(self.connection, self.key)
+            raise
+        etag = plain_md5(response)
+        if etag is not None:
+            right = etag == self.md5.hex()
+        else:
+            there = head(self.connection, self.key)
+            right = there is not None and there.size == self.size
+        reported = response.get("ChecksumSHA256")
+        if reported and "-" not in reported:
+            right = right and reported == base64.b64encode(self.sha256).decode()
+        if not right:
+            log.error("PUT of %r: the store's answer does not fit what was sent; deleting it", self.key)
+            delete_unwanted(self.connection, self.key)
+            raise Corrupt(_DIFFERENT)
+
+
+def delete_unwanted(connection: Connection, key: str) -> None:
+    """Delete an object that must not stay; that it could not be deleted is logged, the first error counts."""
+    try:
+        attempts = connection.attempts("DELETE", key, DELETING)
+        attempts.run(lambda: connection.writer.delete_object(**connection.object(key)))
+    except StoreError:
+        log.error("%r in bucket %r could not be deleted: delete it", key, connection.settings.bucket)
+
+
+@dataclass
+class _Upload:
+    """One file on its way. Its methods run in the caller's thread, but ``_send_part``."""
+
+    connection: Connection
+    lanes: Lanes
+    key: str
+    descriptor: int
+    size: int
+    metadata: Mapping[str, str]
+    sha256: bytes | None
+    if_absent: bool
+    cancelled: Callable[[], bool]
+    progress: Callable[[int], None] | None
+    failed: threading.Event = field(default_factory=threading.Event)
+
+    def whole(self) -> ObjectInfo:
+        """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
+        data = os.pread(self.descriptor, IN_MEMORY, 0) if self.size <= IN_MEMORY else None
+        if data is not None and len(data) != self.size:
+            raise OSError("the file became shorter while it was uploaded")
+        md5 = hashlib.md5(usedforsecurity=False)
+        sha256 = hashlib.sha256()
+        for block in [data] if data is not None else self._blocks(0, self.size):
+            md5.update(block)
+            if self.sha256 is None:
+                sha256.update(block)
+        put = _Put(
+            self.connection,
+            self.key,
+            self.size,
+            self.sha256 or sha256.digest(),
+            md5.digest(),
+            self.metadata,
+            self.if_absent,
+        )
+
+        reported = 0
+
+        def report(count: int) -> None:
+            nonlocal reported
+            reported += count
+            if self.progress is not None and count:
+                self.progress(count)
+
+        def send(parameters: dict[str, Any]) -> dict[str, Any]:
+            if data is not None:
+                return self.connection.writer.put_object(Body=data, **parameters)
+            return self._send(self.connection.writer.put_object, 0, self.size, parameters, report)
+
+        with self.lanes.lane(self._stop):
+            stored = put.run(send, self._stop)
+        report(self.size - reported)
+        return stored
+
+    def in_parts(self, each: int) -> ObjectInfo:
+        """A multipart upload. The SHA-256 is computed here while the pool's threads send."""
+        metadata = {**self.metadata, "size": str(self.size)}
+        if self.sha256 is not None:
+            metadata["sha256"] = self.sha256.hex()
+        self._check_absent()
+        created = self._attempts("CreateMultipartUpload").run(
+            lambda: self.connection.writer.create_multipart_upload(
+                **object_parameters(self.connection, self.key, metadata)
+            )
+        )
+        upload_id = created["UploadId"]
+        pending: set[Future] = set()
+        try:
+            self.connection.encryption.check_echo(created)
+            sent = self._send_all(upload_id, each, pending)
+            etag = self._complete(upload_id, sent)
+        except BaseException:
+            # Also on KeyboardInterrupt: parts that nobody completes cost money until somebody looks for them.
+            self.failed.set()
+            wait(pending)
+            abort(self.connection, self.key, upload_id)
+            raise
+        assert self.sha256 is not None
+        return ObjectInfo(self.key, self.size, etag, metadata, None, self.sha256)
+
+    def _send_all(self, upload_id: str, each: int, pending: set[Future]) -> dict[int, str]:
+        """Send every part; {number: MD5 in hex}.
+
+        No more parts are in the pool's queue than lanes exist, so that files that are uploaded at the same time
+        take turns.
+        """
+        md5s: dict[int, str] = {}
+        todo = parts.parts(self.size, each)
+        hashed = self._blocks(0, self.size) if self.sha256 is None else iter(())
+        sha256 = hashlib.sha256()
+        hashing = self.sha256 is None
+        while True:
+            for future in [future for future in pending if future.done()]:
+                pending.discard(future)
+                number, md5 = _result(future)
+                md5s[number] = md5
+            while len(pending) < self.lanes.count and (part := next(todo, None)) is not None:
+                pending.add(self.lanes.submit(self._send_part, upload_id, part))
+            if hashing and (block := next(hashed, None)) is not None:
+                sha256.update(block)
+            elif hashing:
+                hashing = False
+                self.sha256 = sha256.digest()
+            elif pending:
+                wait(pending, return_when=FIRST_COMPLETED)
+            else:
+                return md5s
+
+    def _send_part(self, upload_id: str, part: parts.Part) -> tuple[int, str]:
+        """One part, in a thread of the pool."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        for block in self._blocks(part.start, part.size):
+            md5.update(block)
+        parameters = {
+            **self.connection.object(self.key),
+            **self.connection.encryption.part_parameters(),
+            "UploadId": upload_id,
+            "PartNumber": part.number,
+            "ContentMD5": base64.b64encode(md5.digest()).decode(),
+        }
+        with self.lanes.lane(self._stop):
+            response = self._attempts(f"UploadPart {part.number}").run(
+                lambda: self._send(self.connection.writer.upload_part, part.start, part.size, parameters, self.progress)
+            )
+        self.connection.encryption.check_echo(response)
+        etag = plain_md5(response)
+        if etag is not None and etag != md5.hexdigest():
+            log.error("part %d of %r: the store's ETag does not fit what was sent", part.number, self.key)
+            raise Corrupt(_DIFFERENT)
+        # The store's ETag, whatever it means, is what CompleteMultipartUpload must name.
+        return part.number, unquoted(response.get("ETag"))
+
+    def _check_absent(self) -> None:
+        """Ask before gigabytes are sent, and again before they become an object: Ceph ignores the condition there.
+
+        What is left is the moment between the two requests, on a store that ignores it.
+        """
+        if self.if_absent and head(self.connection, self.key) is not None:
+            raise PreconditionFailed("The object is there already.")
+
+    def _complete(self, upload_id: str, etags: Mapping[int, str]) -> str:
+        """Put the parts together; the object's ETag."""
+        self._check_absent()
+        listed = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
+        parameters = {
+            **self.connection.object(self.key),
+            # Some stores want a customer's key here too; none refuses it.
+            **self.connection.encryption.part_parameters(),
+            "UploadId": upload_id,
+            "MultipartUpload": {"Parts": listed},
+        }
+        if self.if_absent:
+            parameters["IfNoneMatch"] = "*"
+        expected = _etag_of_parts([etag for _, etag in sorted(etags.items())])
+        attempts = self._attempts("CompleteMultipartUpload")
+        try:
+            response = attempts.run(lambda: self.connection.writer.complete_multipart_upload(**parameters))
+        except (UploadGone, PreconditionFailed) as error:
+            return self._completed_earlier(error, attempts, expected)
+        etag = unquoted(response.get("ETag"))
+        if etag and etag == expected:
+            return etag
+        # Ceph answers without an ETag; with a customer's key or KMS it is no MD5 of MD5s.
+        there = head(self.connection, self.key)
+        if there is None or there.size != self.size:
+            log.error("upload of %r: the store completed it with another size; deleting it", self.key)
+            delete_unwanted(self.connection, self.key)
+            raise Corrupt(_DIFFERENT)
+        return there.etag
+
+    def _completed_earlier(self, error: StoreError, attempts: Attempts, expected: str) -> str:
+        """The upload is gone, or its key taken: by an earlier attempt of ours whose answer was lost?"""
+        if attempts.ambiguous:
+            there = head(self.connection, self.key)
+            if there is not None and there.size == self.size and there.etag == expected:
+                return there.etag
+        raise error from None
+
+    def _attempts(self, verb: str) -> Attempts:
+        return self.connection.attempts(verb, self.key, UPLOADING, cancelled=self._stop)
+
+    def _stop(self) -> bool:
+        return self.cancelled() or self.failed.is_set() or self.lanes.closing.is_set()
+
+    def _send(
+        self,
+        request: Callable[..., dict[str, Any]],
+        start: int,
+        size: int,
+        parameters: dict[str, Any],
+        progress: Callable[[int], None] | None,
+    ) -> dict[str, Any]:
+        body = FileWindow(self.descriptor, start, size, cancelled=self._stop, progress=progress)
+        try:
+            return request(Body=body, **parameters)
+        except Exception:
+            body.take_back()
+            if body.stopped is not None:
+                raise body.stopped from None
+            raise
+
+    def _blocks(self, start: int, size: int) -> Iterator[bytes]:
+        window = FileWindow(self.descriptor, start, size, cancelled=self._stop)
+        while block := window.read(BLOCK):
+            yield block
+
+
+def _result(future: Future) -> tuple[int, str]:
+    try:
+        return future.result()
+    except CancelledError:
+        raise Unavailable(_CLOSED) from None
+
+
+def _etag_of_parts(etags: list[str]) -> str:
+    """The ETag of a multipart object: MD5 of the parts' MD5s, a dash, their number. "" where they are no MD5s."""
+    try:
+        joined = b"".join(bytes.fromhex(etag) for etag in etags)
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
+
+
+def abort(connection: Connection, key: str, upload_id: str) -> None:
+    """Abort a multipart upload as far as the store can be reached; a failure is logged, never raised."""
+    try:
+        abort_upload(connection, key, upload_id)
+    except StoreError:
+        log.warning("an unfinished multipart upload of %r is left behind in the bucket", key)
+
+
+def abort_upload(connection: Connection, key: str, upload_id: str) -> None:
+    """See ``IObjectStore.abort_upload``."""
+    attempts = connection.attempts("AbortMultipartUpload", key, DELETING)
+    try:
+        attempts.run(
+            lambda: connection.writer.abort_multipart_upload(**connection.object(key), UploadId=upload_id)
+        )
+    except UploadGone:
+        pass

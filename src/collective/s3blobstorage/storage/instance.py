@@ -1,0 +1,190 @@
+"""What ``ZODB.Connection`` and ``DB.undo`` use: one MVCC view, one transaction at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ZODB.interfaces import IBlobStorage, IMVCCStorage
+from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
+from zope.interface import alsoProvides, implementer
+
+from .record import with_state
+from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
+from .upload import stage
+
+if TYPE_CHECKING:
+    from .root import S3BlobStorage
+
+
+@implementer(IBlobStorage, IMVCCStorage)
+class S3BlobInstance:
+    """A per-connection storage. See ``interfaces.py`` for the contract.
+
+    ``base`` is the base's own instance: of an MVCC base, or of the ``MVCCAdapter`` around any other.
+    """
+
+    _transaction: BlobTransaction | None = None
+    _released = False
+
+    def __init__(self, root: S3BlobStorage, base: Any, load_before: Callable[..., Any]):
+        self._root = root
+        self._base = base
+        self._load_before = load_before
+        alsoProvides(self, *root.instance_interfaces(base))
+
+    def __getattr__(self, name: str) -> Any:
+        # What neither reads nor writes a blob is the base's: history, undoLog, afterCompletion, prefetch, …
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._base, name)
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._root!r}>"
+
+    # MVCC
+
+    def new_instance(self) -> S3BlobInstance:
+        return self._root.new_instance()
+
+    def load(self, oid: bytes) -> tuple[bytes, bytes]:
+        return self._base.load(oid)
+
+    def poll_invalidations(self) -> Any:
+        return self._base.poll_invalidations()
+
+    def sync(self, force: bool = True) -> None:
+        self._base.sync(force)
+
+    def isReadOnly(self) -> bool:
+        return self._root.isReadOnly() or self._base.isReadOnly()
+
+    def release(self) -> None:
+        if self._released:  # ZODB closes an instance twice
+            return
+        self._released = True
+        if self._transaction is not None:
+            self.tpc_abort(self._transaction.metadata)
+        self._base.release()
+
+    close = release
+
+    # Reading blobs
+
+    def loadBlob(self, oid: bytes, serial: bytes) -> str:
+        return self._root.reader.path(self._load_before, oid, serial)
+
+    def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
+        return self._root.reader.open(self._load_before, oid, serial, blob)
+
+    def temporaryDirectory(self) -> str:
+        return self._root.temporaryDirectory()
+
+    # Writing
+
+    def new_oid(self) -> bytes:
+        if self._root.isReadOnly():
+            raise ReadOnlyError
+        return self._base.new_oid()
+
+    def tpc_begin(self, transaction: Any) -> None:
+        if self.isReadOnly():
+            raise ReadOnlyError
+        current = self._transaction
+        if current is not None:
+            if current.metadata is transaction:
+                raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
+            raise StorageTransactionError("this connection's storage is in another transaction")
+        self._transaction = BlobTransaction(transaction, self._root.staging)
+
+    def _current(self, transaction: Any) -> BlobTransaction:
+        current = self._transaction
+        if current is None or current.metadata is not transaction:
+            if self.isReadOnly():
+                raise ReadOnlyError
+            raise StorageTransactionError(self, transaction)
+        return current
+
+    def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> None:
+        assert not version, "Versions aren't supported."
+        self._current(transaction).operations.append("store", oid, serial, data)
+
+    def storeBlob(
+        self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, version: str, transaction: Any
+    ) -> None:
+        assert not version, "Versions aren't supported."
+        current = self._current(transaction)
+        blob = stage(oid, blobfilename, self._root.cache)
+        current.add(blob)
+        with_state(data, blob.state())  # a record that is not a blob's raises before a byte is sent
+        self._root.uploads.start(blob)
+        current.operations.append("storeBlob", oid, serial, data, blob.name)
+
+    def deleteObject(self, oid: bytes, serial: bytes, transaction: Any) -> None:
+        self._base.deleteObject  # noqa: B018 - a base that cannot delete says so now
+        self._current(transaction).operations.append("deleteObject", oid, serial)
+
+    def restore(self, *args: Any) -> None:
+        raise Unsupported("records are restored through the database's storage, not through a connection's")
+
+    restoreBlob = copyTransactionsFrom = restore
+
+    def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
+        self._current(transaction).operations.append("checkCurrentSerialInTransaction", oid, serial)
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> None:
+        self._base.undo  # noqa: B018 - a base that cannot undo says so now
+        self._current(transaction).operations.append("undo", transaction_id)
+
+    def tpc_vote(self, transaction: Any) -> Any:
+        current = self._current(transaction)
+        wait_for_uploads_of_this_thread(current)
+        current.base_begun = True  # before the call: a begin that fails half-way is aborted too
+        self._base.tpc_begin(transaction)
+        for method, arguments in current.operations:
+            self._replay(current, method, arguments)
+        current.undone.copy_objects(self._root.load_before, self._root.reader, self._root.store_)
+        resolved = self._base.tpc_vote(transaction)
+        current.undone.check_resolved(self._root.load_before, resolved)
+        return resolved
+
+    def _replay(self, current: BlobTransaction, method: str, arguments: tuple[Any, ...]) -> None:
+        base, transaction = self._base, current.metadata
+        if method == "store":
+            oid, serial, data = arguments
+            base.store(oid, serial, data, "", transaction)
+        elif method == "storeBlob":
+            oid, serial, data, name = arguments
+            blob = current.staged(oid, name)
+            if blob is not None:
+                base.store(oid, serial, with_state(data, blob.state()), "", transaction)
+        elif method == "undo":
+            (transaction_id,) = arguments
+            current.undone.note(self._root.load_before, transaction_id, base.undo(transaction_id, transaction))
+        else:
+            getattr(base, method)(*arguments, transaction)
+
+    def tpc_finish(self, transaction: Any, func: Callable[[bytes], Any] = lambda tid: None) -> bytes:
+        current = self._current(transaction)
+        current.finish_attempted = True
+        tid = self._base.tpc_finish(transaction, func)
+        self._root.adopt(current, tid)
+        self._end(current, committed=True)
+        return tid
+
+    def tpc_abort(self, transaction: Any) -> None:
+        current = self._transaction
+        if current is None or current.metadata is not transaction:
+            return
+        try:
+            if current.base_begun:
+                self._base.tpc_abort(transaction)
+        finally:
+            self._end(current, committed=False)
+
+    def _end(self, current: BlobTransaction, *, committed: bool) -> None:
+        self._transaction = None
+        current.close(self._root.uploads, committed=committed)

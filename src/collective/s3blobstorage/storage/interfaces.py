@@ -1,0 +1,38 @@
+"""The contract of the storage: who calls what, when, in which thread, and what is raised.
+
+Two objects speak to ZODB. The *root* is what zope.conf's section opens: ``ZODB.DB``, a ZEO server, zodbconvert and
+the class suites hold it. *Instances* are what ``ZODB.Connection`` and ``DB.undo`` use, one thread at a time each.
+
+Writing, on an instance
+    ``tpc_begin`` notes the transaction; the base does not hear of it. ``store``, ``storeBlob``, ``undo``,
+    ``deleteObject`` and ``checkCurrentSerialInTransaction`` are queued; the upload of a blob starts in ``storeBlob``,
+    in a pool. ``tpc_vote`` waits for the uploads (of all transactions of its thread, before any base begins), then
+    begins the base, replays the queue and votes. So errors that a base raises in ``store`` (ConflictError) come from
+    ``tpc_vote``; ReadOnlyError and StorageTransactionError come at the first call.
+
+Writing, on the root
+    Every call goes to the base at once and returns what the base returns. ``storeBlob`` hashes the file first, since
+    the record goes to the base there and then.
+
+Reading
+    ``loadBlob`` returns the path of a complete, checked, read-only file. BlobMissing (a POSKeyError) where the record
+    or the object does not exist; Unavailable, Refused, Corrupt where the store fails: never POSKeyError.
+
+Aborting
+    ``tpc_abort`` of a foreign transaction is ignored. Objects that this transaction created under names it drew itself
+    are deleted in the background. After the base's ``tpc_finish`` was attempted nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from zope.interface import Interface
+
+
+class IBlobObjects(Interface):
+    """What the storage offers to tools and to the layers below the line of DESIGN.md, besides ZODB's interfaces."""
+
+    def read_record(oid: bytes, tid: bytes) -> bytes:
+        """The record of exactly that revision. BlobMissing where the base has none. Any thread."""
+
+    def locate(oid: bytes, tid: bytes) -> object:
+        """Where that revision's data is: a ``reading.Location``. Reads one record, makes no request. Any thread."""

@@ -1,0 +1,55 @@
+"""Names of revisions and keys of objects. Pure.
+
+A revision has a name of its own, 32 hex digits drawn at random, which its ZODB record carries. A record without a name
+(migrated, or restored from elsewhere) has the name ``{tid:016x}``. Keys are relative to the store's prefix::
+
+    blobs/{oid:016x}/{name}          ours
+    blobs/{oid:x}/{tid:x}.blob       zodb-s3blobs 1.x, leading zeros stripped
+    blobs/{oid:016x}/{tid:016x}.blob zodb-s3blobs, leading zeros kept
+    .s3blobs.json                    the owner marker
+
+All our digits have a fixed width, so that a listing sorts by oid.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+BLOBS = "blobs/"
+MARKER = ".s3blobs.json"
+
+_NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
+
+
+def draw_name() -> str:
+    """A name for a new revision: 128 random bits, so that two never meet, in any process on any machine."""
+    return secrets.token_hex(16)
+
+
+def tid_name(tid: bytes) -> str:
+    """The name of a revision whose record has none."""
+    return tid.hex()
+
+
+def is_name(name: object) -> bool:
+    """Whether this may be part of a key. Anything else is a damaged record, never a path."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def blob_key(oid: bytes, name: str) -> str:
+    """The key of a revision's object.
+
+    Raises ValueError where oid or name have the wrong form: a key is never built from anything else.
+    """
+    if len(oid) != 8 or not is_name(name):
+        raise ValueError("not an oid of 8 bytes and a name of 16 or 32 hex digits")
+    return f"{BLOBS}{oid.hex()}/{name}"
+
+
+def foreign_keys(oid: bytes, tid: bytes) -> tuple[str, ...]:
+    """Where zodb-s3blobs keeps that revision: its present form, then the one with all digits."""
+    return (
+        f"{BLOBS}{int.from_bytes(oid, 'big'):x}/{int.from_bytes(tid, 'big'):x}.blob",
+        f"{BLOBS}{oid.hex()}/{tid.hex()}.blob",
+    )

@@ -1,0 +1,60 @@
+"""What a transaction will tell the base once it is voted on, in order.
+
+A connection's writes are queued, so that the base's ``tpc_begin``, which on FileStorage takes the commit lock, waits
+until every byte is uploaded. A large transaction spills to a temporary file.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# A transaction below this stays in memory; the same order of size as ZEO's client buffer holds. Plone's edits are
+# some kilobytes, its imports and catalog rebuilds hundreds of megabytes.
+MEMORY_BYTES = 8 * 1024 * 1024
+
+
+class Operations:
+    """An ordered list of (method name, arguments), in memory up to ``MEMORY_BYTES``, then in a temporary file.
+
+    Used by the one thread that runs the transaction. Raises OSError where the temporary file cannot be written: the
+    commit fails before the base has begun.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._recent: list[tuple[str, tuple[Any, ...]]] = []
+        self._bytes = 0
+        self._spilled: Any = None
+
+    def append(self, method: str, *arguments: Any) -> None:
+        self._recent.append((method, arguments))
+        self._bytes += sum(len(argument) for argument in arguments if isinstance(argument, bytes)) + 100
+        if self._bytes > MEMORY_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._spilled is None:
+            self._spilled = tempfile.TemporaryFile(dir=self._folder)  # unnamed: nothing to sweep
+        self._spilled.seek(0, os.SEEK_END)
+        pickle.dump(self._recent, self._spilled, pickle.HIGHEST_PROTOCOL)
+        self._recent = []
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        if self._spilled is not None:
+            end = self._spilled.seek(0, os.SEEK_END)
+            self._spilled.seek(0)
+            while self._spilled.tell() < end:
+                yield from pickle.load(self._spilled)
+        yield from self._recent
+
+    def close(self) -> None:
+        self._recent = []
+        if self._spilled is not None:
+            self._spilled.close()
+            self._spilled = None

@@ -1,0 +1,104 @@
+"""Whose prefix it is: the marker ``.s3blobs.json`` beside the blobs.
+
+The name of the owner comes from zope.conf and is kept in the bucket, never only in the database: a copied Data.fs would
+carry it along, and staging would be taken for production.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+
+from ..errors import ObjectMissing, OwnerError, PreconditionFailed, RecordError
+from ..objectstore.interfaces import IObjectStore
+from .keys import BLOBS, MARKER
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What the prefix is.
+
+    ``owner`` is None where zope.conf never named one. ``foreign_keys``: the prefix holds, or may hold, blobs under the
+    keys of zodb-s3blobs.
+    """
+
+    owner: str | None
+    foreign_keys: bool
+
+    def to_json(self) -> bytes:
+        layouts = ["ours", "zodb-s3blobs"] if self.foreign_keys else ["ours"]
+        return json.dumps({"format": FORMAT, "owner": self.owner, "layouts": layouts}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Marker:
+        """Raises RecordError where it is damaged or of a newer format."""
+        try:
+            marker = json.loads(data)
+            version, owner, layouts = marker["format"], marker["owner"], marker["layouts"]
+        except (ValueError, KeyError, TypeError):
+            raise RecordError(
+                f"the marker {MARKER} under s3-prefix is damaged: it is not ours, or was cut off"
+            ) from None
+        if not isinstance(version, int) or version > FORMAT:
+            raise RecordError(
+                f"the marker {MARKER} under s3-prefix was written by a newer release of collective.s3blobstorage:"
+                " upgrade this process"
+            )
+        return cls(owner, "zodb-s3blobs" in layouts)
+
+
+def read_marker(store: IObjectStore) -> Marker | None:
+    try:
+        return Marker.from_json(store.get_bytes(MARKER))
+    except ObjectMissing:
+        return None
+
+
+def open_prefix(store: IObjectStore, owner: str | None, *, read_only: bool) -> Marker:
+    """Check that the prefix is ours to write, and say so in the bucket on the first writable open.
+
+    One request where the marker is there. Raises OwnerError where the prefix belongs to another owner and is not
+    opened read-only.
+    """
+    marker = read_marker(store)
+    if read_only:
+        return marker or Marker(None, _holds_blobs(store))
+    if marker is None:
+        marker = _write_first(store, Marker(owner, _holds_blobs(store)))
+    if marker.owner is None and owner is not None:
+        # Two that adopt one prefix at the same time: the second write wins, and the first sees it here.
+        store.put_bytes(MARKER, Marker(owner, marker.foreign_keys).to_json())
+        marker = read_marker(store) or marker
+        logger.info("the prefix now belongs to owner %r", marker.owner)
+    if marker.owner != owner:
+        _refuse(marker.owner, owner)
+    return marker
+
+
+def _write_first(store: IObjectStore, marker: Marker) -> Marker:
+    try:
+        store.put_bytes(MARKER, marker.to_json(), if_absent=True)
+    except PreconditionFailed:
+        logger.info("another process was first to open the prefix")
+    return read_marker(store) or marker
+
+
+def _holds_blobs(store: IObjectStore) -> bool:
+    """Whether anything lies where zodb-s3blobs may have put it. Without our marker, no other release of ours has."""
+    return next(iter(store.list(BLOBS, page_size=1)), None) is not None
+
+
+def _refuse(present: str | None, owner: str | None) -> None:
+    if owner is None:
+        raise OwnerError(
+            f"the bucket's prefix belongs to owner {present!r}, and zope.conf names none: set `owner {present}` if this"
+            " is that site; for a copy of it set another s3-prefix, or `read-only on`"
+        )
+    raise OwnerError(
+        f"the bucket's prefix belongs to owner {present!r}, not to {owner!r}: set another s3-prefix, or `read-only on`"
+    )

@@ -1,0 +1,149 @@
+"""The blob record: which ZODB records are blobs, and what ours say about their data. Pure.
+
+A ZODB record is two pickles, class and state. ``ZODB.blob.Blob`` has no state of its own (its ``__getstate__``
+returns None and its ``__setstate__`` ignores the argument), so the second pickle is free to carry ours::
+
+    {"s3blob": 1, "name": "<32 hex>", "size": 12345, "sha256": b"<32 bytes>" or None}
+
+ZODB, FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from ZODB.blob import Blob
+
+from ..errors import RecordError
+from .keys import is_name, tid_name
+
+FORMAT = 1
+_FIELDS = {"s3blob", "name", "size", "sha256"}
+
+# As ZODB.serialize writes records: readable by every ZODB 5 and 6.
+_PROTOCOL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BlobState:
+    """What a blob's record says of its data.
+
+    ``name`` is None for a record without our state; ``size`` (bytes) and ``sha256`` (32 raw bytes) are None where not
+    known.
+    """
+
+    name: str | None = None
+    size: int | None = None
+    sha256: bytes | None = None
+
+    def name_at(self, tid: bytes) -> str:
+        """The revision's name, given the tid of its record."""
+        return tid_name(tid) if self.name is None else self.name
+
+
+class _BlobClass:
+    """Stands for ZODB.blob.Blob while a class pickle is read."""
+
+
+class _NotABlob(Exception):
+    pass
+
+
+class _ClassReader(pickle.Unpickler):
+    """Reads the class pickle of a record; knows one class and calls nothing."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) == (Blob.__module__, Blob.__name__):
+            return _BlobClass
+        raise _NotABlob
+
+    def persistent_load(self, reference: object) -> object:
+        raise _NotABlob
+
+
+class _StateReader(pickle.Unpickler):
+    """Reads the state pickle: plain values only, no class, no reference."""
+
+    def find_class(self, module: str, name: str) -> type:
+        raise RecordError("a blob record names a class in its state: it is damaged")
+
+    def persistent_load(self, reference: object) -> object:
+        raise RecordError("a blob record refers to another object in its state: it is damaged")
+
+
+def _is_blob_class(described: Any) -> bool:
+    """The forms that ZODB has written a class in: the global, ``(global, args)`` and ``((module, name), args)``."""
+    if described is _BlobClass:
+        return True
+    if not (isinstance(described, tuple) and len(described) == 2):
+        return False
+    klass, args = described
+    return (klass is _BlobClass or klass == (Blob.__module__, Blob.__name__)) and not args
+
+
+def _split(record: bytes) -> int | None:
+    """Where the state pickle begins if this is a blob's record, else None."""
+    if b"ZODB.blob" not in record:  # nearly every record of a site ends here
+        return None
+    stream = BytesIO(record)
+    try:
+        described = _ClassReader(stream, encoding="ASCII", errors="replace").load()
+    except _NotABlob:
+        return None
+    except Exception:  # not a pickle: another wrapper's bytes, or damage; whoever loads it will say so
+        return None
+    return stream.tell() if _is_blob_class(described) else None
+
+
+def read_state(record: bytes | None) -> BlobState | None:
+    """What the record says of its blob, or None where it is not a blob's record.
+
+    Raises RecordError where it is a blob's record whose state is damaged or was written by a newer release.
+    """
+    if not record:
+        return None
+    start = _split(record)
+    if start is None:
+        return None
+    try:
+        state = _StateReader(BytesIO(record[start:]), encoding="ASCII", errors="replace").load()
+    except RecordError:
+        raise
+    except Exception as error:
+        raise RecordError(f"the state of a blob record is damaged ({type(error).__name__})") from None
+    return _checked(state)
+
+
+def _checked(state: object) -> BlobState:
+    if not isinstance(state, dict) or "s3blob" not in state:
+        return BlobState()  # None, or what another package left there: not ours to judge
+    version = state["s3blob"]
+    if not isinstance(version, int) or version < 1:
+        raise RecordError("the state of a blob record is damaged: its format is not a number")
+    if version > FORMAT or not _FIELDS.issuperset(state):
+        raise RecordError(
+            "a blob record was written by a newer release of collective.s3blobstorage: upgrade this process"
+        )
+    name, size, sha256 = state.get("name"), state.get("size"), state.get("sha256")
+    if not is_name(name):
+        raise RecordError("the state of a blob record is damaged: its name is not 16 or 32 hex digits")
+    if not (isinstance(size, int) and size >= 0):
+        raise RecordError("the state of a blob record is damaged: its size is not a number of bytes")
+    if sha256 is not None and not (isinstance(sha256, bytes) and len(sha256) == 32):
+        raise RecordError("the state of a blob record is damaged: its SHA-256 is not 32 bytes")
+    return BlobState(name, size, sha256)
+
+
+def with_state(record: bytes, state: BlobState) -> bytes:
+    """The same blob's record saying where its data is.
+
+    Raises RecordError where the record is not a blob's: it is asked before a byte is uploaded.
+    """
+    start = _split(record)
+    if start is None:
+        raise RecordError("storeBlob was called with a record that is not a ZODB.blob.Blob's")
+    written = {"s3blob": FORMAT, "name": state.name, "size": state.size, "sha256": state.sha256}
+    return record[:start] + pickle.dumps(written, _PROTOCOL)

@@ -1,0 +1,378 @@
+"""The storage that a ``<s3blobstorage>`` section opens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ZODB.interfaces as zodb
+from ZODB.mvccadapter import MVCCAdapter
+from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
+from ZODB.utils import load_current
+from zope.interface import alsoProvides, implementer, providedBy
+
+from ..cache import BlobCache
+from ..errors import ConfigurationError
+from ..objectstore import open_store
+from ..objectstore.interfaces import IObjectStore
+from ..settings import StorageSettings
+from .copying import copy_transactions
+from .instance import S3BlobInstance
+from .interfaces import IBlobObjects
+from .owner import Marker, open_prefix
+from .reading import BlobReader, Location, read_exact
+from .record import BlobState, read_state, with_state
+from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
+from .undo import UndoInstance
+from .upload import Uploads, stage
+
+logger = logging.getLogger(__name__)
+
+# What a wrapper of records can honour for its base. Everything else that a base provides is not declared.
+_HONOURED = (
+    zodb.IStorageUndoable,
+    zodb.IStorageIteration,
+    zodb.IStorageCurrentRecordIteration,
+    zodb.IExternalGC,
+    zodb.IMultiCommitStorage,
+    zodb.ReadVerifyingStorage,
+    zodb.IMVCCPrefetchStorage,
+    zodb.IMVCCAfterCompletionStorage,
+)
+
+
+def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
+    """Open the bucket and the cache, and put the storage around ``base``, which it owns from then on.
+
+    Raises ConfigurationError, OwnerError, Unavailable; the base is then closed.
+    """
+    store = cache = None
+    try:
+        refuse_blobs_of_base(base)
+        read_only = settings.read_only or bool(base.isReadOnly())
+        store = open_store(settings.store, read_only=read_only)
+        store.open_bucket(writable=not read_only)
+        marker = open_prefix(store, settings.owner, read_only=read_only)
+        cache = BlobCache(
+            settings.cache_dir,
+            f"{store.identity} {settings.owner or ''}",
+            size=settings.cache_size,
+            staging_dir=settings.staging_dir,
+        )
+        return S3BlobStorage(base, settings, store, cache, marker)
+    except BaseException:
+        for opened in (cache, store, base):
+            if opened is not None:
+                opened.close()
+        raise
+
+
+def refuse_blobs_of_base(base: Any) -> None:
+    """A base with a blob directory of its own would never be asked for what lies there."""
+    folder = getattr(getattr(base, "fshelper", None), "base_dir", None) or getattr(base, "blob_dir", None)
+    relational = zodb.IBlobStorageRestoreable.providedBy(base) and hasattr(base, "blobhelper")
+    for nested in ("base", "changes"):  # a <demostorage>, a compressing storage
+        if hasattr(base, nested):
+            refuse_blobs_of_base(getattr(base, nested))
+    if isinstance(base, S3BlobStorage):
+        raise ConfigurationError("a <s3blobstorage> is nested in another <s3blobstorage>: keep one of them")
+    if folder or relational:
+        raise ConfigurationError(
+            "the storage inside <s3blobstorage> has a blob-dir of its own, and nothing there would be read: remove its"
+            " blob-dir (and shared-blob-dir) line; blobs that are already there have to be in the bucket first"
+        )
+
+
+@implementer(zodb.IBlobStorage, zodb.IMVCCStorage, IBlobObjects)
+class S3BlobStorage:
+    """The root: shared by all threads. See ``interfaces.py`` for the contract."""
+
+    def __init__(self, base: Any, settings: StorageSettings, store: IObjectStore, cache: BlobCache, marker: Marker):
+        self._base = base
+        self._settings = settings
+        self.store_ = store
+        self.cache = cache
+        self.marker = marker
+        self.reader = BlobReader(store, cache, with_foreign_keys=marker.foreign_keys)
+        self.uploads = Uploads(store, settings.store.upload_concurrency)
+        self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
+        self._adapter: MVCCAdapter | None = None
+        self._adapter_lock = threading.Lock()
+        self._view: Any = None
+        self._view_lock = threading.Lock()
+        self._transactions: dict[int, BlobTransaction] = {}
+        self._closed = False
+        alsoProvides(self, *self._root_interfaces(base))
+
+    @staticmethod
+    def _root_interfaces(base: Any) -> list[Any]:
+        provided = providedBy(base)
+        declared = [interface for interface in _HONOURED if provided.isOrExtends(interface)]
+        if provided.isOrExtends(zodb.IStorageRestoreable):
+            declared.append(zodb.IBlobStorageRestoreable)
+        return declared
+
+    @staticmethod
+    def instance_interfaces(base: Any) -> list[Any]:
+        provided = providedBy(base)
+        return [interface for interface in _HONOURED if provided.isOrExtends(interface)]
+
+    def __getattr__(self, name: str) -> Any:
+        # What neither reads nor writes a blob is the base's: history, undoLog, iterator, getTid, …
+        if name.startswith("__") or name == "_base" or name == "fshelper":
+            raise AttributeError(name)
+        return getattr(self._base, name)
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._base!r}>"
+
+    @property
+    def staging(self) -> Path:
+        """This process's folder for files that are being committed; asked for each time, since it may be deleted."""
+        return self.cache.staging()
+
+    # MVCC
+
+    def _mvcc_base(self) -> Any:
+        """The base, or an adapter around it. The adapter is made at the first instance, never inside a ZEO server.
+
+        A ZEO client tells invalidations to one listener only, which the adapter becomes.
+        """
+        if self._mvcc is not None:
+            return self._mvcc
+        with self._adapter_lock:
+            if self._adapter is None:
+                self._adapter = MVCCAdapter(self._base)
+            return self._adapter
+
+    def new_instance(self) -> S3BlobInstance:
+        base = self._mvcc_base().new_instance()
+        return S3BlobInstance(self, base, self._load_before_of(base))
+
+    def undo_instance(self) -> S3BlobInstance:
+        mvcc = self._mvcc_base()
+        base = UndoInstance(mvcc) if self._mvcc is None else getattr(mvcc, "undo_instance", mvcc.new_instance)()
+        return S3BlobInstance(self, base, self._load_before_of(base))
+
+    def before_instance(self, before: bytes) -> S3BlobInstance:
+        return S3BlobInstance(self, self._mvcc_base().before_instance(before), self.load_before)
+
+    def _load_before_of(self, instance: Any) -> Callable[..., Any]:
+        # An MVCC base's instance reads in its connection's snapshot; any other base has one thread-safe loadBefore.
+        # Looked up at each call: RelStorage replaces the method of an instance whose snapshot is stale.
+        reading = self._base if self._mvcc is None else instance
+        return lambda oid, tid: reading.loadBefore(oid, tid)
+
+    def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:
+        load = getattr(self._base, "load", None)
+        return load_current(self._base, oid) if load is None else load(oid)
+
+    def poll_invalidations(self) -> Any:
+        return [] if self._mvcc is None else self._mvcc.poll_invalidations()
+
+    def sync(self, force: bool = True) -> None:
+        if self._mvcc is not None:
+            self._mvcc.sync(force)
+        elif force and hasattr(self._base, "sync"):
+            self._base.sync()
+
+    def release(self) -> None:
+        if self._mvcc is not None:
+            self._mvcc.release()
+
+    def registerDB(self, wrapper: Any) -> None:
+        """A ZEO server, or another emulation of a database, wants to hear of invalidations.
+
+        Raises ConfigurationError where a storage puts itself around this one: it would change the records that tell
+        where the blobs are (``zlib(s3(…))`` destroys reading; ``s3(zlib(…))`` works).
+        """
+        if zodb.IStorageWrapper.providedBy(wrapper) and not zodb.IDatabase.providedBy(wrapper):
+            raise ConfigurationError(
+                f"{type(wrapper).__name__} is around <s3blobstorage>: put <s3blobstorage> outermost, with that section"
+                " inside it"
+            )
+        self._base.registerDB(wrapper)
+
+    @property
+    def tryToResolveConflict(self) -> Any:
+        # A ZEO server whose clients resolve conflicts replaces it on the storage it serves; the base calls it.
+        return self._base.tryToResolveConflict
+
+    @tryToResolveConflict.setter
+    def tryToResolveConflict(self, resolve: Any) -> None:
+        self._base.tryToResolveConflict = resolve
+
+    def isReadOnly(self) -> bool:
+        return self._settings.read_only or bool(self._base.isReadOnly())
+
+    # Reading
+
+    def load_before(self, oid: bytes, tid: bytes) -> Any:
+        """``loadBefore`` on the newest committed state, from any thread."""
+        if self._mvcc is None:
+            return self._base.loadBefore(oid, tid)
+        with self._view_lock:
+            if self._view is None:
+                self._view = self._mvcc.new_instance()
+            self._view.poll_invalidations()
+            try:
+                return self._view.loadBefore(oid, tid)
+            finally:
+                # An open snapshot would hold back the database's vacuum.
+                getattr(self._view, "afterCompletion", lambda: None)()
+
+    def read_record(self, oid: bytes, tid: bytes) -> bytes:
+        return read_exact(self.load_before, oid, tid)
+
+    def locate(self, oid: bytes, tid: bytes) -> Location:
+        return self.reader.locate(self.load_before, oid, tid)
+
+    def loadBlob(self, oid: bytes, serial: bytes) -> str:
+        return self.reader.path(self.load_before, oid, serial)
+
+    def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
+        return self.reader.open(self.load_before, oid, serial, blob)
+
+    def temporaryDirectory(self) -> str:
+        # A blob that outlives its database still asks for a place, as it may of ZODB's own storages.
+        return tempfile.gettempdir() if self._closed else os.fspath(self.staging)
+
+    # Writing: straight to the base
+
+    def new_oid(self) -> bytes:
+        self._refuse_read_only()
+        return self._base.new_oid()
+
+    def _refuse_read_only(self) -> None:
+        if self._settings.read_only:
+            raise ReadOnlyError
+
+    def tpc_begin(self, transaction: Any, *args: Any, **kwargs: Any) -> None:
+        self._refuse_read_only()
+        self._base.tpc_begin(transaction, *args, **kwargs)
+        self._transactions[id(transaction)] = BlobTransaction(transaction, self.staging)
+
+    def _current(self, transaction: Any) -> BlobTransaction:
+        current = self._transactions.get(id(transaction))
+        if current is None:
+            raise StorageTransactionError(self, transaction)
+        return current
+
+    def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> Any:
+        self._refuse_read_only()
+        return self._base.store(oid, serial, data, version, transaction)
+
+    def storeBlob(
+        self, oid: bytes, oldserial: bytes, data: bytes, blobfilename: str, version: str, transaction: Any
+    ) -> Any:
+        assert not version, "Versions aren't supported."
+        self._refuse_read_only()
+        current = self._current(transaction)
+        with_state(data, BlobState())
+        blob = stage(oid, blobfilename, self.cache)
+        current.add(blob)
+        blob.hash_file()
+        result = self._base.store(oid, oldserial, with_state(data, blob.state()), "", transaction)
+        self.uploads.start(blob)
+        return result
+
+    def restoreBlob(
+        self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, prev_txn: bytes | None, transaction: Any
+    ) -> Any:
+        """As IBlobStorageRestoreable: the record is kept as it is; its object is uploaded unless it is there.
+
+        A file that does not match the record, or other bytes under the key, raise Corrupt from ``tpc_vote``.
+        """
+        self._refuse_read_only()
+        current = self._current(transaction)
+        state = read_state(data)
+        if state is None:
+            raise Unsupported("restoreBlob was called with a record that is not a ZODB.blob.Blob's")
+        blob = stage(oid, blobfilename, self.cache, state.name_at(serial))
+        current.add(blob)
+        result = self._base.restore(oid, serial, data, "", prev_txn, transaction)
+        self.uploads.start_restored(blob, state, serial)
+        return result
+
+    def undo(self, transaction_id: bytes, transaction: Any) -> Any:
+        self._refuse_read_only()
+        result = self._base.undo(transaction_id, transaction)
+        current = self._transactions.get(id(transaction))
+        if current is not None:
+            current.undone.note(self.load_before, transaction_id, result)
+        return result
+
+    def tpc_vote(self, transaction: Any) -> Any:
+        current = self._transactions.get(id(transaction))
+        if current is None:
+            return self._base.tpc_vote(transaction)
+        wait_for_uploads_of_this_thread(current)
+        current.undone.copy_objects(self.load_before, self.reader, self.store_)
+        resolved = self._base.tpc_vote(transaction)
+        current.undone.check_resolved(self.load_before, resolved)
+        return resolved
+
+    def tpc_finish(self, transaction: Any, *args: Any, **kwargs: Any) -> bytes:
+        current = self._transactions.get(id(transaction))
+        if current is not None:
+            current.finish_attempted = True
+        tid = self._base.tpc_finish(transaction, *args, **kwargs)
+        if current is not None:
+            self.adopt(current, tid)
+            self._end(current, committed=True)
+        return tid
+
+    def tpc_abort(self, transaction: Any, *args: Any, **kwargs: Any) -> None:
+        current = self._transactions.get(id(transaction))
+        try:
+            # A foreign transaction goes to the base too, which ignores it in its own way.
+            self._base.tpc_abort(transaction, *args, **kwargs)
+        finally:
+            if current is not None:
+                self._end(current, committed=False)
+
+    def _end(self, current: BlobTransaction, *, committed: bool) -> None:
+        self._transactions.pop(id(current.metadata), None)
+        current.close(self.uploads, committed=committed)
+
+    def adopt(self, current: BlobTransaction, tid: bytes) -> None:
+        """Committed: what was staged becomes cached. No request, no error."""
+        for blob in current.blobs:
+            if not self.cache.adopt(blob.oid, tid, blob.path):
+                blob.remove_file()
+
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copy all transactions of ``other``, blobs included. BlobMissing at the first blob that is nowhere."""
+        self._refuse_read_only()
+        copy_transactions(other, self)
+
+    def pack(self, pack_time: float, referencesf: Any, *args: Any, **kwargs: Any) -> Any:
+        """Pack the base. Deletes nothing from the bucket."""
+        self._refuse_read_only()
+        return self._base.pack(pack_time, referencesf, *args, **kwargs)
+
+    # Closing
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for current in list(self._transactions.values()):
+            self._end(current, committed=False)
+        try:
+            if self._view is not None:
+                self._view.release()
+            # The adapter closes the base.
+            (self._base if self._adapter is None else self._adapter).close()
+        finally:
+            self.uploads.close()
+            self.cache.close()
+            self.store_.close()

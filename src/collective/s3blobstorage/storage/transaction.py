@@ -1,0 +1,93 @@
+"""What one transaction does to one storage, from ``tpc_begin`` to ``tpc_finish`` or ``tpc_abort``.
+
+State belongs to the transaction, never to the shared storage: threads share a FileStorage.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+from .operations import Operations
+from .undo import Undone
+from .upload import StagedBlob, Uploads
+
+
+class BlobTransaction:
+    """One transaction on one storage. Used by the one thread that runs the transaction."""
+
+    def __init__(self, metadata: Any, folder: Path):
+        self.metadata = metadata  # kept, so that its id() is not given to another while we are open
+        self.operations = Operations(folder)
+        self.undone = Undone()
+        self.base_begun = False
+        self.finish_attempted = False
+        self._blobs: dict[bytes, StagedBlob] = {}
+        self._replaced: list[StagedBlob] = []
+        _of_this_thread().add(self)
+
+    def add(self, blob: StagedBlob) -> None:
+        """Note a staged blob; an earlier one of the same oid is replaced."""
+        earlier = self._blobs.pop(blob.oid, None)
+        if earlier is not None:
+            self._replaced.append(earlier)
+        self._blobs[blob.oid] = blob
+
+    def staged(self, oid: bytes, name: str) -> StagedBlob | None:
+        """The blob staged under that name, or None where a later one of the same oid has replaced it."""
+        blob = self._blobs.get(oid)
+        return blob if blob is not None and blob.name == name else None
+
+    @property
+    def blobs(self) -> list[StagedBlob]:
+        return list(self._blobs.values())
+
+    def wait_for_uploads(self) -> None:
+        """Until every object is in the bucket. Raises the first error of an upload."""
+        for blob in self._blobs.values():
+            blob.wait()
+
+    def settle(self) -> None:
+        """Until every upload has ended, one way or the other."""
+        for blob in self._blobs.values():
+            blob.settle()
+
+    def close(self, uploads: Uploads, *, committed: bool) -> None:
+        """End. What was replaced never was part of it; the rest is taken back unless the base may have committed."""
+        _of_this_thread().discard(self)
+        self.operations.close()
+        if not committed:
+            if self.finish_attempted:
+                # The base may have committed before it raised: then its records name these objects. gc will know.
+                for blob in self._blobs.values():
+                    blob.remove_file()
+            else:
+                self._replaced.extend(self._blobs.values())
+            self._blobs = {}
+        uploads.take_back(self._replaced)
+        self._replaced = []
+
+
+_local = threading.local()
+
+
+def _of_this_thread() -> weakref.WeakSet[BlobTransaction]:
+    try:
+        return _local.transactions
+    except AttributeError:
+        _local.transactions = weakref.WeakSet()
+        return _local.transactions
+
+
+def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
+    """Before any base begins, wait for every upload of every transaction that this thread has open.
+
+    A transaction over two databases votes them one after the other, and the first vote takes a base's commit lock. If
+    the second database still had a gigabyte to send, all writers of the first would wait for it.
+    """
+    own.wait_for_uploads()
+    for transaction in list(_of_this_thread()):
+        if transaction is not own:
+            transaction.settle()  # its errors are for its own vote

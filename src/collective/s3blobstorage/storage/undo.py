@@ -1,0 +1,125 @@
+"""Undo of blob revisions.
+
+A record that carries its name brings its data along: undo copies the record, and the object is the same. Only a
+record *without* a name (its object is called after its tid) needs an object under the tid of the undo.
+
+Where the base's ``undo`` returns that tid (FileStorage), the object is copied before the base votes. Where it does not
+(RelStorage, a ZEO client), such an undo is refused, by oid: nothing tells the tid before it is too late.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ZODB.mvccadapter import UndoAdapterInstance
+from ZODB.POSException import POSKeyError, UndoError
+from ZODB.utils import maxtid, oid_repr
+
+from .keys import blob_key, tid_name
+from .record import read_state
+
+if TYPE_CHECKING:
+    from .reading import BlobReader, LoadBefore
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The object of revision ``source_tid`` is needed under the name of ``undo_tid``."""
+
+    oid: bytes
+    source_tid: bytes
+    undo_tid: bytes
+
+
+class UndoInstance(UndoAdapterInstance):
+    """ZODB's, whose ``tpc_vote`` keeps to itself which oids an undo changed."""
+
+    def tpc_vote(self, transaction: Any) -> Any:
+        oids = self._storage.tpc_vote(transaction)
+        self._undone.update(oids or ())
+        return oids
+
+
+class Undone:
+    """What the undos of one transaction brought back. Used by the thread that runs the transaction."""
+
+    def __init__(self) -> None:
+        self._copies: dict[bytes, _Copy] = {}
+        self._tids: list[bytes] = []  # undone transactions whose undo's tid is not known
+
+    def note(self, load_before: LoadBefore, transaction_id: bytes, result: Any) -> None:
+        """Note an undo that the base has just done.
+
+        ``transaction_id`` is what ``undo`` was called with (base64 of a tid), ``result`` what the base returned:
+        ``(tid of the undo, oids)`` or None.
+        """
+        undone_tid = binascii.a2b_base64(transaction_id + b"\n")
+        if not result:
+            self._tids.append(undone_tid)
+            return
+        undo_tid, oids = result
+        for oid in oids:
+            # An earlier undo of this transaction has already brought back another revision of this oid.
+            earlier = self._copies.pop(oid, None)
+            source_tid = _nameless_before(load_before, oid, undone_tid, earlier and earlier.source_tid)
+            if source_tid is not None:
+                self._copies[oid] = _Copy(oid, source_tid, undo_tid)
+
+    def copy_objects(self, load_before: LoadBefore, reader: BlobReader, store: Any) -> None:
+        """Before the base votes: give each undo of a nameless record its object.
+
+        The key is made of the undo's tid, which the base draws once, under its commit lock. Raises UndoError where the
+        source is gone.
+        """
+        for copy in self._copies.values():
+            location = reader.locate(load_before, copy.oid, copy.source_tid)
+            source = reader.find(location)
+            if source is None:
+                raise UndoError("the file of the revision to go back to is missing", copy.oid)
+            store.copy(source, blob_key(copy.oid, tid_name(copy.undo_tid)))
+
+    def check_resolved(self, load_before: LoadBefore, oids: Iterable[bytes] | None) -> None:
+        """After the base's vote told which oids it changed, where ``undo`` itself did not tell."""
+        for undone_tid in self._tids:
+            for oid in oids or ():
+                if _nameless_before(load_before, oid, undone_tid) is not None:
+                    raise UndoError(
+                        f"blob {oid_repr(oid)} was migrated, so its record does not name its file, and this base"
+                        " storage does not tell the tid of an undo before it commits",
+                        oid,
+                    )
+
+
+def _nameless_before(
+    load_before: LoadBefore, oid: bytes, undone_tid: bytes, current_tid: bytes | None = None
+) -> bytes | None:
+    """The tid of the revision before the undone one, where that is a blob whose record has no name.
+
+    That *is* what the base brings back: it undoes a record only where the current record is the undone one or equals
+    it. Two nameless records are always equal, whatever their files hold, so there the base can not tell and we refuse.
+    ``current_tid`` is the revision that an earlier undo of the same transaction brought back, else None.
+    """
+    found = _load(load_before, oid, undone_tid)
+    if found is None:
+        return None
+    state = read_state(found[0])
+    if state is None or state.name is not None:
+        return None
+    if current_tid is None:
+        current = _load(load_before, oid, maxtid)
+        current_state = current and read_state(current[0])
+        if current and current_state and current_state.name is None:
+            current_tid = current[1]
+    if current_tid not in (None, undone_tid):
+        raise UndoError("the file was changed by a later transaction", oid)
+    return found[1]
+
+
+def _load(load_before: LoadBefore, oid: bytes, tid: bytes) -> tuple[bytes, bytes, bytes | None] | None:
+    try:
+        return load_before(oid, tid)
+    except POSKeyError:
+        return None

@@ -1,0 +1,252 @@
+"""Blobs on their way into the bucket.
+
+``storeBlob`` stages a file and starts its upload; ``tpc_vote`` waits for it. One pool per root storage, so that one
+process never opens more connections than ``upload-concurrency`` asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from ZODB.blob import rename_or_copy_blob
+from ZODB.utils import oid_repr
+
+from ..cache.interfaces import IBlobCache
+from ..errors import Corrupt, PreconditionFailed, StagingError, StoreError
+from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
+from .keys import blob_key, draw_name
+from .record import BlobState
+
+logger = logging.getLogger(__name__)
+
+
+class StagedBlob:
+    """One blob revision that is not committed yet: its file, its name, its upload.
+
+    ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
+    else can have written that key.
+    """
+
+    __slots__ = ("oid", "path", "name", "drawn", "size", "sha256", "_cancelled", "_future")
+
+    def __init__(self, oid: bytes, path: Path, name: str, *, drawn: bool):
+        self.oid = oid
+        self.path = path
+        self.name = name
+        self.drawn = drawn
+        self.size = path.stat().st_size
+        self.sha256: bytes | None = None
+        self._cancelled = threading.Event()
+        self._future: Future[ObjectInfo] | None = None
+
+    @property
+    def key(self) -> str:
+        return blob_key(self.oid, self.name)
+
+    def __repr__(self) -> str:
+        return f"<StagedBlob {oid_repr(self.oid)} {self.name} {self.size} bytes>"
+
+    def state(self) -> BlobState:
+        """What the record is to say. Only after ``wait``, or with the SHA-256 known before."""
+        return BlobState(self.name, self.size, self.sha256)
+
+    def hash_file(self) -> None:
+        """Compute the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
+        with self.path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").digest()
+
+    def wait(self) -> None:
+        """Until the object is in the bucket. Raises what the upload raised."""
+        if self._future is None:
+            return
+        info = self._future.result()
+        if info.size != self.size or (self.sha256 is not None and info.sha256 not in (None, self.sha256)):
+            raise Corrupt("the store holds other bytes than the blob that was committed")
+        self.sha256 = self.sha256 or info.sha256
+
+    def sync(self) -> None:
+        """Bring the file to the disk here, in the pool: the cache, which adopts it, need not make a commit wait."""
+        try:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError:
+            pass  # the cache will see for itself
+
+    def settle(self) -> None:
+        """Until the upload has ended, one way or the other."""
+        if self._future is not None:
+            wait([self._future])
+
+    def remove_file(self) -> None:
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            logger.warning("could not remove the staged file %s", self.path, exc_info=True)
+
+
+class _Discard(io.RawIOBase):
+    """A file that forgets: for bytes that are only to be checked."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return offset
+
+    def truncate(self, size: int | None = None) -> int:
+        return size or 0
+
+
+class Uploads:
+    """The pool that sends staged blobs, and the one that takes back what an abort leaves.
+
+    Both belong to a root storage, which joins them in ``close``.
+    """
+
+    def __init__(self, store: IObjectStore, concurrency: int):
+        self._store = store
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="s3blobs-upload")
+        # Of its own, so that an abort never waits behind another transaction's gigabytes.
+        self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
+        self._lock = threading.Lock()
+        self._taking_back: set[Future[None]] = set()
+
+    def start(self, blob: StagedBlob) -> None:
+        """Send a blob under the name drawn for it."""
+        blob._future = self._pool.submit(self._send, blob)
+
+    def start_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> None:
+        """Send a blob whose record already names its object, unless it is there."""
+        blob._future = self._pool.submit(self._send_restored, blob, expected, tid)
+
+    def _send(self, blob: StagedBlob) -> ObjectInfo:
+        info = self._store.put_file(
+            blob.key,
+            blob.path,
+            metadata={"oid": blob.oid.hex()},
+            sha256=blob.sha256,
+            cancelled=blob._cancelled.is_set,
+        )
+        blob.sync()
+        return info
+
+    def _send_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
+        blob.hash_file()
+        if expected.size not in (None, blob.size) or expected.sha256 not in (None, blob.sha256):
+            raise Corrupt(f"the file given for blob {oid_repr(blob.oid)} does not match its record")
+        present = self._store.head(blob.key)
+        if present is None:
+            try:
+                return self._store.put_file(
+                    blob.key,
+                    blob.path,
+                    metadata={"oid": blob.oid.hex(), "tid": tid.hex()},
+                    sha256=blob.sha256,
+                    if_absent=True,
+                    cancelled=blob._cancelled.is_set,
+                )
+            except PreconditionFailed:  # somebody else restores the same revision: then theirs must be the same
+                present = self._store.head(blob.key)
+        self._check_same(blob, expected, present)
+        return ObjectInfo(blob.key, blob.size, "", sha256=blob.sha256)
+
+    def _check_same(self, blob: StagedBlob, expected: BlobState, present: ObjectInfo | None) -> None:
+        """A key is write-once: what is there must be what would have been written."""
+        assert blob.sha256 is not None
+        different = Corrupt(f"the bucket already holds other bytes for blob {oid_repr(blob.oid)}")
+        if present is None or present.size != blob.size:
+            raise different
+        digest = present.metadata.get("sha256")
+        if digest is not None:
+            if digest != blob.sha256.hex():
+                raise different
+        elif expected.name is None:
+            # A key made of a tid can have been written by anything, and carries no hash: read it.
+            self._store.get_file(blob.key, _Discard(), size=blob.size, sha256=blob.sha256)  # type: ignore[arg-type]
+        # else: 128 random bits and the size are the same, and only a large upload of ours carries no hash
+
+    def take_back(self, blobs: Iterable[StagedBlob]) -> None:
+        """Forget blobs of a transaction that aborted, in the background: stop, delete object and file.
+
+        Raises nothing and waits for nothing: the transaction that is retried next should not wait for deletes.
+        """
+        blobs = list(blobs)
+        if not blobs:
+            return
+        for blob in blobs:
+            blob._cancelled.set()
+            if blob._future is not None:
+                blob._future.cancel()
+        with self._lock:
+            future = self._undo_pool.submit(self._take_back, blobs)
+            self._taking_back.add(future)
+        future.add_done_callback(self._taking_back.discard)
+
+    def _take_back(self, blobs: list[StagedBlob]) -> None:
+        keys = []
+        for blob in blobs:
+            if blob._future is not None and not blob._future.cancelled():
+                # The PUT may be in flight: only when it has ended can its key be deleted for good.
+                blob.settle()
+                # Also after an error: a PUT whose answer was lost may have stored the object.
+                if blob.drawn and not isinstance(blob._future.exception(), Cancelled):
+                    keys.append(blob.key)
+            blob.remove_file()
+        if keys:
+            try:
+                self._store.delete(keys)
+            except StoreError as error:
+                logger.warning("%d objects of an aborted transaction stay until gc: %s", len(keys), error)
+
+    def settle(self) -> None:
+        """Wait until everything that aborts left has been taken back."""
+        with self._lock:
+            pending = list(self._taking_back)
+        wait(pending)
+
+    def close(self) -> None:
+        self._undo_pool.shutdown(wait=True)
+        self._pool.shutdown(wait=True)
+
+
+def stage(oid: bytes, filename: str | os.PathLike[str], cache: IBlobCache, name: str | None = None) -> StagedBlob:
+    """Take the file ``filename`` over into the cache's staging folder.
+
+    A rename where both are on one file system, else a copy. Raises StagingError where no disk can take it; the file is
+    then where it was.
+    """
+    drawn = name is None
+    name = name or draw_name()
+    # The name alone is not unique: an undo's revision shares the name of the revision it brought back.
+    staged = f"{oid.hex()}.{name}.{secrets.token_hex(4)}"
+    try:
+        target = cache.staging() / staged
+        _move(filename, target)
+    except OSError as error:
+        logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
+        try:
+            target = cache.staging(elsewhere=True) / staged
+            _move(filename, target)
+        except OSError as error:
+            raise StagingError(f"a blob could not be moved into staging-dir: {error.strerror}") from None
+    return StagedBlob(oid, target, name, drawn=drawn)
+
+
+def _move(source: str | os.PathLike[str], target: Path) -> None:
+    try:
+        rename_or_copy_blob(os.fspath(source), os.fspath(target), chmod=False)
+    except OSError:
+        target.unlink(missing_ok=True)  # half a copy
+        raise

@@ -1,0 +1,298 @@
+"""The bound of the cache: what is evicted, when, and what never."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from collective.s3blobstorage.cache import BlobCache, bound
+
+BLOCK = 16 * 1024  # a whole number of blocks on every usual file system
+
+
+def revision(number):
+    return number.to_bytes(8, "big"), bytes(8)
+
+
+def download_of(blocks):
+    return lambda file: file.write(b"x" * BLOCK * blocks)
+
+
+class Clock:
+    """A clock that stands until it is moved; it starts at the real time, as the kernel's own times do."""
+
+    def __init__(self):
+        self.now = time.time()
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def opened():
+    caches = []
+
+    def open_cache(root, blocks, **options):
+        cache = BlobCache(root, "store", size=blocks * BLOCK, **options)
+        caches.append(cache)
+        return cache
+
+    yield open_cache
+    for cache in caches:
+        cache.close()
+
+
+def present(root, numbers):
+    """Which are there, without noting a use."""
+    names = {path.name[:16] for path in root.glob("*/blobs/*/*.blob")}
+    return [number for number in numbers if f"{number:016x}" in names]
+
+
+def disk_use(root):
+    total = 0
+    for path in root.glob("*/blobs/*/*"):
+        try:
+            total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            pass
+    return total
+
+
+def wait_until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("used", "sizes", "excess", "limit"),
+    [
+        ([], [], 10, None),
+        ([3.0, 1.0, 2.0], [5, 5, 5], 0, None),
+        ([3.0, 1.0, 2.0], [5, 5, 5], -4, None),
+        ([3.0, 1.0, 2.0], [5, 5, 5], 1, 1.0),
+        ([3.0, 1.0, 2.0], [5, 5, 5], 5, 1.0),
+        ([3.0, 1.0, 2.0], [5, 5, 5], 6, 2.0),
+        ([3.0, 1.0, 2.0], [5, 5, 5], 99, 3.0),
+        ([3.0, float("-inf"), 2.0], [5, 50, 5], 20, float("-inf")),
+    ],
+)
+def test_the_oldest_go_until_enough_goes(used, sizes, excess, limit):
+    found = bound.Survey()
+    found.used.extend(used)
+    found.sizes.extend(sizes)
+    assert bound.oldest(found, excess) == limit
+
+
+def test_the_least_recently_used_go_first(tmp_path, clock, opened):
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    for number in range(12):
+        cache.fetch(*revision(number), download_of(1))
+        clock.now += 1
+    clock.now += 100
+    for number in (0, 5):
+        cache.get(*revision(number))
+    clock.now += 100
+    cache.close()
+    cache = opened(tmp_path, 10, protect=10.0, clock=clock)
+    cache.clean()
+    # A cleaning leaves nine of ten blocks: 0 and 5, which were used last, and of the others the youngest seven.
+    assert present(tmp_path, range(12)) == [0, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_use_is_noted_where_the_file_system_notes_none(tmp_path, clock, opened):
+    """Neither relatime nor noatime matter, and the time of modification stays."""
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    path = cache.fetch(*revision(1), download_of(1))
+    before = path.stat()
+    clock.now += 1000
+    assert cache.get(*revision(1)) == path
+    after = path.stat()
+    assert after.st_atime == pytest.approx(clock.now, abs=0.001)
+    assert after.st_mtime_ns == before.st_mtime_ns
+    clock.now += 1.9  # less than a fifth of the protection: not noted again
+    cache.get(*revision(1))
+    assert path.stat().st_atime_ns == after.st_atime_ns
+    clock.now += 0.2
+    cache.get(*revision(1))
+    assert path.stat().st_atime == pytest.approx(clock.now, abs=0.001)
+
+
+def test_what_was_handed_out_lately_stays_whatever_the_bound(tmp_path, clock, opened):
+    cache = opened(tmp_path, 2, protect=10.0, clock=clock)
+    for number in range(8):
+        cache.fetch(*revision(number), download_of(1))
+    cache.clean()
+    assert present(tmp_path, range(8)) == list(range(8))
+    clock.now += 9.9
+    cache.get(*revision(3))
+    clock.now += 2.2  # past the protection and the interval of noting
+    cache.clean()
+    assert present(tmp_path, range(8)) == [3]
+    assert cache.counters.snapshot()["evictions"] == 7
+
+
+def test_a_use_that_was_not_noted_protects_all_the_same(tmp_path, clock, opened):
+    cache = opened(tmp_path, 1, protect=10.0, clock=clock)
+    cache.fetch(*revision(1), download_of(2))
+    clock.now += 1.9
+    cache.get(*revision(1))  # too soon after the first one to be noted
+    clock.now += 9.9
+    cache.clean()
+    assert present(tmp_path, [1]) == [1]
+    clock.now += 0.3
+    cache.clean()
+    assert present(tmp_path, [1]) == []
+
+
+def test_the_bound_holds_soon_after_the_start(tmp_path, opened):
+    cache = opened(tmp_path, 1000, protect=0.0)
+    for number in range(40):
+        cache.fetch(*revision(number), download_of(1))
+    cache.close()
+    assert disk_use(tmp_path) >= 40 * BLOCK
+    opened(tmp_path, 10, protect=0.0)
+    wait_until(lambda: disk_use(tmp_path) <= 10 * BLOCK)
+
+
+def test_the_bound_holds_in_use(tmp_path, opened):
+    cache = opened(tmp_path, 20, protect=0.0)
+    for number in range(200):
+        cache.fetch(*revision(number), download_of(1))
+    wait_until(lambda: disk_use(tmp_path) <= 20 * BLOCK)
+    assert present(tmp_path, range(200)), "it keeps what fits"
+
+
+def test_the_bound_holds_for_what_is_committed(tmp_path, opened):
+    """And copying gigabytes into the store is not protected as a whole, nor does it sweep out what is read."""
+    cache = opened(tmp_path, 20, protect=300.0)
+    cache.fetch(*revision(1000), download_of(1))
+    for number in range(200):
+        staged = cache.staging() / str(number)
+        staged.write_bytes(b"x" * BLOCK)
+        assert cache.adopt(*revision(number), staged)
+    wait_until(lambda: disk_use(tmp_path) <= 20 * BLOCK)
+    assert present(tmp_path, [1000]) == [1000]
+
+
+def test_what_was_protected_goes_by_itself_later(tmp_path, opened):
+    cache = opened(tmp_path, 2, protect=1.0)
+    for number in range(8):
+        cache.fetch(*revision(number), download_of(1))
+    assert present(tmp_path, range(8)) == list(range(8))
+    wait_until(lambda: disk_use(tmp_path) <= 2 * BLOCK)
+
+
+def test_a_file_larger_than_the_bound_is_served_and_goes_first(tmp_path, clock, opened):
+    cache = opened(tmp_path, 10, protect=10.0, clock=clock)
+    cache.fetch(*revision(1), download_of(1))
+    clock.now += 1
+    assert cache.fetch(*revision(2), download_of(11)).stat().st_size == 11 * BLOCK
+    cache.clean()
+    assert present(tmp_path, [1, 2]) == [1, 2]
+    clock.now += 100
+    cache.clean()
+    assert present(tmp_path, [1, 2]) == [1]
+
+
+def test_staged_files_count_and_stay(tmp_path, clock, opened):
+    cache = opened(tmp_path, 10, protect=0.0, clock=clock)
+    for number in range(8):
+        cache.fetch(*revision(number), download_of(1))
+        clock.now += 1
+    staged = cache.staging() / "staged"
+    staged.write_bytes(b"x" * 5 * BLOCK)
+    cache.clean()
+    assert staged.exists()
+    assert present(tmp_path, range(8)) == [4, 5, 6, 7]
+
+
+def test_a_download_that_is_running_counts_and_stays(tmp_path, opened):
+    cache = opened(tmp_path, 10, protect=0.0)
+    cache.fetch(*revision(1), download_of(4))
+    checked = []
+
+    def download(file):
+        file.write(b"x" * 8 * BLOCK)
+        cache.clean()
+        checked.append(present(tmp_path, [1]))
+        file.write(b"y")
+
+    with cache.open(*revision(2), download) as file:
+        assert os.fstat(file.fileno()).st_size == 8 * BLOCK + 1
+    assert checked == [[]]
+
+
+def test_files_of_a_later_release_count_and_stay(tmp_path, clock, opened):
+    cache = opened(tmp_path, 10, protect=0.0, clock=clock)
+    path = cache.fetch(*revision(1), download_of(1))
+    clock.now += 1
+    parts = path.with_suffix(".parts")
+    parts.write_bytes(b"x" * 20 * BLOCK)
+    os.utime(parts, (0, 0))
+    cache.clean()
+    assert parts.exists()
+    assert present(tmp_path, [1]) == []
+
+
+def test_a_clock_that_is_set_back_neither_evicts_nor_keeps_for_ever(tmp_path, clock, opened):
+    cache = opened(tmp_path, 2, protect=10.0, clock=clock)
+    for number in range(4):
+        cache.fetch(*revision(number), download_of(1))
+    clock.now -= 86400
+    assert cache.get(*revision(3)) is not None
+    cache.clean()
+    assert present(tmp_path, range(4)) == [0, 1, 2, 3]  # may have been handed out a moment ago
+    clock.now += 13
+    cache.clean()
+    assert disk_use(tmp_path) <= 2 * BLOCK
+
+
+def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, opened):
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    path = cache.fetch(*revision(1), download_of(1))
+    seen = path.stat()
+    clock.now += 1000
+    cache.get(*revision(1))
+    assert bound._remove(str(path), tmp_path / "scratch", seen) is False
+    assert path.exists()
+    assert bound._remove(str(path), tmp_path / "scratch", path.stat()) is True
+    assert not path.exists() and not (tmp_path / "scratch").exists()
+
+
+def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened):
+    cache = opened(tmp_path, 4, protect=0.0)
+    end = time.monotonic() + 1.5
+    wrong, opens = [], []
+
+    def read(seed):
+        number = seed
+        while time.monotonic() < end:
+            number = (number * 7 + 3) % 23
+            data = b"%02d" % number * (BLOCK // 2)
+            with cache.open(*revision(number), lambda file, data=data: file.write(data)) as file:
+                opens.append(1)
+                if file.read() != data:
+                    wrong.append(number)
+
+    def clean():
+        while time.monotonic() < end:
+            cache.clean()
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)] + [threading.Thread(target=clean)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(opens) > 50
+    assert cache.counters.snapshot()["evictions"] > 10

@@ -1,0 +1,49 @@
+"""Names and keys: fixed width, so that a listing sorts by oid; nothing but hex digits ever becomes part of one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collective.s3blobstorage.storage.keys import blob_key, draw_name, foreign_keys, is_name, tid_name
+
+OID = b"\0\0\0\0\0\0\x1a\x2b"
+TID = b"\x03\xf0\0\0\0\0\0\x01"
+
+
+def test_keys():
+    assert blob_key(OID, "0" * 32) == "blobs/0000000000001a2b/" + "0" * 32
+    assert tid_name(TID) == "03f0000000000001"
+    assert foreign_keys(OID, TID) == (
+        "blobs/1a2b/3f0000000000001.blob",
+        "blobs/0000000000001a2b/03f0000000000001.blob",
+    )
+    assert foreign_keys(b"\0" * 8, TID)[0] == "blobs/0/3f0000000000001.blob"
+
+
+def test_drawn_names_differ_and_are_names():
+    names = {draw_name() for _ in range(1000)}
+    assert len(names) == 1000
+    assert all(is_name(name) and len(name) == 32 for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "a" * 15, "a" * 17, "A" * 32, "g" * 32, "a" * 32 + "\n", "a/b", None, 16, b"a" * 32]
+)
+def test_nothing_else_is_a_name(name):
+    assert not is_name(name)
+    with pytest.raises(ValueError):
+        blob_key(OID, name)
+
+
+@pytest.mark.parametrize("oid", [b"", b"\0" * 7, b"\0" * 9])
+def test_an_oid_has_eight_bytes(oid):
+    with pytest.raises(ValueError):
+        blob_key(oid, "0" * 32)
+
+
+@given(st.lists(st.binary(min_size=8, max_size=8), min_size=2))
+def test_keys_sort_by_oid(oids):
+    keys = [blob_key(oid, "0" * 32) for oid in oids]
+    assert sorted(keys) == [blob_key(oid, "0" * 32) for oid in sorted(oids)]

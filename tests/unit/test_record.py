@@ -1,0 +1,130 @@
+"""The blob record: recognised in every form ZODB wrote it in, refused when damaged, ignored by ZODB."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ZODB.blob import Blob, is_blob_record
+from ZODB.serialize import ObjectWriter, referencesf
+
+from collective.s3blobstorage.errors import RecordError
+from collective.s3blobstorage.storage.record import BlobState, read_state, with_state
+
+NAME = "0123456789abcdef0123456789abcdef"
+FULL = BlobState(NAME, 12345, bytes(range(32)))
+
+
+def written_by_zodb(obj) -> bytes:
+    class Jar:
+        def new_oid(self):
+            return b"\0" * 7 + b"\1"
+
+        def db(self):
+            return self
+
+        xrefs = True
+
+    obj._p_jar = None
+    return ObjectWriter().serialize(obj)
+
+
+BLOB = written_by_zodb(Blob())
+# Forms of earlier ZODB releases: (class, args) and ((module, name), args)
+PAIR = pickle.dumps((Blob, None), 2) + pickle.dumps(None, 2)
+PAIR_OF_NAMES = pickle.dumps((("ZODB.blob", "Blob"), None), 2) + pickle.dumps(None, 2)
+PROTOCOL_1 = pickle.dumps(Blob, 1) + pickle.dumps(None, 1)
+
+
+@pytest.mark.parametrize("record", [BLOB, PAIR, PAIR_OF_NAMES, PROTOCOL_1])
+def test_each_form_of_a_blob_record_is_recognised(record):
+    assert read_state(record) == BlobState()
+    changed = with_state(record, FULL)
+    assert read_state(changed) == FULL
+    assert changed.startswith(record[: -len(pickle.dumps(None, 1)) - 2])
+
+
+def test_zodb_reads_our_record_as_the_blob_record_it_is():
+    record = with_state(BLOB, FULL)
+    assert is_blob_record(record)
+    assert referencesf(record) == []
+    class_pickle_end = BLOB.index(b"\x80", 1)
+    state = pickle.loads(record[class_pickle_end:])
+    blob = Blob.__new__(Blob)
+    blob.__setstate__(state)
+    assert blob.readers == [] and blob.writers == []
+
+
+def test_a_state_replaces_an_earlier_one():
+    other = BlobState("f" * 32, 1, None)
+    assert read_state(with_state(with_state(BLOB, FULL), other)) == other
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        b"",
+        b"ZODB.blob",
+        b"\x80\x03cZODB.blob\nBlo",
+        pickle.dumps(dict, 2) + pickle.dumps(b"ZODB.blob", 2),
+        pickle.dumps((dict, ("ZODB.blob", "Blob")), 2),
+        pickle.dumps((Blob, ("an argument",)), 2) + pickle.dumps(None, 2),
+        b"x\x9cZODB.blob compressed by somebody",
+    ],
+)
+def test_other_records_are_not_blobs(record):
+    assert read_state(record) is None
+    with pytest.raises(RecordError, match="not a ZODB.blob.Blob"):
+        with_state(record or b"", FULL)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"s3blob": 2, "name": NAME, "size": 1, "sha256": None}, "newer release"),
+        ({"s3blob": 1, "name": NAME, "size": 1, "sha256": None, "object": "x"}, "newer release"),
+        ({"s3blob": "1", "name": NAME, "size": 1, "sha256": None}, "format is not a number"),
+        ({"s3blob": 0, "name": NAME, "size": 1, "sha256": None}, "format is not a number"),
+        ({"s3blob": 1, "name": "../../etc/passwd", "size": 1, "sha256": None}, "name"),
+        ({"s3blob": 1, "name": NAME.upper(), "size": 1, "sha256": None}, "name"),
+        ({"s3blob": 1, "name": NAME[:31], "size": 1, "sha256": None}, "name"),
+        ({"s3blob": 1, "name": NAME + "\n", "size": 1, "sha256": None}, "name"),
+        ({"s3blob": 1, "name": None, "size": 1, "sha256": None}, "name"),
+        ({"s3blob": 1, "name": NAME, "size": -1, "sha256": None}, "size"),
+        ({"s3blob": 1, "name": NAME, "size": None, "sha256": None}, "size"),
+        ({"s3blob": 1, "name": NAME, "size": 1, "sha256": b"short"}, "SHA-256"),
+        ({"s3blob": 1, "name": NAME, "size": 1, "sha256": "x" * 32}, "SHA-256"),
+    ],
+)
+def test_a_damaged_or_newer_state_is_an_error(state, message):
+    record = PAIR[: -len(pickle.dumps(None, 2))] + pickle.dumps(state, 3)
+    with pytest.raises(RecordError, match=message):
+        read_state(record)
+
+
+@pytest.mark.parametrize("state", [pickle.dumps(BlobState, 2), b"\x80\x03Qgarbage", b"", b"\x80\x03(X"])
+def test_a_state_that_names_a_class_or_is_cut_off_is_an_error(state):
+    with pytest.raises(RecordError, match="damaged"):
+        read_state(PAIR[: -len(pickle.dumps(None, 2))] + state)
+
+
+def test_what_another_package_left_in_the_state_is_no_name():
+    assert read_state(PAIR[: -len(pickle.dumps(None, 2))] + pickle.dumps({"other": 1}, 2)) == BlobState()
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_never_raise_anything_else(data):
+    for record in (data, b"ZODB.blob" + data, PAIR + data, PAIR[:-5] + data):
+        try:
+            read_state(record)
+        except RecordError:
+            pass
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**50), st.none() | st.binary(min_size=32, max_size=32))
+def test_every_state_reads_back(name, size, sha256):
+    state = BlobState(name.hex(), size, sha256)
+    assert read_state(with_state(BLOB, state)) == state
