@@ -6,10 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from relstorage.adapters.postgresql import PostgreSQLAdapter
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
+from relstorage.blobhelper.interfaces import IAuthoritativeBlobHelper
 from relstorage.options import Options
 from relstorage.storage import RelStorage
 from ZEO.ClientStorage import ClientStorage
@@ -17,6 +19,7 @@ from ZEO.tests import forker
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
+from zope.interface import implementer
 
 from place import place
 
@@ -47,6 +50,8 @@ class Base:
                 os.makedirs(blob_dir, exist_ok=True)
                 with contextlib.suppress(FileExistsError):
                     os.symlink(storage.temporaryDirectory(), os.path.join(blob_dir, "tmp"))
+                if self in RELSTORAGES:
+                    storage.blobhelper = BucketAsDirectory(name, os.path.abspath(blob_dir))
                 return storage
             return place.close_later(self.open_with_blobs(name, blob_dir))
 
@@ -56,6 +61,21 @@ class Base:
         """For suites without blobs: the base alone, or in ours."""
         base = self.open(name, read_only)
         return place.ours(base, name) if wrapped else place.close_later(base)
+
+
+@implementer(IAuthoritativeBlobHelper)
+class BucketAsDirectory:
+    """What RelStorage's suite reads of a storage's ``blobhelper``: a folder with one ``.blob`` file per object."""
+
+    def __init__(self, name: str, folder: str) -> None:
+        self._name = name
+        self._folder = folder
+
+    @property
+    def blob_dir(self) -> str:
+        for key in place.objects(self._name):
+            Path(self._folder, key.replace("/", "-") + ".blob").touch()
+        return self._folder
 
 
 def open_filestorage(name: str, read_only: bool = False) -> FileStorage:

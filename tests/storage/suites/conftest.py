@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections import Counter, defaultdict
 
@@ -10,7 +9,6 @@ import pytest
 from fixtures_servers import s3_client
 
 from place import BUCKET, place
-from postgres import PostgreSQL
 from reference import known_failure
 from upstream import PASSED, SKIPPED, Outcome, Pair, run
 
@@ -54,17 +52,6 @@ def _s3(s3_server):
 
 
 @pytest.fixture(scope="session")
-def _postgresql():
-    server = PostgreSQL()
-    try:
-        place.postgresql = server.start()
-        yield server
-    finally:
-        place.postgresql = None
-        server.stop()
-
-
-@pytest.fixture(scope="session")
 def _modes_count(tmp_path_factory):
     """ZODB's blob suite checks that a file without permission cannot be read: not true for root's file override."""
     path = tmp_path_factory.mktemp("modes") / "unreadable"
@@ -82,12 +69,9 @@ def compare(request, tmp_path, _s3, _modes_count):
 
     def both(pair: Pair) -> None:
         if pair.base.startswith("postgresql"):
-            request.getfixturevalue("_postgresql")
+            place.postgresql = request.getfixturevalue("postgresql")
         bare = one(pair.bare)
-        if importlib.util.find_spec("collective.s3blobstorage.storage") is None:
-            ours = Outcome(SKIPPED, "our storage is not there yet", 0.0)
-        else:
-            ours = one(pair.ours)
+        ours = one(pair.ours)
         worse = bare.kind == PASSED and ours.kind != PASSED
         counts = request.config.stash[TABLE][pair.suite, pair.base]
         counts.update({"total": 1, "worse": int(worse), ("bare", bare.kind): 1, ("ours", ours.kind): 1})

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.storage import open_storage
+from fixtures_servers import s3_client
 from servers.ministack import MiniStack
-
-from postgres import PostgreSQL
+from servers.postgresql import PostgreSQL
 
 BUCKET = "upstream-suites"
 
@@ -72,8 +73,6 @@ class Place:
 
         ``base`` is closed after the test even where opening ours fails.
         """
-        from collective.s3blobstorage.storage import open_storage
-
         store = StoreSettings(
             bucket=BUCKET,
             prefix=f"{self._prefix}/{name}",
@@ -86,6 +85,15 @@ class Place:
         settings = StorageSettings(store=store, cache_dir=self.folder / f"cache-{name}")
         self.close_later(base)
         return self.close_later(open_storage(base, settings))
+
+    def objects(self, name: str) -> list[str]:
+        """The keys of the blobs that the running test's storage of that name has in the bucket."""
+        prefix = f"{self._prefix}/{name}/blobs/"
+        client = s3_client(self.s3)
+        try:
+            return [found["Key"] for found in client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ())]
+        finally:
+            client.close()
 
     def section(self, base: str, name: str = "data") -> str:
         """The same as a section of a ZEO server's configuration (its storage "1"), around the base's section."""

@@ -93,7 +93,7 @@ def pairs(suite: str, base: str, build: Callable[[bool], unittest.TestSuite]) ->
 
 
 def run(test: UpstreamTest, folder: Path, seconds: float) -> Outcome:
-    """Run one upstream test in ``folder`` (must exist), for at most ``seconds``. Main thread only."""
+    """Run one upstream test, once, in ``folder`` (must exist), for at most ``seconds``. Main thread only."""
     result = unittest.TestResult()
     started = time.monotonic()
     with ExitStack() as stack:
@@ -105,6 +105,7 @@ def run(test: UpstreamTest, folder: Path, seconds: float) -> Outcome:
             layer.testSetUp()
             stack.callback(layer.testTearDown)
         test.case.run(result)
+    vars(test.case).clear()  # pytest keeps the case to the end, and with it the case would keep its storages
     took = time.monotonic() - started
     problems = [text for _, text in (*result.errors, *result.failures)]
     if problems or result.unexpectedSuccesses:
