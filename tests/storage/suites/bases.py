@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from place import place
 from relstorage.adapters.postgresql import PostgreSQLAdapter
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.blobhelper.interfaces import IAuthoritativeBlobHelper
@@ -20,8 +21,6 @@ from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 from zope.interface import implementer
-
-from place import place
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from collective.s3blobstorage.settings import StorageSettings, StoreSettings
-from collective.s3blobstorage.storage import open_storage
 from fixtures_servers import s3_client
 from servers.ministack import MiniStack
 from servers.postgresql import PostgreSQL
+
+from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.storage import open_storage
 
 BUCKET = "upstream-suites"
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
+import bases
 import pytest
+from place import place
+from upstream import Pair, pairs
 from ZODB.DemoStorage import DemoStorage
 from ZODB.tests.StorageTestBase import StorageTestBase
 from ZODB.tests.testDemoStorage import DemoStorageTests, DemoStorageWrappedBase
-
-import bases
-from place import place
-from upstream import Pair, pairs
 
 
 class OnTop(DemoStorageWrappedBase):

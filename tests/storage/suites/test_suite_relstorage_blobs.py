@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import bases
 import pytest
 from relstorage.tests.blob.testblob import storage_reusable_suite
-
-import bases
 from upstream import Pair, pairs
 
 

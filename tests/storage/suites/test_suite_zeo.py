@@ -6,13 +6,12 @@ import unittest
 from typing import Any
 
 import pytest
+from place import place
+from upstream import Pair, pairs
 from ZEO.ClientStorage import ClientStorage
 from ZEO.tests import forker
 from ZEO.tests.testZEO import CommonBlobTests, DummyDB, FullGenericTests
 from ZODB.tests.StorageTestBase import StorageTestBase
-
-from place import place
-from upstream import Pair, pairs
 
 FILESTORAGE = "<filestorage 1>\n path Data.fs\n</filestorage>\n"
 

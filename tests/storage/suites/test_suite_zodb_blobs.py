@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-from ZODB.tests.testblob import storage_reusable_suite
-
 import bases
+import pytest
 from upstream import Pair, pairs
+from ZODB.tests.testblob import storage_reusable_suite
 
 
 def blob_pairs(base: bases.Base) -> list[Pair]:

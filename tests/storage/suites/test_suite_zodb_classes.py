@@ -5,7 +5,10 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
+import bases
 import pytest
+from place import place
+from upstream import Pair, pairs
 from ZODB.tests import (
     BasicStorage,
     ConflictResolution,
@@ -21,10 +24,6 @@ from ZODB.tests import (
     TransactionalUndoStorage,
 )
 from ZODB.tests.StorageTestBase import StorageTestBase
-
-import bases
-from place import place
-from upstream import Pair, pairs
 
 
 class InstancePerThread:

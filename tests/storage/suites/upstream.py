@@ -66,6 +66,11 @@ class Pair:
     bare: UpstreamTest
     ours: UpstreamTest
 
+    @property
+    def long(self) -> bool:
+        """Marked by its authors as not of every run (zope.testrunner's level 2)."""
+        return getattr(self.bare.case, "level", 1) > 1
+
     def __str__(self) -> str:
         return f"{self.base}-{self.name}"
 
