@@ -18,13 +18,13 @@ LIST_PROFILES = """
 import json, sys
 import collective.s3blobstorage
 import zope.component
-from Products.GenericSetup.registry import _profile_registry
+from Products.GenericSetup import profile_registry
 from zope.configuration import xmlconfig
 context = xmlconfig.file("meta.zcml", zope.component)
 xmlconfig.file("configure.zcml", collective.s3blobstorage, context=context)
 profiles = {
     info["id"]: [info["path"], info["version"]]
-    for info in _profile_registry.listProfileInfo() if "s3blob" in info["id"]
+    for info in profile_registry.listProfileInfo() if "s3blob" in info["id"]
 }
 json.dump([collective.s3blobstorage.__file__, profiles], sys.stdout)
 """

@@ -135,7 +135,7 @@ class MiniStack:
                 self._run()
                 return
             except ServerFailed:
-                if attempt == 2 or "already in use" not in self._server.tail(5):
+                if attempt == 2 or self._server is None or "already in use" not in self._server.tail(5):
                     raise
 
     def _run(self) -> None:

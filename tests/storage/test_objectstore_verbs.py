@@ -239,6 +239,10 @@ def test_the_targets_own_error_goes_through(store):
 
     with pytest.raises(OSError, match="No space left"):
         store.get_file("x", FullDisk())
+    closed = io.BytesIO()
+    closed.close()
+    with pytest.raises(ValueError, match="closed file"):
+        store.get_file("x", closed)
     assert store.get_bytes("x") == b"abc"
 
 

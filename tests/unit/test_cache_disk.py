@@ -236,7 +236,8 @@ def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, elsewhere, opene
     assert cache.staging() != staging and cache.staging().is_dir()
     assert cache.get(*revision(1)) == path
     cache.clean()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    cache.close()  # joins the cleaner, which opens files of its own
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_a_folder_deleted_during_a_download(tmp_path, elsewhere, opened):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import (
+    ConfigurationError,
     Corrupt,
     ObjectMissing,
     PreconditionFailed,
@@ -86,6 +88,8 @@ def test_answers(status, code, error, retry, ambiguous):
         (boto.PartialCredentialsError(provider="env", cred_var="x"), Refused, False, False),
         (boto.ParamValidationError(report="SSECustomerKey=topsecret"), Refused, False, False),
         (BodyBroken("IncompleteRead"), Unavailable, True, True),
+        (ValueError("topsecret"), Unavailable, True, True),
+        (ResponseParserError("topsecret"), Unavailable, True, True),
     ],
 )
 def test_the_network(raised, error, retry, ambiguous):
@@ -95,7 +99,9 @@ def test_the_network(raised, error, retry, ambiguous):
     assert "topsecret" not in failure.detail + str(failure.error)
 
 
-@pytest.mark.parametrize("other", [OSError(28, "No space left"), KeyError("x"), MemoryError(), Unavailable("x")])
+@pytest.mark.parametrize(
+    "other", [OSError(28, "No space left"), KeyError("x"), MemoryError(), Unavailable("x"), ConfigurationError("x")]
+)
 def test_everything_else_goes_through_unchanged(other):
     assert failure_of(other) is None
 

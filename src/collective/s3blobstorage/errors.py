@@ -56,7 +56,7 @@ class Unavailable(StoreError):
 
 
 class Refused(StoreError):
-    """The store answered 401 or 403."""
+    """The store answered 401, 403 or another refusal (4xx, 501) that repeating the request does not change."""
 
 
 class ObjectMissing(StoreError):

@@ -1,7 +1,7 @@
 """Which of the package's GenericSetup profiles an administrator is offered."""
 
 from plone.base.interfaces import INonInstallable
-from Products.GenericSetup.registry import _profile_registry
+from Products.GenericSetup import profile_registry
 from zope.interface import implementer
 
 PACKAGE = "collective.s3blobstorage"
@@ -26,6 +26,6 @@ class HiddenProfiles:
     def _profiles(self):
         return [
             info
-            for info in _profile_registry.listProfileInfo()
+            for info in profile_registry.listProfileInfo()
             if info["product"] == PACKAGE or (info["product"] or "").startswith(f"{PACKAGE}.")
         ]

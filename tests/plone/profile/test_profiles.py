@@ -10,8 +10,7 @@ import pytest
 from plone.app.testing import TEST_USER_ID, setRoles
 from plone.base.interfaces import INonInstallable
 from plone.browserlayer.interfaces import ILocalBrowserLayerType
-from Products.GenericSetup import EXTENSION
-from Products.GenericSetup.registry import _profile_registry
+from Products.GenericSetup import EXTENSION, profile_registry
 from zope.component import getAllUtilitiesRegisteredFor, getMultiAdapter, getSiteManager
 from zope.component.hooks import getSite
 from zope.configuration import xmlconfig
@@ -62,12 +61,12 @@ class TestInstalled:
 
 class TestProfiles:
     def test_ids(self):
-        ids = {info["id"] for info in _profile_registry.listProfileInfo() if PACKAGE in info["id"]}
+        ids = {info["id"] for info in profile_registry.listProfileInfo() if PACKAGE in info["id"]}
         assert ids == {f"{PACKAGE}:default", f"{PACKAGE}:uninstall"}
 
     @pytest.mark.parametrize("name", ["default", "uninstall"])
     def test_profile_is_an_extension_with_title_and_version(self, name):
-        info = _profile_registry.getProfileInfo(f"{PACKAGE}:{name}")
+        info = profile_registry.getProfileInfo(f"{PACKAGE}:{name}")
         assert info["type"] == EXTENSION
         assert info["product"] == PACKAGE
         assert info["version"] == "1000"
@@ -99,7 +98,7 @@ class TestProfiles:
         xmlconfig.file(
             str(tmp_path / "configure.zcml"), collective.s3blobstorage, context=integration["configurationContext"]
         )
-        _profile_registry.registerProfile(
+        profile_registry.registerProfile(
             "to_1002", "to 1002", "", str(tmp_path / "of_subpackage"), subproduct, EXTENSION
         )
         try:
@@ -109,8 +108,8 @@ class TestProfiles:
             assert not installer.is_product_installable(subproduct)
             assert installer.get_install_profile(PACKAGE)["id"] == f"{PACKAGE}:default"
         finally:
-            _profile_registry.unregisterProfile("to_1001", PACKAGE)
-            _profile_registry.unregisterProfile("to_1002", subproduct)
+            profile_registry.unregisterProfile("to_1001", PACKAGE)
+            profile_registry.unregisterProfile("to_1002", subproduct)
 
 
 class TestUninstalled:

@@ -27,7 +27,7 @@ from .interfaces import IBlobCache
 from .layout import Layout, is_whole
 from .locks import FileLock
 from .private import PrivateFiles
-from .processes import ProcessFolder, living
+from .processes import STAGING, ProcessFolder, living
 
 logger = logging.getLogger(__name__)
 
@@ -371,7 +371,7 @@ class BlobCache:
 
 
 def _subfolder(folder: ProcessFolder) -> Path:
-    path = folder.path / "staging"
+    path = folder.path / STAGING
     path.mkdir(mode=0o700, exist_ok=True)
     return path
 

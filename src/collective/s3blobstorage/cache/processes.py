@@ -19,6 +19,7 @@ from pathlib import Path
 from .locks import FileLock
 
 _LOCK = "lock"
+STAGING = "staging"  # of files that are being committed
 
 
 class ProcessFolder:
@@ -58,10 +59,14 @@ class ProcessFolder:
         return self.path / os.urandom(8).hex()
 
     def remove(self) -> None:
-        """Delete the folder with everything in it and let go of the lock. Never raises."""
+        """Delete the folder and what we made in it, and let go of the lock. Never raises.
+
+        A folder that somebody else made in the staging folder and still uses stays: a connection that outlives its
+        database has its savepoints there, and aborting them must not fail. The next start sweeps it.
+        """
         if self._process != os.getpid():
             return
-        _empty(self.path)
+        _leave(self.path)
         with contextlib.suppress(OSError):
             self._lock.release(remove=True)
         with contextlib.suppress(OSError):
@@ -96,6 +101,24 @@ def living(parent: Path, prefix: str = "") -> Iterator[Path]:
             lock.release(remove=True)
         with contextlib.suppress(OSError):
             path.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Delete the files here and in our staging folder, and folders that are empty."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name == _LOCK:
+            continue
+        with contextlib.suppress(OSError):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            if entry.name == STAGING:
+                _leave(Path(entry.path))
+            os.rmdir(entry.path)
 
 
 def _empty(folder: Path) -> None:

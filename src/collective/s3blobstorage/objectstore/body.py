@@ -9,6 +9,14 @@ from collections.abc import Callable
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
 
 
+class Stopped(Exception):
+    """Carries what ended a body from this side (a file, a callback), past botocore and the retries. Internal."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+
+
 class FileWindow:
     """``size`` bytes of an open file from ``start``, seekable, read with ``pread``.
 
@@ -18,8 +26,8 @@ class FileWindow:
     botocore reads a body twice over plain http, first to hash it for the signature. Only bytes read after
     ``sending()`` (called by the client's ``before-send`` event) are reported as progress.
 
-    ``stopped`` holds the exception that ended the reading from this side (``Cancelled``, an error of the disk):
-    botocore wraps what a body raises, the sender looks here for the original.
+    ``stopped`` holds the exception that ended the reading from this side (``Cancelled``, an error of the disk or of
+    ``progress``): botocore wraps what a body raises, the sender looks here for the original.
     """
 
     def __init__(
@@ -69,13 +77,13 @@ class FileWindow:
             if not block:
                 # Without this the server would wait for bytes that never come, until its own time-out.
                 raise OSError(errno.EIO, "the file became shorter while it was uploaded")
+            self._position += len(block)
+            if self._sending and self._progress is not None:
+                self._reported += len(block)
+                self._progress(len(block))
         except Exception as error:
             self.stopped = error
             raise
-        self._position += len(block)
-        if self._sending and self._progress is not None:
-            self._reported += len(block)
-            self._progress(len(block))
         return block
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from botocore.parsers import ResponseParserError
+
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Clock, Patience
@@ -77,12 +79,21 @@ def plain_md5(response: Mapping[str, Any]) -> str | None:
     return etag if _PLAIN_MD5.fullmatch(etag) else None
 
 
-def info_of(key: str, response: Mapping[str, Any]) -> ObjectInfo:
-    """From a response of HeadObject or GetObject (of the whole object)."""
+def info_of(key: str, response: Mapping[str, Any], size: int | None = None) -> ObjectInfo:
+    """From a response of HeadObject or GetObject (of the whole object).
+
+    ``size`` counts where the response has no ``Content-Length``, as behind a proxy that makes it chunked; without that
+    the size from the metadata. An answer that tells no size at all counts as none of S3: it must not become 0.
+    """
     metadata = {name.lower(): value for name, value in (response.get("Metadata") or {}).items()}
+    length = response.get("ContentLength")
+    if length is None:
+        length = size if size is not None else recorded_size(metadata)
+    if length is None:
+        raise ResponseParserError("no Content-Length")
     return ObjectInfo(
         key=key,
-        size=int(response.get("ContentLength") or 0),
+        size=int(length),
         etag=unquoted(response.get("ETag")),
         metadata=metadata,
         last_modified=response.get("LastModified"),

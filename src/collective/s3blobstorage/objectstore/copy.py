@@ -20,14 +20,10 @@ from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.download import get_file, head
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import UPLOADING
-from collective.s3blobstorage.objectstore.upload import (
-    Lanes,
-    abort,
-    delete_unwanted,
-    object_parameters,
-    put_file,
-)
+from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_file
 
 log = logging.getLogger(__name__)
 
@@ -119,13 +115,8 @@ def in_parts(
 ) -> ObjectInfo:
     """Multipart copy in parts of ``each`` bytes, one after the other."""
     writer = connection.writer
-    created = _asked(
-        connection,
-        "CreateMultipartUpload",
-        target_key,
-        writer.create_multipart_upload,
-        object_parameters(connection, target_key, metadata),
-    )
+    attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
+    created = create_upload(connection, attempts, target_key, metadata)
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)

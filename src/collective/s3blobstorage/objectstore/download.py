@@ -14,6 +14,7 @@ import urllib3.exceptions
 from botocore.exceptions import ClientError
 
 from collective.s3blobstorage.errors import Corrupt, Unavailable
+from collective.s3blobstorage.objectstore.body import Stopped
 from collective.s3blobstorage.objectstore.connection import (
     Connection,
     info_of,
@@ -63,7 +64,10 @@ def get_file(
     if_match: str | None = None,
 ) -> ObjectInfo:
     """See ``IObjectStore.get_file``. ``if_match`` is the ETag (without quotes) that the object must have."""
-    return _Download(connection, key, target, size=size, sha256=sha256, if_match=if_match).run()
+    try:
+        return _Download(connection, key, target, size=size, sha256=sha256, if_match=if_match).run()
+    except Stopped as error:
+        raise error.cause from None
 
 
 def get_bytes(connection: Connection, key: str, limit: int) -> bytes:
@@ -156,9 +160,10 @@ class _Download:
                 if self._is_rewritten(error):
                     raise _Rewritten() from None
                 raise
-            self.connection.encryption.check_echo(response)
-            self._accept(response)
-            self._receive(response["Body"])
+            with response["Body"] as stream:  # leaving before its end closes the connection
+                self.connection.encryption.check_echo(response)
+                self._accept(response)
+                self._receive(stream)
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
@@ -197,52 +202,55 @@ class _Download:
     def _accept(self, response: dict[str, Any]) -> None:
         """Check that the response continues what is here; a store that ignores ``Range`` (200) starts over."""
         if not self.received:
-            self.info = info_of(self.key, response)
+            self._begin(response)
             return
         assert self.info is not None
         total = self.info.size
         found = _CONTENT_RANGE.fullmatch(response.get("ContentRange") or "")
         if response["ResponseMetadata"]["HTTPStatusCode"] != 206 or found is None:
             self._start_over()
-            self.info = info_of(self.key, response)
+            self._begin(response)
         elif int(found[1]) != self.received or found[3] not in ("*", str(total)) or not self._same(response):
-            response["Body"].close()
             self._start_over()
             raise BodyBroken("the rest that was asked for is not the rest that came")
+
+    def _begin(self, response: dict[str, Any]) -> None:
+        """The whole object comes. That the store holds another size is known before gigabytes of it are here."""
+        self.info = info_of(self.key, response, self.wanted_size)
+        wanted = self.wanted_size if self.wanted_size is not None else recorded_size(self.info.metadata)
+        if wanted is not None and wanted != self.info.size:
+            log.error("GET of %r: the store holds %d bytes instead of %d", self.key, self.info.size, wanted)
+            raise Corrupt(_DIFFERENT)
 
     def _same(self, response: dict[str, Any]) -> bool:
         assert self.info is not None
         etag = unquoted(response.get("ETag"))
         return not etag or etag == self.info.etag
 
-    def _receive(self, body: Any) -> None:
+    def _receive(self, stream: Any) -> None:
         assert self.info is not None
-        with body as stream:
-            # read1 gives what has arrived. read would wait until the whole block is there: a server that sends a byte
-            # every few seconds would never run into the deadline.
-            read: Callable[[int], bytes] = getattr(stream, "read1", None) or stream.read
-            while self.received < self.info.size:
-                block = _block(read, min(BLOCK, self.info.size - self.received))
-                self.hash.update(block)
-                _write_whole(self.target, block)
-                self.received += len(block)
-                if self.connection.clock.monotonic() > self.until and self.received < self.info.size:
-                    log.warning("GET of %r: deadline at %d of %d bytes", self.key, self.received, self.info.size)
-                    raise Unavailable("The object store did not deliver before the deadline (download-deadline).")
-            # Reading the end of the body gives the connection back to the pool; the size was reached, so an error
-            # here takes nothing from what arrived.
-            try:
-                read(1)
-            except Exception as error:
-                log.debug("end of body: %s", type(error).__name__)
+        # read1 gives what has arrived. read would wait until the whole block is there: a server that sends a byte every
+        # few seconds would never run into the deadline.
+        read: Callable[[int], bytes] = getattr(stream, "read1", None) or stream.read
+        while self.received < self.info.size:
+            block = _block(read, min(BLOCK, self.info.size - self.received))
+            self.hash.update(block)
+            _write_whole(self.target, block)
+            self.received += len(block)
+            if self.connection.clock.monotonic() > self.until and self.received < self.info.size:
+                log.warning("GET of %r: deadline at %d of %d bytes", self.key, self.received, self.info.size)
+                raise Unavailable("The object store did not deliver before the deadline (download-deadline).")
+        # Reading the end of the body gives the connection back to the pool. The size was reached: an error here takes
+        # nothing from what arrived.
+        try:
+            read(1)
+        except Exception as error:
+            log.debug("end of body: %s", type(error).__name__)
 
     def _compare(self) -> Failure | None:
-        """The size and SHA-256 that must have arrived, from the caller or else from the object's own metadata."""
+        """The SHA-256 that must have arrived, from the caller or else from the object's own metadata."""
         assert self.info is not None
-        size = self.wanted_size if self.wanted_size is not None else recorded_size(self.info.metadata)
         digest = self.wanted_sha256 if self.wanted_sha256 is not None else recorded_sha256(self.info.metadata)
-        if size is not None and size != self.received:
-            return Failure(Corrupt(_DIFFERENT), retry=True, detail=f"{self.received} bytes came instead of {size}")
         if digest is not None and digest != self.hash.digest():
             return Failure(Corrupt(_DIFFERENT), retry=True, detail=f"SHA-256 differs over {self.received} bytes")
         return None
@@ -260,10 +268,13 @@ def _block(read: Callable[[int], bytes], amount: int) -> bytes:
 
 
 def _write_whole(target: BinaryIO, block: bytes) -> None:
-    """An unbuffered file may take less than it is given."""
-    written = target.write(block)
-    while written is not None and written < len(block):
-        block = block[written:]
+    """An unbuffered file may take less than it is given. What it raises is no error of the network."""
+    try:
         written = target.write(block)
+        while written is not None and written < len(block):
+            block = block[written:]
+            written = target.write(block)
+    except Exception as error:
+        raise Stopped(error) from None
 
 

@@ -81,7 +81,8 @@ class IObjectStore(Interface):
         ``conditional_put`` is true does that hold against a concurrent writer.
 
         ``cancelled`` is asked between blocks; when true, ``Cancelled`` is raised and a multipart upload is aborted.
-        ``progress(bytes)`` is called with increments, from the threads that send.
+        ``progress(bytes)`` is called with increments, from the threads that send; an attempt that failed takes back
+        what it counted by a negative one, so that the sum is the file's size in the end.
         A multipart upload that fails is aborted at the store, as far as the store can be reached.
 
         May run for as long as the file is long: call it in a pool. Parts of one file go out in parallel.
@@ -116,8 +117,8 @@ class IObjectStore(Interface):
 
         ``size`` and ``sha256`` are what must arrive; where None, the object's own metadata (``size``, ``sha256``) is
         taken if it has them. Corrupt where other bytes arrive after all attempts. A connection that breaks in the
-        middle goes on with a range and ``If-Match``. ``download_deadline`` bounds all attempts together, ``Unavailable``
-        is raised then. ObjectMissing where there is no such key: one request is made, not a HEAD first.
+        middle goes on with a range and ``If-Match``. ``download_deadline`` bounds all attempts together: then
+        ``Unavailable``. ObjectMissing where there is no such key: one request is made, not a HEAD first.
         """
 
     def get_bytes(key: str, *, limit: int = 1048576) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
+
+from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import StoreError
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
@@ -22,9 +24,7 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
         parameters["StartAfter"] = connection.full_key(start_after)
     last = b""
     while True:
-        page = connection.attempts("ListObjectsV2", prefix, connection.reading).run(
-            lambda: connection.reader.list_objects_v2(**parameters)
-        )
+        page = _page(connection, "ListObjectsV2", prefix, connection.reader.list_objects_v2, parameters)
         for line in page.get("Contents", ()):
             full_key = line["Key"]
             encoded = full_key.encode("utf-8", "surrogatepass")
@@ -44,13 +44,24 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
             parameters["StartAfter"] = last.decode("utf-8", "surrogatepass")
 
 
+def _page(
+    connection: Connection, verb: str, prefix: str, request: Callable[..., dict[str, Any]], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    def once() -> dict[str, Any]:
+        page = request(**parameters)
+        if "IsTruncated" not in page:
+            # Every listing says so. An answer without is something else, and must not look like an empty bucket.
+            raise ResponseParserError("no listing")
+        return page
+
+    return connection.attempts(verb, prefix, connection.reading).run(once)
+
+
 def list_uploads(connection: Connection, prefix: str) -> Iterator[tuple[str, str, datetime]]:
     """See ``IObjectStore.list_uploads``."""
     parameters: dict[str, Any] = {**connection.bucket(), "Prefix": connection.full_key(prefix)}
     while True:
-        page = connection.attempts("ListMultipartUploads", prefix, connection.reading).run(
-            lambda: connection.reader.list_multipart_uploads(**parameters)
-        )
+        page = _page(connection, "ListMultipartUploads", prefix, connection.reader.list_multipart_uploads, parameters)
         for upload in page.get("Uploads", ()):
             yield connection.relative_key(upload["Key"]), upload["UploadId"], upload["Initiated"]
         if not page.get("IsTruncated") or not page.get("NextKeyMarker"):

@@ -14,10 +14,11 @@ from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
-from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, upload
+from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, upload
 from collective.s3blobstorage.objectstore.bucket import open_bucket
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
+from collective.s3blobstorage.objectstore.lanes import Lanes
 from collective.s3blobstorage.objectstore.patience import Clock
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -61,7 +62,7 @@ class S3ObjectStore:
             )
         self.identity = client.identity(endpoint, settings.bucket, settings.prefix)
         self._connection = Connection(settings, encryption, reader, writer, clock or Clock())
-        self._lanes = upload.Lanes(settings.upload_concurrency)
+        self._lanes = Lanes(settings.upload_concurrency)
 
     def __repr__(self) -> str:
         return f"<S3ObjectStore {self.identity}>"
@@ -150,7 +151,7 @@ class S3ObjectStore:
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         self._check_writable()
-        upload.abort_upload(self._connection, key, upload_id)
+        multipart.abort_upload(self._connection, key, upload_id)
 
     # Closing
 

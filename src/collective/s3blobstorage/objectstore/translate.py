@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import (
     Corrupt,
     ObjectMissing,
     PreconditionFailed,
     Refused,
+    S3BlobStorageError,
     StoreError,
     Unavailable,
 )
@@ -48,6 +50,7 @@ _TOO_SLOW = "The object store did not answer in time."
 _OVERLOADED = "The object store answered that it cannot serve the request now."
 _REFUSED = "The object store refused the request: credentials or a policy are in the way."
 _NOT_TAKEN = "The object store does not accept the request."
+_NO_S3 = "What answers at s3-endpoint-url is not the object store."
 _NO_CREDENTIALS = "There are no usable credentials for the object store (s3-access-key, s3-secret-key, s3-profile)."
 
 # Codes that decide whatever the status is. Sources: Amazon S3 "Error responses"; rgw_http_errors.h of Ceph.
@@ -85,6 +88,12 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(Unavailable(_UNREACHABLE), retry=True, ambiguous=True, detail=str(error))
     if isinstance(error, BotoCoreError):
         return _transport(error)
+    if isinstance(error, S3BlobStorageError):
+        return None
+    if isinstance(error, (ResponseParserError, ValueError)):
+        # botocore's parsers let a malformed header or body of the answer through as a bare ValueError.
+        detail = "an answer that is none of S3: " + type(error).__name__
+        return Failure(Unavailable(_NO_S3), retry=True, ambiguous=True, detail=detail)
     return None
 
 
@@ -149,7 +158,7 @@ def _meaning(status: int, code: str) -> tuple[StoreError, bool, bool]:
         return ObjectMissing("The object store has no such object."), False, False
     if status == 404:
         # An S3 store names what it misses. A bare 404 comes from something else at that address.
-        return Unavailable("What answers at s3-endpoint-url is not the object store."), False, False
+        return Unavailable(_NO_S3), False, False
     if status == 409:
         return PreconditionFailed("The object store is changing the same object for another request."), False, False
     if 300 <= status < 400:

@@ -8,8 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ from collective.s3blobstorage.errors import (
     Unavailable,
 )
 from collective.s3blobstorage.objectstore import parts
-from collective.s3blobstorage.objectstore.body import FileWindow
+from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
+from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
+from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
@@ -36,74 +37,7 @@ BLOCK = 1024 * 1024  # bytes read at a time for hashing
 # Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
 
-_CLOSED = "The object store was closed."
 _DIFFERENT = "The object store holds other bytes than were sent; they were deleted again."
-
-
-class Lanes:
-    """At most ``count`` requests that send bytes at a time, over all threads of a store.
-
-    Whole files are sent from their callers' threads, parts from the pool's. No deadlock: whoever holds a lane waits
-    for nothing but the network, and a part never waits for another part.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._lanes = threading.BoundedSemaphore(count)
-        self.count = count
-        self.closing = threading.Event()
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def lane(self, cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Wait for a free lane. Raises Cancelled where ``cancelled()`` becomes true first, Unavailable after close."""
-        while not self._lanes.acquire(timeout=0.2):
-            self._check(cancelled)
-        try:
-            self._check(cancelled)
-            yield
-        finally:
-            self._lanes.release()
-
-    def _check(self, cancelled: Callable[[], bool]) -> None:
-        if cancelled():
-            raise Cancelled()
-        if self.closing.is_set():
-            raise Unavailable(_CLOSED)
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
-        with self._lock:
-            if self.closing.is_set():
-                raise Unavailable(_CLOSED)
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="s3blobs-upload")
-            return self._pool.submit(work, *arguments)
-
-    def close(self) -> None:
-        """Stop what is being sent and join the threads."""
-        self.closing.set()
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def object_parameters(connection: Connection, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Of PutObject, CreateMultipartUpload and CopyObject with new metadata.
-
-    The type says nothing about the content and the disposition makes a browser save it: what a browser may do with a
-    blob is decided for each signed URL, never by the object.
-    """
-    named = {
-        **connection.object(key),
-        **connection.encryption.write_parameters(),
-        "ContentType": "application/octet-stream",
-        "ContentDisposition": "attachment",
-        "Metadata": dict(metadata),
-    }
-    if connection.settings.storage_class:
-        named["StorageClass"] = connection.settings.storage_class
-    return named
 
 
 def _never() -> bool:
@@ -135,10 +69,11 @@ def put_file(
         except ValueError:
             raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
         return upload.in_parts(each)
-    except Cancelled:
-        if lanes.closing.is_set() and not stopped():
-            raise Unavailable(_CLOSED) from None
-        raise
+    except (Cancelled, Stopped) as error:
+        cause = error.cause if isinstance(error, Stopped) else error
+        if isinstance(cause, Cancelled) and lanes.closing.is_set() and not stopped():
+            raise Unavailable(CLOSED) from None
+        raise cause from None
     finally:
         os.close(descriptor)
 
@@ -291,11 +226,7 @@ class _Upload:
         if self.sha256 is not None:
             metadata["sha256"] = self.sha256.hex()
         self._check_absent()
-        created = self._attempts("CreateMultipartUpload").run(
-            lambda: self.connection.writer.create_multipart_upload(
-                **object_parameters(self.connection, self.key, metadata)
-            )
-        )
+        created = create_upload(self.connection, self._attempts("CreateMultipartUpload"), self.key, metadata)
         upload_id = created["UploadId"]
         pending: set[Future] = set()
         try:
@@ -312,12 +243,12 @@ class _Upload:
         return ObjectInfo(self.key, self.size, etag, metadata, None, self.sha256)
 
     def _send_all(self, upload_id: str, each: int, pending: set[Future]) -> dict[int, str]:
-        """Send every part; {number: MD5 in hex}.
+        """Send every part; {number: ETag}.
 
         No more parts are in the pool's queue than lanes exist, so that files that are uploaded at the same time
         take turns.
         """
-        md5s: dict[int, str] = {}
+        etags: dict[int, str] = {}
         todo = parts.parts(self.size, each)
         hashed = self._blocks(0, self.size) if self.sha256 is None else iter(())
         sha256 = hashlib.sha256()
@@ -325,8 +256,8 @@ class _Upload:
         while True:
             for future in [future for future in pending if future.done()]:
                 pending.discard(future)
-                number, md5 = _result(future)
-                md5s[number] = md5
+                number, etag = _result(future)
+                etags[number] = etag
             while len(pending) < self.lanes.count and (part := next(todo, None)) is not None:
                 pending.add(self.lanes.submit(self._send_part, upload_id, part))
             if hashing and (block := next(hashed, None)) is not None:
@@ -337,7 +268,7 @@ class _Upload:
             elif pending:
                 wait(pending, return_when=FIRST_COMPLETED)
             else:
-                return md5s
+                return etags
 
     def _send_part(self, upload_id: str, part: parts.Part) -> tuple[int, str]:
         """One part, in a thread of the pool."""
@@ -429,7 +360,7 @@ class _Upload:
         except Exception:
             body.take_back()
             if body.stopped is not None:
-                raise body.stopped from None
+                raise Stopped(body.stopped) from None
             raise
 
     def _blocks(self, start: int, size: int) -> Iterator[bytes]:
@@ -442,7 +373,7 @@ def _result(future: Future) -> tuple[int, str]:
     try:
         return future.result()
     except CancelledError:
-        raise Unavailable(_CLOSED) from None
+        raise Unavailable(CLOSED) from None
 
 
 def _etag_of_parts(etags: list[str]) -> str:
@@ -452,22 +383,3 @@ def _etag_of_parts(etags: list[str]) -> str:
     except ValueError:
         return ""
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(etags)}"
-
-
-def abort(connection: Connection, key: str, upload_id: str) -> None:
-    """Abort a multipart upload as far as the store can be reached; a failure is logged, never raised."""
-    try:
-        abort_upload(connection, key, upload_id)
-    except StoreError:
-        log.warning("an unfinished multipart upload of %r is left behind in the bucket", key)
-
-
-def abort_upload(connection: Connection, key: str, upload_id: str) -> None:
-    """See ``IObjectStore.abort_upload``."""
-    attempts = connection.attempts("AbortMultipartUpload", key, DELETING)
-    try:
-        attempts.run(
-            lambda: connection.writer.abort_multipart_upload(**connection.object(key), UploadId=upload_id)
-        )
-    except UploadGone:
-        pass

@@ -68,7 +68,8 @@ class S3BlobInstance:
         self._released = True
         if self._transaction is not None:
             self.tpc_abort(self._transaction.metadata)
-        self._base.release()
+        if not self._root.closed:  # which has released them all
+            self._base.release()
 
     close = release
 

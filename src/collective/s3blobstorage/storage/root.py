@@ -74,14 +74,16 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
 
 def refuse_blobs_of_base(base: Any) -> None:
     """A base with a blob directory of its own would never be asked for what lies there."""
-    folder = getattr(getattr(base, "fshelper", None), "base_dir", None) or getattr(base, "blob_dir", None)
-    relational = zodb.IBlobStorageRestoreable.providedBy(base) and hasattr(base, "blobhelper")
+    if hasattr(base, "blobhelper"):  # RelStorage, which deprecates fshelper
+        folder: Any = zodb.IBlobStorage.providedBy(base)
+    else:
+        folder = getattr(getattr(base, "fshelper", None), "base_dir", None) or getattr(base, "blob_dir", None)
     for nested in ("base", "changes"):  # a <demostorage>, a compressing storage
         if hasattr(base, nested):
             refuse_blobs_of_base(getattr(base, nested))
     if isinstance(base, S3BlobStorage):
         raise ConfigurationError("a <s3blobstorage> is nested in another <s3blobstorage>: keep one of them")
-    if folder or relational:
+    if folder:
         raise ConfigurationError(
             "the storage inside <s3blobstorage> has a blob-dir of its own, and nothing there would be read: remove its"
             " blob-dir (and shared-blob-dir) line; blobs that are already there have to be in the bucket first"
@@ -106,7 +108,7 @@ class S3BlobStorage:
         self._view: Any = None
         self._view_lock = threading.Lock()
         self._transactions: dict[int, BlobTransaction] = {}
-        self._closed = False
+        self.closed = False
         alsoProvides(self, *self._root_interfaces(base))
 
     @staticmethod
@@ -243,7 +245,7 @@ class S3BlobStorage:
 
     def temporaryDirectory(self) -> str:
         # A blob that outlives its database still asks for a place, as it may of ZODB's own storages.
-        return tempfile.gettempdir() if self._closed else os.fspath(self.staging)
+        return tempfile.gettempdir() if self.closed else os.fspath(self.staging)
 
     # Writing: straight to the base
 
@@ -362,9 +364,9 @@ class S3BlobStorage:
     # Closing
 
     def close(self) -> None:
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         for current in list(self._transactions.values()):
             self._end(current, committed=False)
         try:

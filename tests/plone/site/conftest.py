@@ -1,0 +1,124 @@
+"""A Zope process with two Plone sites on ``<s3blobstorage>``, its bucket, its users and a browser."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fixtures_servers import s3_client
+from payloads import fingerprint
+from web_client import WebClient
+from zope_instance import ZopeInstance
+
+CHROMIUM = "/usr/bin/chromium"
+# No sandbox, since CI runs as root; the rest keeps it from calling home, which fails on a machine without a network.
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+SECTION = """\
+  <s3blobstorage>
+    bucket-name {bucket}
+    s3-prefix plone/site
+    s3-endpoint-url {server.endpoint_url}
+    s3-region {server.region}
+    s3-access-key {server.access_key}
+    s3-secret-key {server.secret_key}
+    s3-addressing-style path
+    create-bucket on
+    owner tests
+    cache-dir {cache_dir}
+    cache-size 2GB
+    <filestorage>
+      path {home}/var/Data.fs
+    </filestorage>
+  </s3blobstorage>"""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The bucket of the site, seen past the package under test."""
+
+    name: str
+    client: Any
+
+    def keys(self) -> dict[str, int]:
+        """Every key under the prefix's ``blobs/`` with its size in bytes."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix="plone/site/blobs/")
+        return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+
+    def fingerprints(self, besides: dict[str, int] | None = None) -> Counter[tuple[int, str]]:
+        """Size and SHA-256 of every blob's object, by its bytes; not of the keys in ``besides``."""
+        found: Counter[tuple[int, str]] = Counter()
+        for key, size in self.keys().items():
+            if key in (besides or {}):
+                continue
+            seen = fingerprint(self.client.get_object(Bucket=self.name, Key=key)["Body"].read())
+            assert seen[0] == size
+            found[seen] += 1
+        return found
+
+
+@pytest.fixture(scope="session")
+def site_bucket(s3_server) -> Iterator[Bucket]:
+    client = s3_client(s3_server)
+    yield Bucket(f"site-{uuid.uuid4().hex[:20]}", client)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def zope(s3_server, site_bucket, tmp_path_factory) -> Iterator[ZopeInstance]:
+    """The running instance; makes the bucket by itself (``create-bucket on``)."""
+    home, cache_dir = tmp_path_factory.mktemp("instance"), tmp_path_factory.mktemp("cache")
+    section = SECTION.format(bucket=site_bucket.name, server=s3_server, cache_dir=cache_dir, home=home)
+    instance = ZopeInstance(home, cache_dir, section, password=secrets.token_urlsafe(12))
+    instance.make()
+    instance.start()
+    yield instance
+    instance.stop()
+
+
+@pytest.fixture(scope="session")
+def admin(zope) -> WebClient:
+    """The Manager of the application root."""
+    return WebClient(zope.port, "", ("admin", zope.password))
+
+
+@pytest.fixture(scope="session")
+def editor(zope) -> WebClient:
+    """Who may add and edit in ``files`` of the site with the add-on."""
+    return WebClient(zope.port, "with", ("editor", zope.password))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium. For a module, not the session: playwright occupies the thread's event loop meanwhile."""
+    if not os.access(CHROMIUM, os.X_OK):
+        pytest.skip(f"no {CHROMIUM}: Debian's package chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, zope) -> Iterator[Any]:
+    """A page of a browser with no cookies, 1280 by 900 pixels."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=f"http://localhost:{zope.port}")
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()

@@ -1,0 +1,148 @@
+"""A Zope with Plone sites, as a process of its own: its configuration, its start and its stop."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from servers.process import ServerProcess, free_port
+
+MAKE_SITES = Path(__file__).with_name("make_sites.py")
+SITES = ("with", "without")  # the add-on's profile
+MAKE_SECONDS = 180.0  # both take 10 s on an idle machine
+START_SECONDS = 90.0  # 5 s on an idle machine
+
+SITE_ZCML = """\
+<configure xmlns="http://namespaces.zope.org/zope" xmlns:five="http://namespaces.zope.org/five">
+  <include package="Products.Five" />
+  <five:loadProducts file="meta.zcml" />
+  <five:loadProducts />
+  <five:loadProductsOverrides />
+</configure>
+"""
+
+ZOPE_INI = """\
+[app:zope]
+use = egg:Zope#main
+zope_conf = {home}/etc/zope.conf
+
+[pipeline:main]
+pipeline =
+    egg:Zope#httpexceptions
+    zope
+
+[server:main]
+use = egg:waitress#main
+listen = 127.0.0.1:{port}
+threads = 4
+max_request_body_size = 2147483648
+
+[loggers]
+keys = root
+
+[handlers]
+keys = console
+
+[formatters]
+keys = line
+
+[logger_root]
+level = INFO
+handlers = console
+
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = line
+
+[formatter_line]
+format = %(asctime)s %(levelname)s [%(name)s][%(threadName)s] %(message)s
+"""
+
+ZOPE_CONF = """\
+%import collective.s3blobstorage
+
+instancehome {home}
+
+<zodb_db main>
+  mount-point /
+{storage}
+</zodb_db>
+"""
+
+
+@dataclass
+class ZopeInstance:
+    """One instance home and the process that serves it on http://localhost:PORT.
+
+    :param home: holds configuration, ``Data.fs``, temporary files and ``zope.log``; created if missing
+    :param cache_dir: the storage's ``cache-dir``, outside ``home``
+    :param storage: the storage's section, as text for zope.conf
+    """
+
+    home: Path
+    cache_dir: Path
+    storage: str
+    password: str = field(repr=False)
+    port: int = 0
+    _process: ServerProcess | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.home / "zope.log"
+
+    @property
+    def temporary(self) -> Path:
+        return self.home / "tmp"
+
+    def make(self) -> None:
+        """Write the configuration and make the sites."""
+        for folder in ("etc", "var", "tmp"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
+        (self.home / "etc" / "zope.conf").write_text(ZOPE_CONF.format(home=self.home, storage=self.storage))
+        run = subprocess.run(
+            [sys.executable, "-m", "Zope2.utilities.zconsole", "run", self.home / "etc" / "zope.conf",
+             MAKE_SITES, self.password],
+            env=self._environment(), capture_output=True, text=True, timeout=MAKE_SECONDS,
+        )  # fmt: skip
+        if run.returncode:
+            raise RuntimeError(f"the sites were not made:\n{run.stdout}\n{run.stderr}")
+
+    def start(self) -> None:
+        """Start it and wait until the first site answers."""
+        self.port = self.port or free_port()
+        ini = self.home / "etc" / "zope.ini"
+        ini.write_text(ZOPE_INI.format(home=self.home, port=self.port))
+        command = [sys.executable, "-m", "Zope2.Startup.serve", str(ini)]
+        self._process = ServerProcess("Zope", command, self._environment(), self.log)
+        self._process.start()
+        self._process.wait_until(self._answers, START_SECONDS)
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.stop(30)
+
+    def restart_with_empty_cache(self) -> None:
+        """What is read afterwards can only come from the bucket."""
+        self.stop()
+        shutil.rmtree(self.cache_dir)
+        self.cache_dir.mkdir()
+        self.start()
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", "/with/files", headers={"Accept": "application/json"})
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"}
