@@ -104,7 +104,7 @@ def living(parent: Path, prefix: str = "") -> Iterator[Path]:
 
 
 def _leave(folder: Path) -> None:
-    """Delete the files here and in our staging folder, and folders that are empty."""
+    """Delete the files here and in our staging folder, and that folder where it is empty then."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -115,10 +115,9 @@ def _leave(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
-                continue
-            if entry.name == STAGING:
+            elif entry.name == STAGING:
                 _leave(Path(entry.path))
-            os.rmdir(entry.path)
+                os.rmdir(entry.path)
 
 
 def _empty(folder: Path) -> None:
