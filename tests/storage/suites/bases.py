@@ -23,6 +23,24 @@ from ZODB.MappingStorage import MappingStorage
 from zope.interface import implementer
 
 
+def link_savepoints(storage: Any, blob_dir: str) -> None:
+    """The suites look for savepoints' folders in ``blob_dir/tmp``. The link goes when the storage is closed: they clear
+    up with a function that takes a link to a folder for a folder.
+    """
+    os.makedirs(blob_dir, exist_ok=True)
+    link = os.path.abspath(os.path.join(blob_dir, "tmp"))
+    with contextlib.suppress(FileExistsError):
+        os.symlink(storage.temporaryDirectory(), link)
+    close = storage.close
+
+    def close_and_unlink() -> None:
+        close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(link)
+
+    storage.close = close_and_unlink
+
+
 @dataclass(frozen=True)
 class Base:
     """One kind of base storage.
@@ -45,10 +63,7 @@ class Base:
         def factory(name: str, blob_dir: str, **ignored: Any) -> Any:
             if wrapped:
                 storage = place.ours(self.open(name), name)
-                # Where the suites look for savepoints' folders.
-                os.makedirs(blob_dir, exist_ok=True)
-                with contextlib.suppress(FileExistsError):
-                    os.symlink(storage.temporaryDirectory(), os.path.join(blob_dir, "tmp"))
+                link_savepoints(storage, blob_dir)
                 if self in RELSTORAGES:
                     storage.blobhelper = BucketAsDirectory(name, os.path.abspath(blob_dir))
                 return storage
