@@ -34,21 +34,21 @@ def session(settings: StoreSettings) -> boto3.session.Session:
     """
     redaction.install()
     redaction.remember([settings.secret_key, settings.session_token, settings.sse_customer_key])
-    core = botocore.session.Session()
-    # botocore's JSON of S3 and of all endpoints is read once per process, not once per storage (25 ms instead of 80).
-    core.register_component("data_loader", _data())
+    core = botocore.session.Session(profile=settings.profile)
     try:
+        core.get_scoped_config()  # a profile that does not exist is found out here
+        # botocore's JSON of S3 and of all endpoints is read once per process, not once per storage (25 ms, not 80).
+        core.register_component("data_loader", _data())
         return boto3.session.Session(
             botocore_session=core,
             aws_access_key_id=settings.access_key,
             aws_secret_access_key=settings.secret_key,
             aws_session_token=settings.session_token,
             region_name=settings.region,
-            profile_name=settings.profile,
         )
-    except boto.ProfileNotFound:
+    except boto.ProfileNotFound as error:
         raise ConfigurationError(
-            f"s3-profile: there is no profile {settings.profile!r} in boto3's configuration files"
+            f"s3-profile: there is no profile {error.kwargs['profile']!r} in boto3's configuration files"
             " (~/.aws/config, ~/.aws/credentials, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)"
         ) from None
     except boto.BotoCoreError as error:
