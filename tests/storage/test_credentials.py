@@ -1,4 +1,4 @@
-"""Credentials, endpoint and profile from boto3's own chain: with none in the settings, a child process with AWS_* opens."""
+"""With no credentials in the settings, boto3's own chain is used: a child process with AWS_* variables opens."""
 
 from __future__ import annotations
 
