@@ -308,7 +308,7 @@ def test_multipart_copy(store, file):
     path, data = file(16 * MB + 1)
     store.put_file("x", path, metadata={"oid": "1"})
     source = store.head("x")
-    copied = copy.in_parts(store._connection, source, "y", dict(source.metadata), 6 * MB)
+    copied = copy.in_parts(store.connection, source, "y", dict(source.metadata), 6 * MB)
     assert copied.size == source.size and copied.metadata == source.metadata and copied.etag.endswith("-3")
     store.get_file("y", io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
     assert list(store.list_uploads()) == []

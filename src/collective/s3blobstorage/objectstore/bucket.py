@@ -39,7 +39,7 @@ def open_bucket(connection: Connection, writable: bool) -> None:
         return
     if failure.status == 404:
         if settings.create_bucket and writable:
-            _create(connection)
+            create_bucket(connection)
             return
         raise ConfigurationError(
             f"bucket-name: there is no bucket {settings.bucket!r}; make it, or set create-bucket on"
@@ -95,7 +95,8 @@ def _raise_refusal(connection: Connection, failure: Failure) -> None:
     raise failure.error
 
 
-def _create(connection: Connection) -> None:
+def create_bucket(connection: Connection) -> None:
+    """Make the bucket, or find that somebody else just did. Raises ConfigurationError, Unavailable."""
     settings = connection.settings
     region = connection.writer.meta.region_name
     parameters: dict[str, Any] = {"Bucket": settings.bucket}

@@ -122,6 +122,11 @@ def _body_is_sent(request: Any, **_: Any) -> None:
         sending()
 
 
+def bucket_url(client: Any, bucket: str) -> str:
+    """Where the client's requests for that bucket go, as its addressing style makes it. Makes no request."""
+    return client.generate_presigned_url("head_bucket", Params={"Bucket": bucket}).partition("?")[0]
+
+
 def identity(endpoint_url: str, bucket: str, prefix: str) -> str:
     """Stable text of endpoint, bucket and prefix: no default port, no user information, host in lower case."""
     parts = urlsplit(endpoint_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -10,17 +11,23 @@ from urllib.parse import urlsplit
 
 from zope.interface import implementer
 
+from collective.s3blobstorage import providers
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, upload
 from collective.s3blobstorage.objectstore.bucket import open_bucket
+from collective.s3blobstorage.objectstore.circuit import Circuit
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
-from collective.s3blobstorage.objectstore.patience import Clock
+from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
+
+# What boto3's client says where nobody told it a region.
+_NO_REGION = (None, "", "aws-global")
 
 
 def open_store(settings: StoreSettings, *, read_only: bool = False) -> S3ObjectStore:
@@ -41,28 +48,79 @@ def encryption_of(settings: StoreSettings) -> IServerSideEncryption:
 class S3ObjectStore:
     """One bucket and prefix, reached by boto3. See ``IObjectStore`` for each verb; threads share it freely.
 
-    ``conditional_put`` says whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
+    ``provider`` is the row of what the store does differently, corrected by what was measured. ``conditional_put`` says
+    whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
     the store ignores it sets it to False, and ``if_absent`` then asks by HEAD first.
     """
 
-    conditional_put: bool = True
-
     def __init__(self, settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> None:
-        self.settings = settings
+        self.settings = self.configured = settings
         self.read_only = read_only
+        self.provider = providers.OTHER
+        self._clock = clock or Clock()
+        silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
+        self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
+        self.connection = self._connected()
+        # boto3 has found the endpoint by now, also where the environment names it.
+        self.provider = providers.choose(settings.provider, self.endpoint_url)
+        self.conditional_put = self.provider.value("conditional_writes") is not False
+        self.reconnect(**self._left_open())
+        self._lanes = Lanes(settings.upload_concurrency)
+
+    def _connected(self) -> Connection:
+        settings = self.settings
         encryption = encryption_of(settings)
         session = client.session(settings)
         reader = client.client(session, settings, reading=True)
-        writer = reader if read_only else client.client(session, settings, reading=False)
-        endpoint = reader.meta.endpoint_url
-        if encryption.needs_tls and urlsplit(endpoint).scheme.lower() != "https":
+        writer = reader if self.read_only else client.client(session, settings, reading=False)
+        if encryption.needs_tls and urlsplit(reader.meta.endpoint_url).scheme.lower() != "https":
             raise ConfigurationError(
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        self.identity = client.identity(endpoint, settings.bucket, settings.prefix)
-        self._connection = Connection(settings, encryption, reader, writer, clock or Clock())
-        self._lanes = Lanes(settings.upload_concurrency)
+        return Connection(settings, encryption, reader, writer, self._clock, self._circuit, self.provider)
+
+    def measured(self, **columns: bool) -> None:
+        """What the checks found out, instead of what the provider's row says. Before other threads use the store."""
+        facts = {column: Fact(value, "measured") for column, value in columns.items()}
+        self.provider = replace(self.provider, **facts)
+        self.connection = replace(self.connection, provider=self.provider)
+        if "conditional_writes" in columns:
+            self.conditional_put = columns["conditional_writes"]
+
+    def reconnect(self, **corrected: str) -> None:
+        """Go on with another ``region`` or ``addressing_style`` than the settings say.
+
+        Before other threads use the store.
+        """
+        before = self.connection
+        self.settings = replace(self.settings, **corrected)
+        if self.settings is before.settings or self.settings == before.settings:
+            self.connection = replace(before, provider=self.provider)
+            return
+        self.connection = self._connected()
+        before.reader.close()
+        before.writer.close()
+
+    def _left_open(self) -> dict[str, str]:
+        """What the provider's row says where neither the settings nor boto3's configuration say anything."""
+        known: dict[str, str] = {}
+        only = self.provider.value("addressing")
+        if self.settings.addressing_style == "auto" and only in ("path", "virtual"):
+            known["addressing_style"] = only
+        region = self.provider.region_of(self.endpoint_url)
+        if region and self.settings.region is None and self.connection.reader.meta.region_name in _NO_REGION:
+            known["region"] = region
+        return known
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where requests go: scheme, host and port; at AWS that of the region."""
+        return self.connection.reader.meta.endpoint_url
+
+    @property
+    def identity(self) -> str:
+        return client.identity(self.endpoint_url, self.settings.bucket, self.settings.prefix)
 
     def __repr__(self) -> str:
         return f"<S3ObjectStore {self.identity}>"
@@ -70,7 +128,7 @@ class S3ObjectStore:
     # Opening
 
     def open_bucket(self, writable: bool) -> None:
-        open_bucket(self._connection, writable and not self.read_only)
+        open_bucket(self.connection, writable and not self.read_only)
         client.redaction.install()  # the first request imported the last of botocore's modules
 
     # Writing
@@ -90,7 +148,7 @@ class S3ObjectStore:
         if if_absent and not self.conditional_put:
             self._check_absent(key)
         return upload.put_file(
-            self._connection,
+            self.connection,
             self._lanes,
             key,
             path,
@@ -108,7 +166,7 @@ class S3ObjectStore:
         if if_absent and not self.conditional_put:
             self._check_absent(key)
         return upload.put_bytes(
-            self._connection, self._lanes, key, data, metadata or {}, if_absent and self.conditional_put
+            self.connection, self._lanes, key, data, metadata or {}, if_absent and self.conditional_put
         )
 
     def copy(
@@ -121,44 +179,44 @@ class S3ObjectStore:
     ) -> ObjectInfo:
         self._check_writable()
         return copy.copy(
-            self._connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata
+            self.connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata
         )
 
     def delete(self, keys: Iterable[str]) -> None:
         self._check_writable()
-        deletion.delete(self._connection, keys)
+        deletion.delete(self.connection, keys)
 
     # Reading
 
     def head(self, key: str) -> ObjectInfo | None:
-        return download.head(self._connection, key)
+        return download.head(self.connection, key)
 
     def get_file(
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
     ) -> ObjectInfo:
-        return download.get_file(self._connection, key, target, size=size, sha256=sha256)
+        return download.get_file(self.connection, key, target, size=size, sha256=sha256)
 
     def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
-        return download.get_bytes(self._connection, key, limit)
+        return download.get_bytes(self.connection, key, limit)
 
     def list(self, prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
-        return listing.list_objects(self._connection, prefix, start_after, page_size)
+        return listing.list_objects(self.connection, prefix, start_after, page_size)
 
     # Multipart uploads left behind
 
     def list_uploads(self, prefix: str = "") -> Iterator[tuple[str, str, datetime]]:
-        return listing.list_uploads(self._connection, prefix)
+        return listing.list_uploads(self.connection, prefix)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         self._check_writable()
-        multipart.abort_upload(self._connection, key, upload_id)
+        multipart.abort_upload(self.connection, key, upload_id)
 
     # Closing
 
     def close(self) -> None:
         self._lanes.close()
-        self._connection.reader.close()
-        self._connection.writer.close()
+        self.connection.reader.close()
+        self.connection.writer.close()
 
     def _check_writable(self) -> None:
         if self.read_only:

@@ -1,0 +1,395 @@
+"""Is the store what the configuration says, and what can it do? Asked before it is used, and by ``s3blobs check``.
+
+Four requests at open: HEAD of the bucket; a PUT that carries everything at once which stores treat differently (a
+condition, a checksum header, the encryption); the same PUT again, which the condition must refuse; DELETE. A store that
+refuses the first PUT as a whole is asked for each of the three by itself, which costs up to four more.
+
+Everything is written under ``{prefix/}.s3blobs-check/{uuid}`` and deleted in the end, also where a check fails or the
+caller stops asking. What a killed process leaves there is gc's to delete.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured, S3BlobStorageError
+from collective.s3blobstorage.objectstore import client, diagnosis
+from collective.s3blobstorage.objectstore.bucket import create_bucket
+from collective.s3blobstorage.objectstore.diagnosis import Trouble
+from collective.s3blobstorage.objectstore.probe import Answer, ask
+from collective.s3blobstorage.objectstore.scratch import FOLDER, Scratch
+from collective.s3blobstorage.objectstore.store import S3ObjectStore
+from collective.s3blobstorage.objectstore.thorough import DEEPER, deeper
+
+__all__ = ["AT_OPEN", "DEEPER", "FOLDER", "LAST_BEFORE_WRITING", "Finding", "checks", "run"]
+
+log = logging.getLogger(__name__)
+
+AT_OPEN = (
+    "endpoint",
+    "tls",
+    "clock",
+    "credentials",
+    "bucket",
+    "region",
+    "addressing",
+    "write",
+    "encryption",
+    "checksums",
+    "conditional writes",
+)
+
+LAST_BEFORE_WRITING = "addressing"
+
+# In the error of a wrong region: `expecting 'eu-central-1'` (AWS, Garage and others word it alike).
+_EXPECTED_REGION = re.compile(r"expect(?:ing|ed)[^']*'(?:[^'/]*/[^'/]*/)?([a-z0-9-]+)[/']")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. ``ok`` None: it does not apply here, or could not be tried; ``detail`` says why.
+
+    ``seconds`` is how long it took; ``mend`` names the setting to change, "" where there is nothing to mend.
+    """
+
+    name: str
+    ok: bool | None
+    seconds: float
+    detail: str
+    mend: str
+
+
+def checks(store: S3ObjectStore, *, writable: bool, thorough: bool) -> Iterator[Finding]:
+    """Every finding in a fixed order: ``AT_OPEN``, then, where ``thorough``, ``DEEPER``.
+
+    Raises nothing of the store's; a failure is a finding with ``ok`` False. What a failure makes pointless is there
+    too, with ``ok`` None. Corrects the store by what was measured: its region and addressing style where the server
+    tells them, ``conditional_put``, ``provider``. Runs in the caller's thread, before other threads use the store.
+    """
+    for finding, _ in run(store, writable=writable, thorough=thorough):
+        yield finding
+
+
+def run(
+    store: S3ObjectStore, *, writable: bool, thorough: bool
+) -> Iterator[tuple[Finding, S3BlobStorageError | None]]:
+    """As ``checks``, each with the error that forbids to use the store. A finding that is only a warning has none."""
+    checking = _Checking(store, writable=writable and not store.read_only, thorough=thorough)
+    coming = list(AT_OPEN + (DEEPER if thorough else ()))
+    stopped = ""
+    try:
+        for result in checking.results():
+            while coming[0] != result.name:
+                yield Finding(coming.pop(0), None, 0.0, f"not known: {result.name} stands before it", ""), None
+            coming.pop(0)
+            stopped = result.name
+            yield result.finding, result.error
+    finally:
+        checking.scratch.clear()
+    for name in coming:
+        yield Finding(name, None, 0.0, f"not tried after what {stopped} says", ""), None
+
+
+@dataclass(frozen=True)
+class _Result:
+    finding: Finding
+    error: S3BlobStorageError | None = None
+
+    @property
+    def name(self) -> str:
+        return self.finding.name
+
+
+class _Stop(Exception):
+    """Nothing after this can be tried. Internal."""
+
+
+class _Checking:
+    """One run. Belongs to one thread."""
+
+    def __init__(self, store: S3ObjectStore, *, writable: bool, thorough: bool) -> None:
+        self.store = store
+        self.writable = writable
+        self.thorough = thorough
+        self.scratch = Scratch(store, uuid.uuid4().hex)
+        self._since = time.monotonic()
+
+    def results(self) -> Iterator[_Result]:
+        try:
+            yield from self._reached()
+            if not self.writable:
+                for name in ("write", "encryption", "checksums", "conditional writes"):
+                    yield self._none(name, "not tried: opened for reading only (read-only)")
+            else:
+                yield from self._written()
+            if self.thorough:
+                for name, ok, detail, mend in deeper(self.store, self.scratch, self.writable):
+                    yield _Result(Finding(name, ok, self._took(), detail, mend))
+        except _Stop:
+            return
+
+    # results
+
+    def _took(self) -> float:
+        """Seconds since the result before."""
+        now = time.monotonic()
+        took, self._since = now - self._since, now
+        return took
+
+    def _good(self, name: str, detail: str) -> _Result:
+        return _Result(Finding(name, True, self._took(), detail, ""))
+
+    def _none(self, name: str, detail: str) -> _Result:
+        return _Result(Finding(name, None, self._took(), detail, ""))
+
+    def _warning(self, name: str, detail: str, mend: str) -> _Result:
+        log.warning("preflight, %s: %s; %s", name, detail, mend)
+        return _Result(Finding(name, False, self._took(), detail, mend))
+
+    def _bad(self, trouble: Trouble) -> _Result:
+        return _Result(Finding(trouble.check, False, self._took(), trouble.detail, trouble.mend), trouble.error())
+
+    # the bucket
+
+    def _reached(self) -> Iterator[_Result]:
+        settings = self.store.settings
+        answer = self._bucket()
+        if not answer.ok and answer.status == 404 and self._may_create(answer):
+            if self.thorough:
+                yield self._good("endpoint", self._where())
+                detail = f"there is no bucket {settings.bucket!r}; create-bucket is on, so the first start makes it"
+                yield self._none("bucket", detail)
+                raise _Stop
+            try:
+                create_bucket(self.store.connection)
+            except ConfigurationError as error:
+                detail, _, mend = str(error).partition("; ")
+                yield _Result(Finding("bucket", False, self._took(), detail, mend), error)
+                raise _Stop from None
+            answer = self._bucket()
+        if not answer.ok:
+            yield from self._not_reached(answer)
+            raise _Stop
+        yield self._good("endpoint", self._where())
+        yield self._tls()
+        yield self._clock(answer)
+        yield self._good("credentials", "the object store accepts them")
+        yield self._good("bucket", f"{settings.bucket!r} is there")
+        yield self._region(answer)
+        yield self._good("addressing", self._addressing())
+
+    def _bucket(self) -> Answer:
+        """HEAD of the bucket. Where it fails without saying why, as HEAD does, a listing of one key tells."""
+        connection = self.store.connection
+        answer = ask(connection.reader.head_bucket, **connection.bucket())
+        if answer.ok or answer.status == 0 or answer.transient:
+            return answer
+        reason = ask(
+            connection.reader.list_objects_v2, **connection.bucket(), MaxKeys=1, Prefix=connection.full_key("")
+        )
+        if reason.ok:
+            # A policy may allow the listing of the prefix alone, which HEAD of the bucket does not ask for.
+            return reason
+        region = _told_region(answer) or _told_region(reason)
+        if region and region != connection.reader.meta.region_name and _is_about_region(answer, reason):
+            self._correct_region(region)
+            connection = self.store.connection
+            return ask(connection.reader.head_bucket, **connection.bucket())
+        return reason
+
+    def _may_create(self, answer: Answer) -> bool:
+        return self.store.settings.create_bucket and self.writable and answer.code == "NoSuchBucket"
+
+    def _not_reached(self, answer: Answer) -> Iterator[_Result]:
+        trouble = diagnosis.of_first_request(answer, self.store.settings, self.store.endpoint_url)
+        settings = self.store.settings
+        log.error(
+            "preflight, %s: bucket %r at %s: %s",
+            trouble.check,
+            settings.bucket,
+            self.store.endpoint_url,
+            answer.failure.detail if answer.failure else "",
+        )
+        if answer.status and trouble.check != "endpoint":  # it answered: what comes before the trouble is well
+            yield self._good("endpoint", self._where())
+            yield self._tls()
+            if trouble.check != "clock":
+                yield self._clock(answer)
+            if trouble.check == "bucket":
+                yield self._good("credentials", "the object store knows them")
+        yield self._bad(trouble)
+
+    def _where(self) -> str:
+        return f"{self.store.endpoint_url} answers"
+
+    def _tls(self) -> _Result:
+        if self.store.endpoint_url.startswith("https://"):
+            bundle = self.store.settings.ca_bundle
+            return self._good("tls", f"trusted by {bundle}" if bundle else "trusted by the machine's authorities")
+        return self._none("tls", "not used: s3-endpoint-url is http, so the data can be read on the way")
+
+    def _clock(self, answer: Answer) -> _Result:
+        if answer.ahead is None:
+            return self._none("clock", "the answers have no Date")
+        off = abs(answer.ahead)
+        trouble = diagnosis.clock(answer.ahead)
+        if off >= diagnosis.CLOCK_REFUSED:
+            return self._bad(trouble)
+        if off >= diagnosis.CLOCK_DOUBTFUL:
+            return self._warning("clock", trouble.detail, trouble.mend)
+        return self._good("clock", f"the store's and ours differ by {off:.0f} s")
+
+    # region and addressing
+
+    def _region(self, answer: Answer) -> _Result:
+        told = _told_region(answer)
+        ours = self.store.connection.reader.meta.region_name
+        if told and told != ours:
+            # The store answered all the same: it does not look at the region, or boto3 followed a redirection.
+            self._correct_region(told)
+        configured = self.store.configured.region
+        now = self.store.connection.reader.meta.region_name
+        if configured is not None and configured != now:
+            return self._warning(
+                "region",
+                f"the bucket is in {now}, not in {configured}; corrected while this process runs",
+                f"s3-region {now}",
+            )
+        return self._good("region", f"{now}" + ("" if told else " (the store does not tell its own)"))
+
+    def _correct_region(self, region: str) -> None:
+        self.store.reconnect(region=region)
+
+    def _addressing(self) -> str:
+        style = self.store.settings.addressing_style
+        url = client.bucket_url(self.store.connection.reader, self.store.settings.bucket)
+        in_host = not urlsplit(url).path.startswith(f"/{self.store.settings.bucket}")
+        return f"{style}: the bucket stands in {'the host name' if in_host else 'the path of the URL'}"
+
+    # writing
+
+    def _written(self) -> Iterator[_Result]:
+        scratch = self.scratch
+        first = scratch.put(conditional=True, checksum=True)
+        taken = first  # the answer of the PUT that the store took
+        checksum: bool | None = first.ok
+        condition: bool | None = None  # not known yet
+        if not first.ok and (first.unsupported or first.denied):
+            taken = scratch.put()
+            if taken.ok:
+                checksum = scratch.put(checksum=True).ok
+        if not taken.ok:
+            yield from self._refused(taken)
+            raise _Stop
+        if first.ok or not first.denied:
+            again = scratch.put(conditional=True)
+            condition = again.failure is not None and again.status in (409, 412)
+        yield self._good("write", f"{FOLDER}/ can be written")
+        yield from self._encryption(taken)
+        yield self._checksums(taken, checksum)
+        yield self._conditional(bool(condition))
+
+    def _refused(self, answer: Answer) -> Iterator[_Result]:
+        """A PUT that nothing made acceptable."""
+        assert answer.failure is not None
+        settings = self.store.settings
+        log.error("preflight, write: bucket %r: %s", settings.bucket, answer.failure.detail)
+        encryption = self.store.connection.encryption
+        if encryption.name != "none" and not answer.transient and self.scratch.put(encrypted=False).ok:
+            yield self._good("write", f"{FOLDER}/ can be written")
+            yield self._bad(
+                Trouble(
+                    "encryption",
+                    "the object store takes objects, but none encrypted with the customer's key: SSE-C is blocked on"
+                    " this bucket, or not known",
+                    "s3-sse-customer-key: remove it, or allow SSE-C on the bucket (AWS blocks it on new ones)",
+                )
+            )
+        elif answer.transient:
+            yield self._bad(
+                Trouble(
+                    "write",
+                    "the object store cannot take an object now",
+                    "start it or wait; s3-endpoint-url says which it is",
+                    transient=True,
+                )
+            )
+        elif answer.code == "InvalidStorageClass" or (answer.unsupported and settings.storage_class):
+            yield self._bad(
+                Trouble(
+                    "write",
+                    f"the object store does not take the storage class {settings.storage_class!r}",
+                    "storage-class: correct or remove it",
+                )
+            )
+        else:
+            yield self._bad(
+                Trouble(
+                    "write",
+                    f"the bucket {settings.bucket!r} can be read, but not written",
+                    "s3-access-key: let its policy allow s3:PutObject, or set read-only on",
+                )
+            )
+
+    def _encryption(self, taken: Answer) -> Iterator[_Result]:
+        encryption = self.store.connection.encryption
+        if encryption.name == "none":
+            yield self._none("encryption", "none is configured; what the bucket does by default stays as it is")
+            return
+        try:
+            encryption.check_echo(taken.response)
+        except EncryptionNotHonoured:
+            yield self._bad(
+                Trouble(
+                    "encryption",
+                    "the object store ignores the customer's key: it keeps objects in clear",
+                    "s3-sse-customer-key: remove it, or take a store that has SSE-C",
+                )
+            )
+            raise _Stop from None
+        yield self._good("encryption", f"{encryption.name} is confirmed in the answer")
+
+    def _checksums(self, taken: Answer, accepted: bool | None) -> _Result:
+        echoed = bool(taken.response.get("ChecksumSHA256"))
+        if accepted is not None:
+            self.store.measured(checksum_headers=accepted)
+        if not accepted:
+            return self._good("checksums", "the newer headers are refused; uploads are proven by Content-MD5")
+        if not echoed:
+            detail = "the newer headers are taken, but not confirmed; uploads are proven by Content-MD5"
+            return self._good("checksums", detail)
+        return self._good("checksums", "the newer headers are confirmed, and Content-MD5 goes with every upload")
+
+    def _conditional(self, supported: bool) -> _Result:
+        self.store.measured(conditional_writes=supported)
+        if supported:
+            return self._good("conditional writes", "If-None-Match: * is kept")
+        return self._warning(
+            "conditional writes",
+            "the object store ignores If-None-Match: of two that open a new prefix at one moment both would believe"
+            " that it is theirs",
+            "open a new prefix with one process first, and give each site an s3-prefix or bucket-name of its own",
+        )
+
+
+def _told_region(answer: Answer) -> str:
+    """The bucket's region, where an answer says it: in a header, in the error's XML, or in its message."""
+    told = answer.headers.get("x-amz-bucket-region", "") or str(answer.error.get("Region") or "")
+    if not told and answer.code == "AuthorizationHeaderMalformed":
+        found = _EXPECTED_REGION.search(answer.trouble)
+        told = found[1] if found else ""
+    return told if re.fullmatch(r"[A-Za-z0-9-]{1,63}", told) else ""
+
+
+def _is_about_region(*answers: Answer) -> bool:
+    return any(
+        300 <= answer.status < 400 or answer.code in ("AuthorizationHeaderMalformed", "PermanentRedirect")
+        or (answer.status == 400 and "x-amz-bucket-region" in answer.headers)
+        for answer in answers
+    )
