@@ -24,7 +24,7 @@ from ..settings import StorageSettings
 from .copying import copy_transactions
 from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
-from .owner import Marker, open_prefix
+from .owner import Marker, cache_identity, open_prefix
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
@@ -60,7 +60,7 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
         marker = open_prefix(store, settings.owner, read_only=read_only)
         cache = BlobCache(
             settings.cache_dir,
-            f"{store.identity} {settings.owner or ''}",
+            cache_identity(store.identity, settings.owner),
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
         )
