@@ -14,6 +14,7 @@ from . import output
 from .messages import sentence
 from .request import Request, pass_request
 from .status import status
+from .zope_conf import zope_conf
 
 FAILED = 2  # as click ends on a wrong option
 INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
@@ -38,7 +39,8 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-s3blobs.add_command(status)
+for _verb in (status, zope_conf):
+    s3blobs.add_command(_verb)
 
 
 def run(arguments: list[str]) -> int:
