@@ -14,8 +14,8 @@ from servers.faults import Fault, answer, flip, hang, reset, trickle, truncate
 
 from collective.s3blobstorage.errors import Corrupt, PreconditionFailed, Refused, Unavailable
 from collective.s3blobstorage.objectstore import S3ObjectStore, open_store
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
-from collective.s3blobstorage.objectstore.patience import Clock
 
 MB = 1024 * 1024
 ALWAYS = math.inf
@@ -65,6 +65,7 @@ def store(settings, proxy, fast):
         download_connect_timeout=0.5,
         download_read_timeout=0.5,
         upload_concurrency=3,
+        outage_patience=0.0,  # attempts are counted here; test_circuit.py is about outages
     )
     opened = S3ObjectStore(behind, clock=fast.clock())
     opened.put_bytes("warm", b"")  # connections are made, botocore has looked up what it looks up once
@@ -285,9 +286,8 @@ def test_the_deadline_bounds_a_body_that_trickles(settings, proxy, file):
 
 
 def test_the_deadline_bounds_all_attempts(settings, proxy, fast):
-    behind = dataclasses.replace(
-        settings, endpoint_url=proxy.endpoint_url, download_max_attempts=1000, download_deadline=20.0
-    )
+    many = {"download_max_attempts": 1000, "download_deadline": 20.0, "outage_patience": 0.0}
+    behind = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, **many)
     store = S3ObjectStore(behind, clock=fast.clock())
     proxy.fail(answer(503, "SlowDown"), times=ALWAYS)
     with pytest.raises(Unavailable, match="download-deadline"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from collective.s3blobstorage.errors import Refused, Unavailable
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
-from collective.s3blobstorage.objectstore.patience import Attempts, Clock, Patience
+from collective.s3blobstorage.objectstore.patience import Attempts, Patience
 from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure
 
 

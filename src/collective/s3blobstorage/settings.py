@@ -42,6 +42,7 @@ class StoreSettings:
     download_read_timeout: float = 10.0
     download_max_attempts: int = 2
     download_deadline: float = 3600.0  # wall clock for one blob, all attempts together
+    outage_patience: float = 35.0  # how long reads ride out an outage; 0: not at all, and no circuit
     max_pool_connections: int = 50
     upload_concurrency: int = 8  # requests that send bytes at the same time, per process
     storage_class: str | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from collective.s3blobstorage.objectstore.circuit import Circuit
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
-from collective.s3blobstorage.objectstore.patience import Attempts, Clock, Patience
+from collective.s3blobstorage.objectstore.patience import Attempts, Patience
 from collective.s3blobstorage.settings import StoreSettings
 
 T = TypeVar("T")
@@ -27,12 +29,16 @@ class Connection:
     encryption: IServerSideEncryption
     reader: Any  # S3 client with the s3-download-* time-outs
     writer: Any  # S3 client with the usual time-outs
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
+    circuit: Circuit
 
     @property
     def reading(self) -> Patience:
         """Of a request that a visitor waits for."""
-        return Patience(attempts=self.settings.download_max_attempts)
+        patience = self.settings.outage_patience
+        # A little above the circuit's, which begins with the first failure of any thread and so ends before ours.
+        seconds = patience + 1.0 if patience else float("inf")
+        return Patience(attempts=self.settings.download_max_attempts, seconds=seconds, rides_out=bool(patience))
 
     def full_key(self, key: str) -> str:
         return f"{self.settings.prefix}/{key}" if self.settings.prefix else key
@@ -61,7 +67,7 @@ class Connection:
         cancelled: Callable[[], bool] | None = None,
     ) -> Attempts:
         what = f"{verb} of {self.full_key(key)!r} in bucket {self.settings.bucket!r}"
-        return Attempts(patience, self.clock, what=what, until=until, cancelled=cancelled)
+        return Attempts(patience, self.clock, what=what, circuit=self.circuit, until=until, cancelled=cancelled)
 
 
 def unquoted(etag: Any) -> str:

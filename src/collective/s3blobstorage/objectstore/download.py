@@ -23,6 +23,7 @@ from collective.s3blobstorage.objectstore.connection import (
     unquoted,
 )
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.patience import Attempts
 from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure, failure_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,8 @@ class _Download:
         while True:
             before = self.received
             try:
-                failure = self._attempt()
+                attempts.admit()
+                failure = self._attempt(attempts)
             except _Rewritten:
                 self._start_over_once()
                 continue
@@ -151,7 +153,7 @@ class _Download:
                 attempts.progressed()
             attempts.failed(failure)
 
-    def _attempt(self) -> Failure | None:
+    def _attempt(self, attempts: Attempts) -> Failure | None:
         """One request and its body; None where the whole object is here."""
         try:
             try:
@@ -160,6 +162,7 @@ class _Download:
                 if self._is_rewritten(error):
                     raise _Rewritten() from None
                 raise
+            attempts.answered()
             with response["Body"] as stream:  # leaving before its end closes the connection
                 self.connection.encryption.check_echo(response)
                 self._accept(response)

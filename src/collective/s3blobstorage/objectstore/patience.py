@@ -9,36 +9,37 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from collective.s3blobstorage.errors import ObjectMissing, PreconditionFailed, Unavailable
+from collective.s3blobstorage.errors import Corrupt, ObjectMissing, PreconditionFailed, Unavailable
+from collective.s3blobstorage.objectstore.circuit import Circuit
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
-from collective.s3blobstorage.objectstore.translate import Failure, failure_of
+from collective.s3blobstorage.objectstore.translate import Failure, UploadGone, failure_of
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time and sleep, in seconds; replaced in tests, so that none waits."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+_OUT = "The object store has been unavailable for a while; it is asked again every second."
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """At most ``attempts``; none begins later than ``seconds`` after the first one failed."""
+    """At most ``attempts``; none begins later than ``seconds`` after the first one failed.
+
+    ``rides_out``: while the store as a whole is out (``Circuit``), only ``seconds`` count, and an open circuit ends it
+    at once: somebody waits for the answer. Otherwise an open circuit is one more failed attempt, for which no
+    request was made.
+    """
 
     attempts: int
     seconds: float = float("inf")
     first_pause: float = 0.1
     longest_pause: float = 5.0
+    rides_out: bool = False
 
     def pause(self, failures: int, retry_after: float = 0.0) -> float:
         """Seconds to wait after so many failures: doubling, with jitter so that a hundred threads do not return as one.
@@ -64,12 +65,14 @@ class Attempts:
         clock: Clock,
         *,
         what: str,
+        circuit: Circuit | None = None,
         until: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self.patience = patience
         self.clock = clock
         self.what = what
+        self.circuit = circuit or Circuit(0.0, clock)
         self.until = until
         self.cancelled = cancelled
         self.failures = 0
@@ -80,8 +83,31 @@ class Attempts:
         """Bytes arrived: what failed before is no reason to give up."""
         self.failures = 0
 
+    def admit(self) -> None:
+        """Call before each request: waits, or raises Unavailable, where an open circuit lets none through."""
+        while not self.circuit.admits():
+            if self.patience.rides_out:
+                raise Unavailable(_OUT)
+            self._again(Failure(Unavailable(_OUT), retry=True, detail="no request, the circuit is open"))
+
+    def answered(self) -> None:
+        """The store answered; its body may still break."""
+        self.circuit.answered()
+
     def failed(self, failure: Failure) -> None:
         """Sleep before the next attempt, or raise where there is none."""
+        if isinstance(failure.error, Unavailable) and failure.retry and not isinstance(failure.error, UploadGone):
+            self.circuit.failed()
+        elif failure.status or isinstance(failure.error, Corrupt):
+            self.circuit.answered()
+        self._again(failure)
+
+    def _lasting(self) -> bool:
+        """Whether nobody has had an answer since this request first failed."""
+        since = self.circuit.since
+        return self.patience.rides_out and since is not None and since <= self._first_failure
+
+    def _again(self, failure: Failure) -> None:
         now = self.clock.monotonic()
         self.failures += 1
         self.ambiguous = self.ambiguous or failure.ambiguous
@@ -91,8 +117,9 @@ class Attempts:
         again = now + pause
         if (
             not failure.retry
-            or self.failures >= self.patience.attempts
-            or again - self._first_failure > self.patience.seconds
+            or (self.failures >= self.patience.attempts and not self._lasting())
+            or (self.patience.rides_out and self.circuit.is_open)
+            or (now if self.patience.rides_out else again) - self._first_failure > self.patience.seconds
         ):
             # That a key is not there, or is there already, is an answer; the caller knows what it means.
             expected = isinstance(failure.error, (ObjectMissing, PreconditionFailed))
@@ -110,16 +137,22 @@ class Attempts:
         while pause > 0:
             if self.cancelled is not None and self.cancelled():
                 raise Cancelled()
+            if self.patience.rides_out and self.circuit.is_open:
+                raise Unavailable(_OUT) from None
             self.clock.sleep(min(pause, 0.25))
             pause -= 0.25
 
     def run(self, request: Callable[[], T]) -> T:
         """Call ``request`` until it succeeds; raise our error where it does not. Other exceptions go through."""
         while True:
+            self.admit()
             try:
-                return request()
+                result = request()
             except Exception as error:
                 failure = failure_of(error)
                 if failure is None:
                     raise
+            else:
+                self.answered()
+                return result
             self.failed(failure)

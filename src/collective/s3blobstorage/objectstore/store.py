@@ -17,10 +17,11 @@ from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, upload
 from collective.s3blobstorage.objectstore.bucket import open_bucket
+from collective.s3blobstorage.objectstore.circuit import Circuit
+from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
-from collective.s3blobstorage.objectstore.patience import Clock
 from collective.s3blobstorage.settings import StoreSettings
 
 
@@ -53,6 +54,8 @@ class S3ObjectStore:
         self.read_only = read_only
         self.configured_region = settings.region
         self._clock = clock or Clock()
+        silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
+        self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
         self.connection = self._connected()
         self._lanes = Lanes(settings.upload_concurrency)
 
@@ -67,7 +70,7 @@ class S3ObjectStore:
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        return Connection(settings, encryption, reader, writer, self._clock)
+        return Connection(settings, encryption, reader, writer, self._clock, self._circuit)
 
     def reconnect(self, *, region: str) -> None:
         """Go on with another region than the settings say. Before other threads use the store."""
