@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from . import output
+from .check import check
 from .messages import sentence
 from .request import Request, pass_request
 from .status import status
@@ -39,7 +40,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (status, zope_conf):
+for _verb in (check, status, zope_conf):
     s3blobs.add_command(_verb)
 
 

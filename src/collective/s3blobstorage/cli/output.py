@@ -72,3 +72,13 @@ def counting(what: str) -> Iterator[Any]:
     with shown:
         task = shown.add_task(what, total=None)
         yield lambda count: shown.advance(task, count)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Any]:
+    """``say(text)`` shows what is being done on standard error; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with Console(file=sys.stderr, markup=False).status(what) as shown:
+        yield shown.update
