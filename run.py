@@ -325,10 +325,17 @@ class Environment(object):
 
 
 def plone_62(extra):
-    """The environment of Plone 6.2 for this Python, with ``extra`` of pyproject.toml."""
+    """The environment of Plone 6.2 for this Python, with ``extra`` of pyproject.toml (not on 3.13.0)."""
     pins = ["-c", "constraints.txt", "--build-constraints", "constraints.txt"]
-    name = ("plone-6.2-py%d.%d" if extra == "test" else "demo-py%d.%d") % sys.version_info[:2]
-    return Environment(name, sys.executable, ["-e", ".[%s]" % extra] + pins, ["pyproject.toml", "constraints.txt"])
+    version, python = "%d.%d" % sys.version_info[:2], sys.executable
+    if sys.version_info[:3] == (3, 13, 0):
+        # Its pickler's persistent_id cannot be set (gh-125631, mended in 3.13.1): Plone cannot keep versions.
+        found = [(other, find_python(other)) for other in ("3.12", "3.11")]
+        version, python = next((pair for pair in found if pair[1]), (None, None))
+        if python is None:
+            raise Stopped("Plone does not run on Python 3.13.0, only from 3.13.1 on: start run.py with another Python.")
+    name = ("plone-6.2-py" if extra == "test" else "demo-py") + version
+    return Environment(name, python, ["-e", ".[%s]" % extra] + pins, ["pyproject.toml", "constraints.txt"])
 
 
 def plone_61(python):
@@ -464,6 +471,12 @@ def paths_of(suite, arguments):
         elif path in folder.parents and folder.is_dir():
             mine.append(str(folder))
     return mine, others
+
+
+def interruptible():
+    """Make the end of the terminal and a kill what Ctrl-C is; and Ctrl-C too where a shell's ``&`` switched it off."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 def run_pytest(command, environ):
@@ -688,7 +701,7 @@ def port(text):
 
 def main(arguments):
     options, rest = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+    interruptible()
     try:
         if options.command == "test":
             return test(options, rest)

@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--reset", action="store_true")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     folders = Folders(options.var)
     options.var.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -41,6 +41,22 @@ def pytest_configure(config):
     config._s3blobs_tier = Tier(name, TIERS[name])
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what the tier leaves out; the number is in pytest's last line as `deselected`."""
+    tier = config._s3blobs_tier
+    bases = tier["bases"]
+    kept, left = [], []
+    for item in items:
+        kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+        wanted = not (bases and kind is not None and kind not in bases)
+        if tier.name == "quick" and item.get_closest_marker("slow"):
+            wanted = False
+        (kept if wanted else left).append(item)
+    if left:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture(scope="session")
 def tier(pytestconfig) -> Tier:
     return pytestconfig._s3blobs_tier

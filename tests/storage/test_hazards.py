@@ -144,6 +144,7 @@ def test_an_unreachable_store_is_not_a_missing_blob(make_site, settings, proxy, 
         assert connection.root()["a"].open("r").read() == b"bytes"
 
 
+@pytest.mark.slow  # a commit rides out 45 s
 def test_a_commit_without_a_store_fails_cleanly(make_site, settings, proxy):
     site = counted(make_site, settings, proxy)
     db = site.db()

@@ -295,6 +295,32 @@ def test_the_last_line_is_the_sum_of_all_suites(runs, line, status, capsys):
     assert last.strip("= ").startswith(f"{line} in ") and last[0] == last[-1] == "="
 
 
+INTERRUPTED = """
+import time
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.3)
+    print("torn down", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_tears_its_servers_down(number):
+    """Whatever ends run.py reaches pytest once, as Ctrl-C, and its last words are still shown."""
+    code = f"import os, run, sys; run.interruptible(); run.run_pytest([sys.executable, '-c', {INTERRUPTED!r}], None)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert output == "torn down\n"
+    assert process.returncode != 0 and "KeyboardInterrupt" in errors
+
+
 def test_paths_are_sorted_into_suites(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     here = "tests/storage/test_run_py.py::test_help"

@@ -66,7 +66,7 @@ class ProcessFolder:
         """
         if self._process != os.getpid():
             return
-        _leave(self.path)
+        _clear(self.path)
         with contextlib.suppress(OSError):
             self._lock.release(remove=True)
         with contextlib.suppress(OSError):
@@ -96,15 +96,15 @@ def living(parent: Path, prefix: str = "") -> Iterator[Path]:
             continue
         # Nobody else can be in here: a process that finds the lock taken makes itself another folder, and another
         # sweeper takes us for the living owner.
-        _empty(path)
+        _clear(path, others=True)
         with contextlib.suppress(OSError):
             lock.release(remove=True)
         with contextlib.suppress(OSError):
             path.rmdir()
 
 
-def _leave(folder: Path) -> None:
-    """Delete the files here and in our staging folder, and folders that are empty."""
+def _clear(folder: Path, *, others: bool = False) -> None:
+    """Delete the files here and in our staging folder; with ``others`` also the folders that we did not make."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -115,22 +115,8 @@ def _leave(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
-                continue
-            if entry.name == STAGING:
-                _leave(Path(entry.path))
-            os.rmdir(entry.path)
-
-
-def _empty(folder: Path) -> None:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name == _LOCK:
-            continue
-        with contextlib.suppress(OSError):
-            if entry.is_dir(follow_symlinks=False):
+            elif others:
                 shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+            elif entry.name == STAGING:
+                _clear(Path(entry.path))
+                os.rmdir(entry.path)

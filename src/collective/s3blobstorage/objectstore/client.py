@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.utils import determine_content_length
@@ -20,6 +22,11 @@ from collective.s3blobstorage.settings import StoreSettings
 EXPECT_FROM = 1024 * 1024
 
 
+@cache
+def _data() -> Any:
+    return botocore.session.Session().get_component("data_loader")
+
+
 def session(settings: StoreSettings) -> boto3.session.Session:
     """Credentials and region: from the settings, else by boto3's chain. Makes no request.
 
@@ -27,17 +34,21 @@ def session(settings: StoreSettings) -> boto3.session.Session:
     """
     redaction.install()
     redaction.remember([settings.secret_key, settings.session_token, settings.sse_customer_key])
+    core = botocore.session.Session(profile=settings.profile)
     try:
+        core.get_scoped_config()  # a profile that does not exist is found out here
+        # botocore's JSON of S3 and of all endpoints is read once per process, not once per storage (25 ms, not 80).
+        core.register_component("data_loader", _data())
         return boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=settings.access_key,
             aws_secret_access_key=settings.secret_key,
             aws_session_token=settings.session_token,
             region_name=settings.region,
-            profile_name=settings.profile,
         )
-    except boto.ProfileNotFound:
+    except boto.ProfileNotFound as error:
         raise ConfigurationError(
-            f"s3-profile: there is no profile {settings.profile!r} in boto3's configuration files"
+            f"s3-profile: there is no profile {error.kwargs['profile']!r} in boto3's configuration files"
             " (~/.aws/config, ~/.aws/credentials, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)"
         ) from None
     except boto.BotoCoreError as error:

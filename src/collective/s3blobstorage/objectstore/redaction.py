@@ -49,7 +49,7 @@ def remember(secrets: Iterable[str | bytes | None]) -> None:
 
 def redact(text: str) -> str:
     """``text`` without any secret that is known by value or by name."""
-    for secret in _known:
+    for secret in tuple(_known):  # another thread may add one
         if secret in text:
             text = text.replace(secret, HIDDEN)
     text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
