@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ZConfig
@@ -19,6 +20,7 @@ from . import config_keys as keys
 from . import datatypes
 from .config_keys import NOT_SHOWN, Key
 from .errors import ConfigurationError
+from .providers import BY_NAME
 from .settings import StorageSettings, StoreSettings
 
 T = TypeVar("T")
@@ -66,8 +68,8 @@ class S3BlobStorageFactory(BaseConfig):
 def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSettings:
     """The settings of a parsed section, whose attributes are the values of ``config_keys``.
 
-    ``environ`` is asked for the endpoint only. Raises ConfigurationError where keys are missing or contradict each
-    other.
+    ``environ`` is asked for the endpoint and for the usual variables of a named provider. Raises ConfigurationError
+    where keys are missing or contradict each other.
     """
     _check_base(section.base)
     bucket = _required(section.bucket_name, keys.bucket_name)
@@ -93,6 +95,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             f"{section.s3_max_pool_connections}: uploads would wait for a connection. Raise the one or lower the other"
         )
     access_key, secret_key, session_token = _credentials(section)
+    if access_key is None:
+        access_key, secret_key = _provider_credentials(section.s3_provider, environ)
     # boto3 takes the scheme of an endpoint's URL and then ignores use_ssl; said here once, so that nobody below asks.
     use_ssl = known_endpoint.lower().startswith("https://") if known_endpoint else section.s3_use_ssl
     return StorageSettings(
@@ -121,12 +125,17 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             storage_class=section.storage_class,
             expected_bucket_owner=bucket_owner,
             create_bucket=section.create_bucket,
+            provider=section.s3_provider,
+            outage_patience=section.outage_patience,
         ),
         cache_dir=cache_dir,
         cache_size=section.cache_size,
         staging_dir=section.staging_dir,
         owner=section.owner,
         read_only=section.read_only,
+        preflight=section.preflight,
+        preflight_deadline=section.preflight_deadline,
+        start_degraded=section.start_degraded,
     )
 
 
@@ -195,6 +204,19 @@ def _credentials(section: Any) -> tuple[str | None, str | None, str | None]:
             "were issued with it"
         )
     return access, secret, token
+
+
+def _provider_credentials(provider: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Of the first pair of the provider's own variables that is set; (None, None) for boto3's own chain."""
+    row = BY_NAME.get(provider)
+    for access_name, secret_name in (row.value("key_variables") or ()) if row is not None else ():
+        access, secret = environ.get(access_name, "").strip(), environ.get(secret_name, "").strip()
+        if access and secret:
+            return (
+                _checked(datatypes.Secret(access), replace(keys.s3_access_key, name=access_name), _credential_text),
+                _checked(datatypes.Secret(secret), replace(keys.s3_secret_key, name=secret_name), _credential_text),
+            )
+    return None, None
 
 
 def _credential(value: datatypes.Secret | None, key: Key) -> str | None:

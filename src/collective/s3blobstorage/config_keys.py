@@ -15,6 +15,7 @@ from typing import Any
 
 from . import datatypes
 from .errors import ConfigurationError
+from .providers import NAMES as PROVIDERS
 
 NOT_SHOWN = "(value not shown)"
 
@@ -129,6 +130,13 @@ storage_class = Key(
     "STANDARD_IA",
 )
 
+s3_provider = Key(
+    "s3-provider",
+    partial(datatypes.choice, choices=("auto", *PROVIDERS)),
+    "auto, " + ", ".join(PROVIDERS),
+    "b2",
+)
+
 # Credentials
 
 s3_access_key = Key("s3-access-key", datatypes.secret, _CREDENTIAL, "$(S3_ACCESS_KEY)", _hidden)
@@ -180,6 +188,12 @@ download_deadline = Key(
     "1s to 7d: seconds, or a figure with s, m, h or d",
     "10m",
 )
+outage_patience = Key(
+    "outage-patience",
+    partial(datatypes.interval, minimum=0.0, maximum=600.0),
+    "0 to 10m: seconds, or a figure with s, m, h or d; 0: not at all",
+    "35s",
+)
 s3_max_pool_connections = Key(
     "s3-max-pool-connections",
     partial(datatypes.integer, minimum=1, maximum=1000),
@@ -209,6 +223,17 @@ staging_dir = Key(
     "/var/tmp/plone-blobs",
 )
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
+
+# The start
+
+preflight = Key("preflight", datatypes.boolean, _ON_OFF, "off")
+preflight_deadline = Key(
+    "preflight-deadline",
+    partial(datatypes.interval, minimum=0.0, maximum=datatypes.DAY),
+    "0 to 1d: seconds, or a figure with s, m, h or d; 0: one attempt",
+    "5m",
+)
+start_degraded = Key("start-degraded", datatypes.boolean, _ON_OFF, "on")
 
 KEYS: dict[str, Key] = {value.name: value for value in list(globals().values()) if isinstance(value, Key)}
 

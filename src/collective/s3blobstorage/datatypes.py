@@ -50,9 +50,10 @@ _STORAGE_CLASS = re.compile(r"[A-Z][A-Z0-9_-]{0,63}")
 _BUCKET_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@$+=:-]{0,127}")
 _PROFILE = re.compile(r"[A-Za-z0-9_.@+:/=,-]+(?: [A-Za-z0-9_.@+:/=,-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Keys of a storage in the parent folder with which a prefix must not coincide: its owner marker, its ledger of
-# garbage collection, and the objects of one oid. On stores that keep objects as files one name cannot be both.
-_RESERVED = re.compile(r"(?:^|/)(?:\.s3blobs\.json|gc/ledger|blobs/[0-9a-f]{16})(?:/|$)")
+# Keys of a storage in the parent folder with which a prefix must not coincide: its owner marker, what its checks
+# write, its ledger of garbage collection, and the objects of one oid. On stores that keep objects as files one name
+# cannot be both.
+_RESERVED = re.compile(r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|blobs/[0-9a-f]{16})(?:/|$)")
 
 # Amazon S3 User Guide, "Storage classes": an object in these cannot be read without a restore that takes hours.
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -260,6 +261,13 @@ def addressing_style(text: str) -> str:
     lower = text.lower()
     if lower not in ("auto", "path", "virtual"):
         raise ConfigurationError("is empty" if not text else "is not an addressing style")
+    return lower
+
+
+def choice(text: str, *, choices: tuple[str, ...]) -> str:
+    lower = text.lower()
+    if lower not in choices:
+        raise ConfigurationError("is empty" if not text else "is none of the choices")
     return lower
 
 

@@ -42,6 +42,7 @@ class StoreSettings:
     download_read_timeout: float = 10.0
     download_max_attempts: int = 2
     download_deadline: float = 3600.0  # wall clock for one blob, all attempts together
+    provider: str = "auto"  # auto, or a name of objectstore/providers.py
     outage_patience: float = 35.0  # how long reads ride out an outage; 0: not at all, and no circuit
     max_pool_connections: int = 50
     upload_concurrency: int = 8  # requests that send bytes at the same time, per process
@@ -60,3 +61,6 @@ class StorageSettings:
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     owner: str | None = None
     read_only: bool = False
+    preflight: bool = True
+    preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt
+    start_degraded: bool = False

@@ -14,6 +14,7 @@ from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
+from collective.s3blobstorage.providers import Provider
 from collective.s3blobstorage.settings import StoreSettings
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Connection:
     writer: Any  # S3 client with the usual time-outs
     clock: Clock
     circuit: Circuit
+    provider: Provider
 
     @property
     def reading(self) -> Patience:

@@ -56,6 +56,8 @@ def copy(
         raise PreconditionFailed("The object was changed.")
     kept = dict(source.metadata if metadata is None else metadata)
     try:
+        if connection.encryption.name == "sse-c" and connection.provider.value("copies_encrypted") is False:
+            raise _CannotCopy()
         if source.size <= parts.MAX_COPY:
             return _in_one(connection, source, target_key, kept)
         return in_parts(connection, source, target_key, kept)

@@ -43,8 +43,10 @@ def is_single(size: int) -> bool:
     return size <= SINGLE_PUT_LIMIT
 
 
-def part_size(size: int) -> int:
+def part_size(size: int, most_parts: int = MAX_PARTS, smallest: int = SMALLEST_PART) -> int:
     """The size in bytes of each part but the last, for a file of ``size`` bytes.
+
+    ``most_parts`` and ``smallest`` (bytes) are what the store takes, where it takes less than the protocol.
 
     A whole number of megabytes (some stores want all parts but the last of equal size, none wants more). Raises
     ValueError for a file over 5 TiB, which no S3 store takes.
@@ -52,7 +54,7 @@ def part_size(size: int) -> int:
     if size > MAX_OBJECT:
         raise ValueError("objects over 5 TiB cannot be stored")
     usual = min(max(-(-size // USUAL_PARTS), SMALLEST_PART), USUAL_LARGEST_PART)
-    needed = max(usual, -(-size // MAX_PARTS))
+    needed = max(usual, smallest, -(-size // min(most_parts, MAX_PARTS)))
     return -(-needed // MB) * MB
 
 

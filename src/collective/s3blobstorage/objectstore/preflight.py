@@ -27,7 +27,7 @@ from collective.s3blobstorage.objectstore.scratch import FOLDER, Scratch
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.thorough import DEEPER, deeper
 
-__all__ = ["AT_OPEN", "DEEPER", "FOLDER", "Finding", "checks", "run"]
+__all__ = ["AT_OPEN", "DEEPER", "FOLDER", "LAST_BEFORE_WRITING", "Finding", "checks", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ AT_OPEN = (
     "checksums",
     "conditional writes",
 )
+
+LAST_BEFORE_WRITING = "addressing"
 
 # In the error of a wrong region: `expecting 'eu-central-1'` (AWS, Garage and others word it alike).
 _EXPECTED_REGION = re.compile(r"expect(?:ing|ed)[^']*'(?:[^'/]*/[^'/]*/)?([a-z0-9-]+)[/']")
@@ -251,7 +253,7 @@ class _Checking:
         if told and told != ours:
             # The store answered all the same: it does not look at the region, or boto3 followed a redirection.
             self._correct_region(told)
-        configured = self.store.configured_region
+        configured = self.store.configured.region
         now = self.store.connection.reader.meta.region_name
         if configured is not None and configured != now:
             return self._warning(
@@ -355,6 +357,8 @@ class _Checking:
 
     def _checksums(self, taken: Answer, accepted: bool | None) -> _Result:
         echoed = bool(taken.response.get("ChecksumSHA256"))
+        if accepted is not None:
+            self.store.measured(checksum_headers=accepted)
         if not accepted:
             return self._good("checksums", "the newer headers are refused; uploads are proven by Content-MD5")
         if not echoed:
@@ -363,7 +367,7 @@ class _Checking:
         return self._good("checksums", "the newer headers are confirmed, and Content-MD5 goes with every upload")
 
     def _conditional(self, supported: bool) -> _Result:
-        self.store.conditional_put = supported
+        self.store.measured(conditional_writes=supported)
         if supported:
             return self._good("conditional writes", "If-None-Match: * is kept")
         return self._warning(

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from zope.interface import implementer
 
+from collective.s3blobstorage import providers
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
@@ -22,7 +23,11 @@ from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
+
+# What boto3's client says where nobody told it a region.
+_NO_REGION = (None, "", "aws-global")
 
 
 def open_store(settings: StoreSettings, *, read_only: bool = False) -> S3ObjectStore:
@@ -43,20 +48,23 @@ def encryption_of(settings: StoreSettings) -> IServerSideEncryption:
 class S3ObjectStore:
     """One bucket and prefix, reached by boto3. See ``IObjectStore`` for each verb; threads share it freely.
 
-    ``conditional_put`` says whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
+    ``provider`` is the row of what the store does differently, corrected by what was measured. ``conditional_put`` says
+    whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
     the store ignores it sets it to False, and ``if_absent`` then asks by HEAD first.
     """
 
-    conditional_put: bool = True
-
     def __init__(self, settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> None:
-        self.settings = settings
+        self.settings = self.configured = settings
         self.read_only = read_only
-        self.configured_region = settings.region
+        self.provider = providers.OTHER
         self._clock = clock or Clock()
         silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
         self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
         self.connection = self._connected()
+        # boto3 has found the endpoint by now, also where the environment names it.
+        self.provider = providers.choose(settings.provider, self.endpoint_url)
+        self.conditional_put = self.provider.value("conditional_writes") is not False
+        self.reconnect(**self._left_open())
         self._lanes = Lanes(settings.upload_concurrency)
 
     def _connected(self) -> Connection:
@@ -70,15 +78,40 @@ class S3ObjectStore:
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        return Connection(settings, encryption, reader, writer, self._clock, self._circuit)
+        return Connection(settings, encryption, reader, writer, self._clock, self._circuit, self.provider)
 
-    def reconnect(self, *, region: str) -> None:
-        """Go on with another region than the settings say. Before other threads use the store."""
+    def measured(self, **columns: bool) -> None:
+        """What the checks found out, instead of what the provider's row says. Before other threads use the store."""
+        facts = {column: Fact(value, "measured") for column, value in columns.items()}
+        self.provider = replace(self.provider, **facts)
+        self.connection = replace(self.connection, provider=self.provider)
+        if "conditional_writes" in columns:
+            self.conditional_put = columns["conditional_writes"]
+
+    def reconnect(self, **corrected: str) -> None:
+        """Go on with another ``region`` or ``addressing_style`` than the settings say.
+
+        Before other threads use the store.
+        """
         before = self.connection
-        self.settings = replace(self.settings, region=region)
+        self.settings = replace(self.settings, **corrected)
+        if self.settings is before.settings or self.settings == before.settings:
+            self.connection = replace(before, provider=self.provider)
+            return
         self.connection = self._connected()
         before.reader.close()
         before.writer.close()
+
+    def _left_open(self) -> dict[str, str]:
+        """What the provider's row says where neither the settings nor boto3's configuration say anything."""
+        known: dict[str, str] = {}
+        only = self.provider.value("addressing")
+        if self.settings.addressing_style == "auto" and only in ("path", "virtual"):
+            known["addressing_style"] = only
+        region = self.provider.region_of(self.endpoint_url)
+        if region and self.settings.region is None and self.connection.reader.meta.region_name in _NO_REGION:
+            known["region"] = region
+        return known
 
     @property
     def endpoint_url(self) -> str:

@@ -152,6 +152,8 @@ class _Deeper:
             CopySource=source,
         )
         self.scratch.wrote("copy", answer)
+        if encryption.name == "sse-c" and (answer.ok or answer.status == 501):
+            self.store.measured(copies_encrypted=answer.ok)
         if answer.ok:
             return "copy", True, "copies inside the bucket move no bytes through this machine", ""
         if answer.status == 501:

@@ -65,7 +65,11 @@ def put_file(
         if parts.is_single(size):
             return upload.whole()
         try:
-            each = parts.part_size(size)
+            each = parts.part_size(
+                size,
+                connection.provider.value("most_parts") or parts.MAX_PARTS,
+                connection.provider.value("smallest_part") or parts.SMALLEST_PART,
+            )
         except ValueError:
             raise StoreError("A file over 5 TiB cannot be kept in an object store.") from None
         return upload.in_parts(each)

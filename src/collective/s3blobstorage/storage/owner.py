@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ObjectMissing, OwnerError, PreconditionFailed, RecordError
@@ -59,15 +60,21 @@ def read_marker(store: IObjectStore) -> Marker | None:
         return None
 
 
-def open_prefix(store: IObjectStore, owner: str | None, *, read_only: bool) -> Marker:
+def open_prefix(
+    store: IObjectStore, owner: str | None, *, read_only: bool, before_writing: Callable[[], None] = lambda: None
+) -> Marker:
     """Check that the prefix is ours to write, and say so in the bucket on the first writable open.
 
-    One request where the marker is there. Raises OwnerError where the prefix belongs to another owner and is not
+    One request where the marker is there. ``before_writing`` is called when the prefix is known not to be another
+    owner's, and before anything is written. Raises OwnerError where the prefix belongs to another owner and is not
     opened read-only.
     """
     marker = read_marker(store)
     if read_only:
         return marker or Marker(None, _holds_blobs(store))
+    if marker is not None and marker.owner is not None and marker.owner != owner:
+        _refuse(marker.owner, owner)
+    before_writing()
     if marker is None:
         marker = _write_first(store, Marker(owner, _holds_blobs(store)))
     if marker.owner is None and owner is not None:

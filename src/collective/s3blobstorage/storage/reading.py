@@ -56,7 +56,7 @@ class BlobReader:
     def __init__(self, store: IObjectStore, cache: IBlobCache, *, with_foreign_keys: bool):
         self._store = store
         self._cache = cache
-        self._with_foreign_keys = with_foreign_keys
+        self.with_foreign_keys = with_foreign_keys
 
     def locate(self, load_before: LoadBefore, oid: bytes, tid: bytes) -> Location:
         state = read_state(read_exact(load_before, oid, tid))
@@ -66,7 +66,7 @@ class BlobReader:
 
     def location(self, oid: bytes, tid: bytes, state: BlobState) -> Location:
         keys: tuple[str, ...] = (blob_key(oid, state.name_at(tid)),)
-        if state.name is None and self._with_foreign_keys:
+        if state.name is None and self.with_foreign_keys:
             keys += foreign_keys(oid, tid)
         return Location(oid, tid, keys, state.size, state.sha256)
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +18,15 @@ from ZODB.utils import load_current
 from zope.interface import alsoProvides, implementer, providedBy
 
 from ..cache import BlobCache
-from ..errors import ConfigurationError
-from ..objectstore import open_store
+from ..errors import ConfigurationError, Unavailable
+from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
 from ..settings import StorageSettings
 from .copying import copy_transactions
 from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
-from .owner import Marker, cache_identity, open_prefix
+from .opening import LateStore, open_once, wait_for
+from .owner import Marker, cache_identity
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
@@ -56,20 +58,37 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
         refuse_blobs_of_base(base)
         read_only = settings.read_only or bool(base.isReadOnly())
         store = open_store(settings.store, read_only=read_only)
-        store.open_bucket(writable=not read_only)
-        marker = open_prefix(store, settings.owner, read_only=read_only)
+        late, marker = _opened(store, settings, read_only)
         cache = BlobCache(
             settings.cache_dir,
             cache_identity(store.identity, settings.owner),
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
         )
-        return S3BlobStorage(base, settings, store, cache, marker)
+        storage = S3BlobStorage(base, settings, late or store, cache, marker)
+        if late is not None:
+            late.when_open(storage.opened)
+        return storage
     except BaseException:
         for opened in (cache, store, base):
             if opened is not None:
                 opened.close()
         raise
+
+
+def _opened(store: S3ObjectStore, settings: StorageSettings, read_only: bool) -> tuple[LateStore | None, Marker]:
+    """The prefix's marker. Where the store is out and ``start-degraded`` is on, what stands for the store until then.
+
+    Without the marker everything has to be looked for under the keys of zodb-s3blobs too.
+    """
+    opening = partial(open_once, store, settings, read_only=read_only)
+    try:
+        return None, wait_for(opening, settings.preflight_deadline, store.connection.clock)
+    except Unavailable as error:
+        if not settings.start_degraded:
+            raise
+        logger.error("started without blobs, since start-degraded is on: %s", error)
+        return LateStore(store, opening, store.connection.clock), Marker(settings.owner, foreign_keys=True)
 
 
 def refuse_blobs_of_base(base: Any) -> None:
@@ -110,6 +129,11 @@ class S3BlobStorage:
         self._transactions: dict[int, BlobTransaction] = {}
         self.closed = False
         alsoProvides(self, *self._root_interfaces(base))
+
+    def opened(self, marker: Marker) -> None:
+        """The store was out at the start and is open now. Called before anything is read from it or written to it."""
+        self.marker = marker
+        self.reader.with_foreign_keys = marker.foreign_keys
 
     @staticmethod
     def _root_interfaces(base: Any) -> list[Any]:

@@ -1,0 +1,143 @@
+"""From a store that was never asked to one that may be used: reachable, as configured, and ours to write.
+
+The order is fixed: the bucket is asked, then the owner marker is read, and only when the prefix is not somebody else's
+is anything written, the checks' own objects first, then the marker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Any, TypeVar
+
+from zope.interface import implementer
+
+from ..errors import S3BlobStorageError, Unavailable
+from ..objectstore import S3ObjectStore, preflight
+from ..objectstore.clock import Clock
+from ..objectstore.interfaces import IObjectStore
+from ..objectstore.patience import Patience
+from ..settings import StorageSettings
+from .owner import Marker, open_prefix
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Pauses while a site waits at its start for its store: both often start together.
+STARTING = Patience(attempts=1, first_pause=0.5, longest_pause=5.0)
+
+# How often a store that was out at the start is asked again, by whoever wants a blob then; all others fail at once.
+ASK_AGAIN = 5.0
+
+_NOT_YET = "The object store has not been reached since the start; blobs are unavailable until it answers."
+_NOT_OURS = "The object store cannot be used as it is configured; the log says why."
+
+VERBS = frozenset(
+    "open_bucket put_file put_bytes copy delete head get_file get_bytes list list_uploads abort_upload".split()
+)
+
+
+def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
+    """Preflight, bucket and owner, one try of each. Runs in the thread that opens.
+
+    Raises ConfigurationError, OwnerError, EncryptionNotHonoured, and Unavailable where trying again may help.
+    """
+    if not settings.preflight:
+        store.open_bucket(writable=not read_only)
+        return open_prefix(store, settings.owner, read_only=read_only)
+    with closing(preflight.run(store, writable=not read_only, thorough=False)) as findings:
+
+        def go_on(until: str | None) -> None:
+            for finding, error in findings:
+                if error is not None:
+                    raise error
+                if finding.name == until:
+                    return
+
+        go_on(until=preflight.LAST_BEFORE_WRITING)
+        marker = open_prefix(store, settings.owner, read_only=read_only, before_writing=lambda: go_on(until=None))
+        go_on(until=None)
+        return marker
+
+
+def wait_for(opening: Callable[[], T], seconds: float, clock: Clock) -> T:
+    """Call ``opening`` until it is not Unavailable, for so many seconds; then raise what it raised."""
+    until = clock.monotonic() + seconds
+    failures = 0
+    while True:
+        try:
+            return opening()
+        except Unavailable as error:
+            failures += 1
+            pause = STARTING.pause(failures)
+            left = until - clock.monotonic()
+            if pause > left:
+                raise
+            logger.warning("%s (tried again for another %.0f s, preflight-deadline)", error, left)
+            clock.sleep(pause)
+
+
+@implementer(IObjectStore)
+class LateStore:
+    """An object store whose opening is still to be done (``start-degraded on``).
+
+    Before every verb the opening is done if it can be; until then all raise Unavailable, at most one thread every
+    ``ASK_AGAIN`` seconds after asking the store. So nothing is read or written where the owner was not checked.
+    """
+
+    def __init__(self, store: IObjectStore, opening: Callable[[], Marker], clock: Clock) -> None:
+        self._store = store
+        self._opening = opening
+        self._clock = clock
+        self._asking = threading.Lock()  # held by the one thread that asks; nobody waits for it
+        self._ask_at = clock.monotonic() + ASK_AGAIN
+        self._open = False
+        self._tell: Callable[[Marker], None] | None = None
+
+    def when_open(self, tell: Callable[[Marker], None]) -> None:
+        """Call ``tell`` with the prefix's marker, before the first verb goes through."""
+        self._tell = tell
+
+    def __repr__(self) -> str:
+        return f"<LateStore of {self._store!r}, {'open' if self._open else 'not reached yet'}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_store":
+            raise AttributeError(name)
+        asked = getattr(self._store, name)
+        return partial(self._when_open, asked) if name in VERBS else asked
+
+    def _when_open(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not self._open:
+            self._try_to_open()
+        return verb(*args, **kwargs)
+
+    def _try_to_open(self) -> None:
+        if not self._asking.acquire(blocking=False):
+            raise Unavailable(_NOT_YET)
+        try:
+            # Only the holder of the lock writes these three; who comes after an opening finds it done.
+            if self._open:
+                return
+            if self._clock.monotonic() < self._ask_at:
+                raise Unavailable(_NOT_YET)
+            try:
+                marker = self._opening()
+            except Unavailable:
+                raise Unavailable(_NOT_YET) from None
+            except S3BlobStorageError as error:
+                # Its sentence is for the operator: whoever asks for a blob may be a visitor.
+                logger.error("the object store answers, but: %s", error)
+                raise Unavailable(_NOT_OURS) from None
+            finally:
+                self._ask_at = self._clock.monotonic() + ASK_AGAIN
+            if self._tell is not None:
+                self._tell(marker)
+            self._open = True
+            logger.warning("the object store is reached, blobs are available")
+        finally:
+            self._asking.release()
