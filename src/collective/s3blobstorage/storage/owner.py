@@ -109,3 +109,8 @@ def _refuse(present: str | None, owner: str | None) -> None:
     raise OwnerError(
         f"the bucket's prefix belongs to owner {present!r}, not to {owner!r}: set another s3-prefix, or `read-only on`"
     )
+
+
+def cache_identity(store_identity: str, owner: str | None) -> str:
+    """Whose cache it is, for ``BlobCache``: an owner's files are not read under another name."""
+    return f"{store_identity} {owner or ''}"

@@ -26,7 +26,7 @@ from .copying import copy_transactions
 from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
 from .opening import LateStore, open_once, wait_for
-from .owner import Marker
+from .owner import Marker, cache_identity
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
@@ -61,7 +61,7 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
         late, marker = _opened(store, settings, read_only)
         cache = BlobCache(
             settings.cache_dir,
-            f"{store.identity} {settings.owner or ''}",
+            cache_identity(store.identity, settings.owner),
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
         )

@@ -1,0 +1,240 @@
+"""What ``s3blobs check`` asks this machine: cache disk, file systems, clock, the database. Leaves nothing behind.
+
+Each check is a method that returns ``(ok, detail, mend)``; ``ok`` None means that it does not apply or could not be
+tried. They run one after the other in the thread of the command.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ZODB.TimeStamp import TimeStamp
+from ZODB.utils import z64
+
+from ..cache.layout import Layout
+from ..errors import ConfigurationError, RecordError
+from ..objectstore.interfaces import IObjectStore
+from ..objectstore.redaction import redact
+from ..storage.owner import cache_identity, read_marker
+from .configuration import Database, opened_read_only
+from .messages import one_line
+from .output import byte_count
+from .status import cache_use
+
+Result = tuple[bool | None, str, str]
+
+_SAMPLE = 64 * 1024  # bytes that are written to a folder and read again
+# File systems store whole seconds, and a server of files is asked over a network.
+_CLOCKS_AGREE = 5.0  # seconds
+# ZODB gives a transaction the last one's time and a little more where the clock is behind it: harmless for a minute.
+_FUTURE = 60.0  # seconds
+
+
+class LocalChecks:
+    """The checks of one database on this machine."""
+
+    def __init__(self, database: Database, store: IObjectStore) -> None:
+        self.database = database
+        self.settings = database.settings
+        self.store = store
+        self.identity = cache_identity(store.identity, self.settings.owner)
+        self.layout = Layout(self.settings.cache_dir, self.identity)
+        self._disk_ahead: float | None = None  # seconds, of the clock that stamps files in cache-dir
+        self._last_transaction: float | None = None  # seconds since 1970
+
+    # The disk
+
+    def cache_dir(self) -> Result:
+        try:
+            self.layout.check_foreign()
+        except ConfigurationError as error:
+            detail, _, mend = one_line(error).partition("; ")
+            return False, detail, mend
+        except OSError as error:
+            return False, f"{self.layout.folder} cannot be read: {error.strerror}", _as_site("cache-dir")
+        result = self._folder("cache-dir", self.settings.cache_dir)
+        if result[0] and self.layout.folder.exists():
+            return self._owned() or result
+        return result
+
+    def staging_dir(self) -> Result:
+        if self.settings.staging_dir is None:
+            return None, "not set: files that are being committed lie in cache-dir", ""
+        return self._folder("staging-dir", self.settings.staging_dir)
+
+    def _folder(self, key: str, path: Path) -> Result:
+        if not path.exists():
+            parent = _existing(path)
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                return False, f"{path} is not there, and {parent} does not let us make it", f"{key}: make it by hand"
+            return True, f"{path} is made at the first start", ""
+        if path.stat().st_mode & 0o002:
+            return False, f"everybody on this machine may write to {path}", f"{key}: chmod o-w {path}"
+        try:
+            ahead = _written_and_read(path)
+        except OSError as error:
+            return False, f"{path} takes no file: {error.strerror or error}", _as_site(key)
+        if key == "cache-dir":
+            self._disk_ahead = ahead
+        return True, f"{path} takes files", ""
+
+    def _owned(self) -> Result | None:
+        owner, us = self.layout.folder.stat().st_uid, os.geteuid()
+        if owner == us:
+            return None
+        detail = f"{self.layout.folder} belongs to {_user(owner)}, and this was run as {_user(us)}"
+        if us == 0:
+            return None, detail, f"run s3blobs as {_user(owner)}: root may do what the site may not"
+        return False, detail, f"cache-dir: run s3blobs as the site's user, or chown -R it to {_user(us)}"
+
+    def cache_space(self) -> Result:
+        settings = self.settings
+        use = cache_use(settings.cache_dir, self.identity, settings.cache_size)
+        if use is None:
+            return None, "the folder cannot be read by this user", _as_site("cache-dir")
+        free = shutil.disk_usage(_existing(settings.cache_dir)).free
+        growth = max(0, settings.cache_size - use.bytes)
+        bound = byte_count(settings.cache_size)
+        detail = f"the cache holds {byte_count(use.bytes)} of {bound}, {byte_count(free)} are free on its disk"
+        if growth <= free:
+            return True, detail, ""
+        fits = max(1, (use.bytes + free) * 9 // 10 // 1024**2)
+        return False, f"{detail}: it may grow by {byte_count(growth)}", f"cache-size {fits}MB, or a larger disk"
+
+    def one_file_system(self) -> Result:
+        cache = self.settings.cache_dir
+        staging = self.settings.staging_dir or cache
+        temporary = Path(tempfile.gettempdir())
+        if _device(staging) != _device(cache):
+            return (
+                False,
+                f"staging-dir {staging} and cache-dir {cache} are on two file systems: each committed blob is copied",
+                "staging-dir: name a folder on the file system of cache-dir, or leave it out",
+            )
+        if _device(temporary) != _device(staging):
+            key = "staging-dir" if self.settings.staging_dir else "cache-dir"
+            return (
+                False,
+                f"the temporary folder {temporary} and {key} {staging} are on two file systems: each upload is copied",
+                f"TMPDIR: set it in the site's environment to a folder on that file system. "
+                f"Example: TMPDIR {staging.parent / 'tmp'}",
+            )
+        return True, f"staging, cache and the temporary folder {temporary} are on one", ""
+
+    # The database
+
+    def base(self) -> Result:
+        kind = self.database.base_type
+        section = self.database.factory.config.base
+        missing = _not_there_yet(section)
+        if missing is not None:
+            return None, f"{missing} is not there yet: the first start makes it", ""
+        if kind == "mappingstorage":
+            return None, "a <mappingstorage> is in the memory of its process", ""
+        try:
+            with opened_read_only(section) as base:
+                tid = base.lastTransaction()
+        except Exception as error:  # of any database driver
+            detail = f"<{kind}> could not be opened for reading: {type(error).__name__}: {redact(one_line(error))}"
+            return False, detail[:500], f"correct the section <{kind}> inside <s3blobstorage>, or start its server"
+        if not isinstance(tid, bytes) or tid == z64:
+            return True, f"<{kind}> opens for reading; it has no transaction yet", ""
+        self._last_transaction = TimeStamp(tid).timeTime()
+        return True, f"<{kind}> opens for reading; its last transaction is of {_iso(self._last_transaction)}", ""
+
+    def local_clock(self) -> Result:
+        """After ``cache_dir`` and ``base``, which bring the clocks to compare with. The store's is preflight's."""
+        now = time.time()
+        mend = "correct the clock of this machine (NTP)"
+        if self._last_transaction is not None and self._last_transaction > now + _FUTURE:
+            ahead = self._last_transaction - now
+            return False, f"it is {_iso(now)}, and the last transaction is {ahead:,.0f} s ahead of that", mend
+        if self._disk_ahead is not None and abs(self._disk_ahead) > _CLOCKS_AGREE:
+            detail = f"files in cache-dir get a time {self._disk_ahead:+,.0f} s from this machine's: its server's clock"
+            return False, detail, "correct the clock of the file server or of this machine (NTP)"
+        return True, f"it is {_iso(now)}", ""
+
+    # The bucket
+
+    def owner(self) -> Result:
+        ours = self.settings.owner
+        try:
+            marker = read_marker(self.store)
+        except RecordError as error:
+            return False, one_line(error), "s3-prefix: name the prefix of this site, or upgrade this process"
+        theirs = marker.owner if marker is not None else None
+        if theirs is not None and theirs != ours:
+            detail = f"the prefix belongs to {theirs!r}, and " + (f"owner is {ours!r}" if ours else "owner is not set")
+            mend = f"owner {theirs}, if this is that site; for a copy of it another s3-prefix, or read-only on"
+            return (None, f"{detail}: it can be read only", "") if self.settings.read_only else (False, detail, mend)
+        if ours is None:
+            return (
+                None,
+                "owner is not set: a copy of this site with the same configuration could write into the prefix",
+                "owner: name the site. Example: owner www.example.org",
+            )
+        if theirs is None:
+            return True, f"the prefix belongs to nobody; the next opening for writing gives it to {ours!r}", ""
+        return True, f"the prefix belongs to {ours!r}", ""
+
+
+def _written_and_read(folder: Path) -> float:
+    """Write a file, sync it, read it again, delete it; by how many seconds its time is ahead of ours. OSError."""
+    descriptor, name = tempfile.mkstemp(prefix="s3blobs-check-", dir=folder)
+    try:
+        with open(descriptor, "r+b") as file:
+            sample = os.urandom(_SAMPLE)
+            file.write(sample)
+            file.flush()
+            os.fsync(descriptor)
+            ahead = os.fstat(descriptor).st_mtime - time.time()
+            file.seek(0)
+            if file.read() != sample:
+                raise OSError(f"{folder} gave back other bytes than were written")
+    finally:
+        os.unlink(name)
+    return ahead
+
+
+def _not_there_yet(factory: object) -> str | None:
+    """The file of a database that was never started. Opening it would make it, as this user, or fail."""
+    config = getattr(factory, "config", None)
+    path = getattr(config, "path", None)
+    if isinstance(path, str):  # filestorage
+        return None if os.path.exists(path) else path
+    adapter = getattr(getattr(config, "adapter", None), "config", None)
+    folder = getattr(adapter, "data_dir", None)
+    if isinstance(folder, str):  # relstorage with sqlite3
+        file = os.path.join(folder, "main.sqlite3")
+        return None if os.path.exists(file) else file
+    inner = getattr(config, "base", None)
+    return _not_there_yet(inner) if inner is not None else None
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def _device(path: Path) -> int:
+    return _existing(path).stat().st_dev
+
+
+def _as_site(key: str) -> str:
+    return f"{key}: let the site's user write there, and run s3blobs as that user"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")

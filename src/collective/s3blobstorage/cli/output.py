@@ -1,0 +1,84 @@
+"""What the command prints: text for people, or JSON alone; progress on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+# Columns of a table that goes into a file or a pipe: the terminal's 80 would break paths and messages there.
+_WIDTH_OF_FILES = 160
+
+
+def console() -> Console:
+    """Standard output. Colours only where it is a terminal (and NO_COLOR is not set): rich asks itself."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    width = None if sys.stdout.isatty() else _WIDTH_OF_FILES
+    return Console(file=sys.stdout, highlight=False, emoji=False, markup=False, width=width)
+
+
+def sign(ok: bool | None) -> str:
+    """✓, ✗ or – (not applicable), in letters where standard output cannot write these."""
+    signs = {True: ("✓", "ok"), False: ("✗", "FAILED"), None: ("–", "-")}
+    nice, plain = signs[ok]
+    try:
+        nice.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return plain
+    return nice
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    print(f"s3blobs: {' '.join(message.split())}", file=sys.stderr)
+
+
+def byte_count(size: float) -> str:
+    """``1536`` as ``1.5 KB``: by 1024, as zope.conf's sizes are read."""
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1024:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} PB"
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{task.completed:,.0f} objects, {speed:,.0f}/s")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Any]:
+    """``advance(n)`` counts objects on standard error, with their rate; nothing where that is no terminal."""
+    shown = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        _Rate(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with shown:
+        task = shown.add_task(what, total=None)
+        yield lambda count: shown.advance(task, count)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Any]:
+    """``say(text)`` shows what is being done on standard error; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with Console(file=sys.stderr, markup=False).status(what) as shown:
+        yield shown.update

@@ -1,0 +1,245 @@
+"""``s3blobs status``: what is in the bucket, and what is in the cache. Opens no database."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cache.layout import BLOB_SUFFIX, Layout, occupied
+from ..errors import Refused, StoreError
+from . import output
+from .configuration import Database
+from .request import Request, pass_request
+
+if TYPE_CHECKING:
+    from ..objectstore.interfaces import IObjectStore
+
+# Keys of the storage's own: see DESIGN.md section 8.
+_OURS = re.compile(r"blobs/[0-9a-f]{16}/(?:[0-9a-f]{32}|[0-9a-f]{16})")
+_FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
+_BOOKKEEPING = re.compile(r"\.s3blobs\.json|\.s3blobs-check/.+|gc/ledger|witness/.+")
+
+_STEP = 1000  # objects between two looks at the progress: a page of a listing
+
+
+@dataclass
+class Count:
+    """Objects or files, and their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        self.objects += 1
+        self.bytes += size
+
+
+@dataclass
+class Objects:
+    """What lies under the prefix, by whose key it is. ``other`` is nothing that this package wrote."""
+
+    blobs: Count
+    zodb_s3blobs: Count
+    bookkeeping: Count
+    other: Count
+
+    @property
+    def total(self) -> Count:
+        parts = (self.blobs, self.zodb_s3blobs, self.bookkeeping, self.other)
+        return Count(sum(part.objects for part in parts), sum(part.bytes for part in parts))
+
+
+@dataclass
+class Uploads:
+    """Multipart uploads that were begun and neither completed nor aborted."""
+
+    count: int
+    oldest: str | None  # ISO 8601, the store's time
+
+
+@dataclass
+class CacheUse:
+    """The files of this database in ``cache-dir``, counted as the bound counts them."""
+
+    folder: str
+    files: int  # complete blobs
+    bytes: int  # all files, also of downloads and commits under way
+    bound: int  # cache-size
+    processes: int  # folders of processes; those of dead ones stay until the next start
+
+
+def count_objects(store: IObjectStore, advance: Callable[[int], None]) -> Objects:
+    """Read the whole listing, page by page; memory does not grow with it. ``advance(n)`` is called per page."""
+    found = Objects(Count(), Count(), Count(), Count())
+    seen = 0
+    for line in store.list(page_size=_STEP):
+        _kind(found, line.key).add(line.size)
+        seen += 1
+        if seen % _STEP == 0:
+            advance(_STEP)
+    advance(seen % _STEP)
+    return found
+
+
+def _kind(found: Objects, key: str) -> Count:
+    if _OURS.fullmatch(key):
+        return found.blobs
+    if _FOREIGN.fullmatch(key):
+        return found.zodb_s3blobs
+    return found.bookkeeping if _BOOKKEEPING.fullmatch(key) else found.other
+
+
+def unfinished_uploads(store: IObjectStore) -> Uploads:
+    count, oldest = 0, None
+    for _, _, initiated in store.list_uploads():
+        count += 1
+        oldest = initiated if oldest is None else min(oldest, initiated)
+    return Uploads(count, _iso(oldest))
+
+
+def cache_use(cache_dir: Path, identity: str, bound: int) -> CacheUse | None:
+    """None where this user may not read the folder. A folder that is not there is empty. Changes nothing."""
+    layout = Layout(cache_dir, identity)
+    use = CacheUse(str(layout.folder), 0, 0, bound, 0)
+    denied: list[OSError] = []
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            denied.append(error)
+
+    for part in (layout.blobs, layout.processes):
+        for folder, folders, names in os.walk(part, onerror=note):
+            if Path(folder) == layout.processes:
+                use.processes = len(folders)
+            for name in names:
+                try:
+                    status = os.stat(os.path.join(folder, name), follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # evicted meanwhile
+                use.files += part == layout.blobs and name.endswith(BLOB_SUFFIX)
+                use.bytes += occupied(status)
+    return None if denied else use
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@pass_request
+def status(request: Request, as_json: bool) -> int:
+    """Print how many objects and bytes the bucket and the cache hold.
+
+    Reads the whole listing of the prefix: a request per 1,000 objects. Exit status: 0; 1 where the prefix belongs to
+    another owner; 2 where it could not be read.
+    """
+    request.json = as_json
+    database = request.database()
+    document = _collect(database)
+    if as_json:
+        output.print_json(document)
+    else:
+        _print(document)
+    return 1 if document["owner_differs"] else 0
+
+
+def _collect(database: Database) -> dict[str, Any]:
+    from ..objectstore import open_store  # here, since it imports boto3
+    from ..storage.owner import cache_identity, read_marker
+
+    settings = database.settings
+    with closing(open_store(settings.store, read_only=True)) as store:
+        store.open_bucket(writable=False)
+        marker = read_marker(store)
+        with output.counting("listing") as advance:
+            objects = count_objects(store, advance)
+        uploads: Uploads | None
+        try:
+            uploads = unfinished_uploads(store)
+        except Refused:
+            uploads = None  # a policy of its own: s3:ListBucketMultipartUploads
+        except StoreError as error:
+            # Some stores have no such listing; one that is down would have failed above.
+            output.complain(f"unfinished uploads could not be listed: {error}")
+            uploads = None
+        identity = cache_identity(store.identity, settings.owner)
+        use = cache_use(settings.cache_dir, identity, settings.cache_size)
+    layouts = None
+    if marker is not None:
+        layouts = ["ours", "zodb-s3blobs"] if marker.foreign_keys else ["ours"]
+    owner = marker.owner if marker is not None else None
+    return {
+        "database": database.name,
+        "base": database.base_type,
+        "bucket": settings.store.bucket,
+        "prefix": settings.store.prefix,
+        "endpoint": settings.store.endpoint_url,
+        "marker": marker is not None,
+        "owner": owner,
+        "configured_owner": settings.owner,
+        "owner_differs": marker is not None and owner is not None and owner != settings.owner,
+        "layouts": layouts,
+        "objects": {**asdict(objects), "total": asdict(objects.total)},
+        "unfinished_uploads": asdict(uploads) if uploads is not None else None,
+        "cache": asdict(use) if use is not None else None,
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    objects, uploads, cache = document["objects"], document["unfinished_uploads"], document["cache"]
+    lines = [
+        ("database", f"{document['database']} ({document['base']})"),
+        ("bucket", f"{document['bucket']}, prefix {document['prefix'] or '(none)'}"),
+        ("store", document["endpoint"] or "AWS, or what boto3's environment names"),
+        ("owner", _owner(document)),
+        ("layouts", ", ".join(document["layouts"] or ["not known before the first opening for writing"])),
+        ("blobs", _amount(objects["blobs"])),
+    ]
+    if objects["zodb_s3blobs"]["objects"]:
+        lines.append(("of zodb-s3blobs", _amount(objects["zodb_s3blobs"])))
+    lines.append(("bookkeeping", _amount(objects["bookkeeping"])))
+    if objects["other"]["objects"]:
+        lines.append(("not of this package", _amount(objects["other"])))
+    lines.append(("in all", _amount(objects["total"])))
+    if uploads is None:
+        lines.append(("unfinished uploads", "not shown: the credentials may not list them, or the store cannot"))
+    else:
+        since = f", the oldest of {uploads['oldest']}" if uploads["oldest"] else ""
+        lines.append(("unfinished uploads", f"{uploads['count']}{since}"))
+    if cache is None:
+        lines.append(("cache", "cannot be read by this user; run the command as the site's user"))
+    else:
+        used = f"{cache['files']:,} files, {output.byte_count(cache['bytes'])} of {output.byte_count(cache['bound'])}"
+        lines.append(("cache", f"{used} ({cache['bytes'] / cache['bound']:.0%})"))
+        lines.append(("cache folder", cache["folder"]))
+    console = output.console()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+def _owner(document: dict[str, Any]) -> str:
+    if not document["marker"]:
+        return "nobody yet: the first opening for writing says so in the bucket"
+    if document["owner_differs"]:
+        return (
+            f"{document['owner']}, which is not the configured {document['configured_owner'] or '(none)'}: "
+            "the site opens it with read-only on, or not at all; correct owner or s3-prefix"
+        )
+    if document["owner"] is None:
+        configured = document["configured_owner"]
+        return f"none, {configured} from the next opening for writing on" if configured else "none"
+    return str(document["owner"])
+
+
+def _amount(count: dict[str, int]) -> str:
+    return f"{count['objects']:,} objects, {output.byte_count(count['bytes'])}"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment is not None else None

@@ -1,0 +1,276 @@
+"""`s3blobs check` as a process, on real files and a real bucket, also beside a running site."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
+from servers import faults
+from sites import bucket_keys, commit_blobs, wait_until
+from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
+from ZODB.TimeStamp import TimeStamp
+from ZODB.utils import z64
+
+from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER
+
+IMPORT = "%import collective.s3blobstorage\n"
+LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
+
+
+@pytest.fixture
+def configured(make_site, settings):
+    """A site over FileStorage, and the file that describes it as a ZEO server would have it."""
+    site = make_site("filestorage", owner="www.example.org")
+
+    def write(*more: str, base: str | None = None, owner: str = "owner www.example.org") -> Path:
+        path = site.folder / "site.conf"
+        base = base or f"<filestorage>\n  path {site.folder}/Data.fs\n</filestorage>"
+        path.write_text(IMPORT + section(settings, site.settings.cache_dir, base, owner, *more, name="1"))
+        return path
+
+    return site, write
+
+
+def checked(path: Path, settings, *options: str, **env: str) -> tuple[int, dict[str, dict]]:
+    result = s3blobs("--config", path, "check", "--json", *options, env=keys_of(settings) | env)
+    assert result.stderr == ""
+    told = document(result)
+    assert told["ok"] is (result.returncode == 0)
+    assert [finding["name"] for finding in told["findings"]] == [*LOCAL, *AT_OPEN, *DEEPER, "owner"]
+    for finding in told["findings"]:
+        assert finding["seconds"] >= 0 and finding["detail"]
+        if finding["ok"] is False:
+            assert finding["mend"]
+    assert settings.secret_key not in result.stdout
+    return result.returncode, {finding["name"]: finding for finding in told["findings"]}
+
+
+def wrong(findings: dict[str, dict]) -> list[str]:
+    return [name for name, finding in findings.items() if finding["ok"] is False]
+
+
+def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, settings):
+    site, write = configured
+    db = site.db()
+    commit_blobs(db, one=b"content")
+    assert (site.folder / "Data.fs.lock").exists()
+    files = sorted(str(entry) for entry in site.folder.rglob("*"))
+    keys = bucket_keys(settings)
+    path = write("staging-dir " + str(site.folder / "staging"))
+    status, findings = checked(path, settings)
+    assert (status, wrong(findings)) == (0, [])
+    assert "last transaction is of 20" in findings["database"]["detail"]
+    assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org'"
+    assert bucket_keys(settings) == keys
+    assert sorted(str(entry) for entry in site.folder.rglob("*")) == sorted([*files, str(path)])
+    commit_blobs(db, two=b"the site goes on")
+
+    result = s3blobs("--config", path, "check", env=keys_of(settings))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\x1b" not in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(findings) + 2
+    assert all(line[0] in "✓–" for line in lines[1:-1])
+    assert lines[-1].startswith(f"{len(findings)} checks: ") and " 0 to mend" in lines[-1]
+
+
+def test_nothing_is_written_where_that_is_not_wanted(configured, settings, proxy):
+    site, write = configured
+    site.open().close()
+    path = write()
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    for options, more in ((["--no-write", "--no-base"], ""), ([], "read-only on")):
+        proxy.reset()
+        path.write_text(path.read_text().replace("owner www", f"{more}\n  owner www", 1))
+        status, findings = checked(path, settings, *options)
+        assert status == 0
+        assert set(proxy.methods()) <= {"GET", "HEAD"}
+        assert findings["write"]["ok"] is None
+        assert findings["database"]["ok"] is (None if options else True)
+
+
+def test_site_that_was_never_started(configured, settings):
+    _, write = configured
+    status, findings = checked(write(), settings)
+    assert status == 0
+    assert findings["cache-dir"]["detail"].endswith("is made at the first start")
+    assert findings["database"]["detail"].endswith("Data.fs is not there yet: the first start makes it")
+    assert "the next opening for writing gives it to 'www.example.org'" in findings["owner"]["detail"]
+    status, findings = checked(write(owner=""), settings)
+    assert (status, findings["owner"]["ok"]) == (0, None)
+    assert findings["owner"]["mend"] == "owner: name the site. Example: owner www.example.org"
+
+
+def test_prefix_of_another_site(configured, settings):
+    site, write = configured
+    site.open().close()
+    status, findings = checked(write(owner="owner staging"), settings)
+    assert (status, wrong(findings)) == (1, ["owner"])
+    assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org', and owner is 'staging'"
+    assert "another s3-prefix, or read-only on" in findings["owner"]["mend"]
+
+
+def test_damaged_marker(configured, settings, s3):
+    _, write = configured
+    s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=b"{")
+    status, findings = checked(write(), settings)
+    assert (status, wrong(findings)) == (1, ["owner"])
+    assert "is damaged" in findings["owner"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "change, name, said",
+    [
+        ({"SITE_SECRET_KEY": "wrong-secret-of-test"}, "credentials", "s3-secret-key"),
+        ({"SITE_ACCESS_KEY": "AKIAWRONGWRONGWRONG"}, "credentials", "s3-access-key"),
+        ("bucket-name {bucket}", "bucket", "bucket-name"),
+        ("s3-endpoint-url {endpoint}", "endpoint", "s3-endpoint-url"),
+    ],
+)
+def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, settings, change, name, said):
+    _, write = configured
+    path, env = write(), {}
+    if isinstance(change, dict):
+        env = change
+    else:
+        old = change.format(bucket=settings.bucket, endpoint=settings.endpoint_url)
+        new = {"bucket": "bucket-name no-such-bucket", "endpoint": "s3-endpoint-url http://127.0.0.1:9"}[name]
+        path.write_text(path.read_text().replace(old, new))
+    status, findings = checked(path, settings, **env)
+    assert (status, wrong(findings)) == (1, [name])
+    assert said in findings[name]["mend"]
+    assert findings["owner"]["detail"] == "not tried: the bucket cannot be read"
+    assert "wrong-secret-of-test" not in str(findings)
+
+
+def test_folders_on_other_file_systems(configured, settings, tmp_path):
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    _, write = configured
+    status, findings = checked(write(), settings, TMPDIR=str(shm))
+    assert (status, wrong(findings)) == (1, ["one file system"])
+    assert findings["one file system"]["mend"].startswith("TMPDIR: ")
+    staging = shm / f"s3blobs-test-{os.getpid()}"
+    status, findings = checked(write(f"staging-dir {staging}"), settings)
+    assert (status, wrong(findings)) == (1, ["one file system"])
+    assert findings["one file system"]["mend"].startswith("staging-dir: ")
+    assert not staging.exists()
+
+
+def test_cache_larger_than_the_disk(configured, settings):
+    _, write = configured
+    status, findings = checked(write("cache-size 900PB"), settings)
+    assert (status, wrong(findings)) == (1, ["cache space"])
+    mend = findings["cache space"]["mend"]
+    assert mend.startswith("cache-size ") and mend.endswith("MB, or a larger disk")
+    fits = mend.removeprefix("cache-size ").partition(",")[0]
+    assert checked(write(f"cache-size {fits}"), settings)[0] == 0
+
+
+def test_cache_that_cannot_be_used(configured, settings):
+    site, write = configured
+    cache = site.settings.cache_dir
+    cache.mkdir()
+    cache.chmod(0o777)
+    _, findings = checked(write(), settings)
+    assert (wrong(findings), findings["cache-dir"]["mend"]) == (["cache-dir"], f"cache-dir: chmod o-w {cache}")
+    cache.chmod(0o700)
+    (cache / ".layout").write_text("bushy")
+    _, findings = checked(write(), settings)
+    assert wrong(findings) == ["cache-dir"]
+    assert "is a ZODB blob directory" in findings["cache-dir"]["detail"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as two users")
+def test_cache_of_another_user(configured, settings):
+    site, write = configured
+    site.open().close()
+    path = write()
+    for entry in (site.settings.cache_dir, *site.settings.cache_dir.rglob("*")):
+        os.chown(entry, 65534, 65534)
+    status, findings = checked(path, settings)
+    assert (status, findings["cache-dir"]["ok"]) == (0, None)
+    assert findings["cache-dir"]["mend"].startswith("run s3blobs as nobody")
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+    command += [SCRIPT, "--config", path, "check"]
+    result = subprocess.run(command, env=keys_of(settings), capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "✗  cache-dir " in result.stdout and "run s3blobs as that user" in result.stdout
+
+
+def test_database_that_cannot_be_opened_is_named_without_its_password(configured, settings):
+    _, write = configured
+    dsn = "dsn dbname='plone' user='plone' password='hunter2-database' host=127.0.0.1 port=9"
+    path = write(base=f"<relstorage>\n  <postgresql>\n    {dsn}\n  </postgresql>\n</relstorage>")
+    path.write_text("%import relstorage\n" + path.read_text())
+    status, findings = checked(path, settings)
+    assert (status, wrong(findings)) == (1, ["database"])
+    assert "<relstorage>" in findings["database"]["mend"]
+    assert "hunter2-database" not in str(findings)
+
+
+def test_database_from_the_future(configured, settings):
+    site, write = configured
+    storage = FileStorage(str(site.folder / "Data.fs"))
+    ahead = TransactionMetaData()
+    storage.tpc_begin(ahead, TimeStamp(2099, 1, 1).raw())
+    storage.store(z64, z64, b"\x80\x03cpersistent.mapping\nPersistentMapping\nq\x00.\x80\x03}q\x00.", "", ahead)
+    storage.tpc_vote(ahead)
+    storage.tpc_finish(ahead)
+    storage.close()
+    status, findings = checked(write(), settings)
+    assert (status, wrong(findings)) == (1, ["local clock"])
+    assert "NTP" in findings["local clock"]["mend"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite-hp", "zeo-client"])
+def test_other_bases_beside_a_running_site(make_site, settings, kind):
+    site = make_site(kind, owner="www.example.org")
+    commit_blobs(site.db(), one=b"content")
+    if kind == "zeo-client":
+        base = f"<zeoclient>\n  server 127.0.0.1:{site._zeo[0]}\n  storage main\n</zeoclient>"
+    else:
+        base = f"<relstorage>\n  <sqlite3>\n    data-dir {site.folder}/sqlite\n  </sqlite3>\n</relstorage>"
+    path = site.folder / "site.conf"
+    path.write_text(IMPORT + section(settings, site.settings.cache_dir, base, "owner www.example.org", name="1"))
+    status, findings = checked(path, settings)
+    assert (status, wrong(findings)) == (0, [])
+    assert "last transaction is of 20" in findings["database"]["detail"]
+
+
+def test_configuration_that_cannot_be_read_is_status_2(configured, settings):
+    _, write = configured
+    path = write("cache-size many")
+    result = s3blobs("--config", path, "check", "--json", env=keys_of(settings))
+    assert result.returncode == 2
+    assert "cache-size 'many' is not a size" in one_line(result)
+    assert document(result)["error"].startswith("cache-size 'many'")
+
+
+def test_interrupt_leaves_nothing_and_ends_with_130(configured, settings, proxy):
+    _, write = configured
+    path = write()
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    proxy.fail(faults.hang(), method="GET", target=".s3blobs-check")
+    command = [SCRIPT, "--config", path, "check", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=keys_of(settings), text=True, **pipes) as process:
+        wait_until(lambda: "GET" in proxy.methods(".s3blobs-check"), 60)
+        process.send_signal(signal.SIGINT)
+        printed, complaint = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert "Traceback" not in complaint
+    assert bucket_keys(settings) == []
+
+
+def test_terminal_without_unicode_gets_words(configured, settings):
+    _, write = configured
+    result = s3blobs("--config", write(), "check", env=keys_of(settings) | {"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0
+    assert "✓" not in result.stdout and "\nok  configuration" in result.stdout

@@ -1,0 +1,137 @@
+"""`s3blobs status` as a process, on real files and a real bucket, also beside a running site."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
+from servers import faults
+from sites import commit_blobs, wait_until
+
+IMPORT = "%import collective.s3blobstorage\n"
+
+
+@pytest.fixture
+def configured(make_site, settings):
+    """A running site over FileStorage, and the file that describes it."""
+    site = make_site("filestorage", owner="www.example.org")
+
+    def write(*more: str, base: str | None = None):
+        path = site.folder / "zope.conf"
+        base = base or f"<filestorage>\n  path {site.folder}/Data.fs\n</filestorage>"
+        wrapper = section(settings, site.settings.cache_dir, base, *more)
+        path.write_text(f"{IMPORT}instancehome {site.folder}\n<zodb_db main>\n  mount-point /\n{wrapper}</zodb_db>\n")
+        return path
+
+    return site, write
+
+
+def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, s3):
+    site, write = configured
+    db = site.db()
+    commit_blobs(db, small=b"x" * 1000, large=b"y" * 100_000)
+    s3.put_object(Bucket=settings.bucket, Key="blobs/1f/3c4d.blob", Body=b"of zodb-s3blobs")
+    s3.put_object(Bucket=settings.bucket, Key="blobs/notes.txt", Body=b"of nobody")
+    s3.create_multipart_upload(Bucket=settings.bucket, Key="blobs/unfinished")
+    path = write("owner www.example.org", "cache-size 1MB")
+    assert (site.folder / "Data.fs.lock").exists()
+    before = sorted(str(entry) for entry in site.settings.cache_dir.rglob("*"))
+
+    result = s3blobs("--config", path, "status", "--json", env=keys_of(settings))
+    assert (result.returncode, result.stderr) == (0, "")
+    told = document(result)
+    objects = told["objects"]
+    assert objects["blobs"] == {"objects": 2, "bytes": 101_000}
+    assert objects["zodb_s3blobs"] == {"objects": 1, "bytes": 15}
+    assert objects["other"] == {"objects": 1, "bytes": 9}
+    assert objects["bookkeeping"]["objects"] == 1
+    assert objects["total"]["objects"] == 5
+    assert (told["owner"], told["owner_differs"], told["layouts"]) == ("www.example.org", False, ["ours"])
+    assert told["unfinished_uploads"]["count"] == 1
+    cache = told["cache"]
+    assert (cache["files"], cache["bound"], cache["processes"]) == (2, 1024**2, 1)
+    assert 101_000 <= cache["bytes"] <= 150_000
+    assert sorted(str(entry) for entry in site.settings.cache_dir.rglob("*")) == before
+
+    result = s3blobs("--config", path, "status", env=keys_of(settings))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\x1b" not in result.stdout
+    words = " ".join(result.stdout.split())
+    for said in ("database main (filestorage)", " blobs 2 objects, 98.6 KB ", " of 1.0 MB (1"):
+        assert said in words
+    assert settings.secret_key not in result.stdout
+
+
+def test_pages_are_counted_and_the_rate_is_shown_on_a_terminal(configured, settings, s3):
+    site, write = configured
+    site.open().close()
+    for number in range(1001):
+        s3.put_object(Bucket=settings.bucket, Key=f"blobs/{number:016x}/{number:032x}", Body=b"")
+    path = write("owner www.example.org")
+    controller, terminal = pty.openpty()
+    command = [SCRIPT, "--config", path, "status", "--json"]
+    env = keys_of(settings) | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=terminal, text=True) as process:
+        os.close(terminal)
+        printed, shown = process.stdout.read(), b""
+        try:
+            while block := os.read(controller, 65536):
+                shown += block
+        except OSError:
+            pass  # the other end of a pseudo terminal was closed
+    os.close(controller)
+    assert process.returncode == 0
+    assert '"objects": 1001' in printed and "\x1b" not in printed
+    assert b"1,002 objects" in shown and b"/s" in shown
+
+
+def test_prefix_of_another_owner_is_status_1(configured, settings):
+    site, write = configured
+    site.open().close()
+    result = s3blobs("--config", write("owner staging"), "status", env=keys_of(settings))
+    assert result.returncode == 1
+    assert "www.example.org, which is not the configured staging" in result.stdout
+
+
+def test_prefix_that_was_never_opened(configured, settings):
+    _, write = configured
+    result = s3blobs("--config", write(), "status", env=keys_of(settings))
+    assert result.returncode == 0
+    assert "nobody yet" in result.stdout
+
+
+def test_wrong_secret_is_one_line_without_it(configured, settings):
+    _, write = configured
+    env = keys_of(settings) | {"SITE_SECRET_KEY": "wrong-secret-of-test"}
+    result = s3blobs("--config", write(), "status", "--json", env=env)
+    assert result.returncode == 2
+    assert "s3-secret-key: it does not belong to the access key" in one_line(result)
+    assert document(result)["error"] in one_line(result)
+    assert "wrong-secret-of-test" not in result.stdout + result.stderr
+
+
+def test_base_of_status_is_not_opened(configured, settings):
+    _, write = configured
+    path = write(base="<zeoclient>\n  server 127.0.0.1:9\n</zeoclient>")
+    assert s3blobs("--config", path, "status", env=keys_of(settings)).returncode == 0
+
+
+def test_interrupt_ends_with_130_and_no_traceback(configured, settings, proxy):
+    _, write = configured
+    path = write()
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    proxy.fail(faults.hang())
+    command = [SCRIPT, "--config", path, "status"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=keys_of(settings), text=True, **pipes) as process:
+        wait_until(lambda: proxy.exchanges, 60)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        printed, complaint = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert "Traceback" not in complaint
