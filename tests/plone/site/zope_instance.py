@@ -90,6 +90,7 @@ class ZopeInstance:
     storage: str
     password: str = field(repr=False)
     port: int = 0
+    probe: str = "/with/files"  # answers 200 once it is up
     _process: ServerProcess | None = None
 
     @property
@@ -102,10 +103,7 @@ class ZopeInstance:
 
     def make(self) -> None:
         """Write the configuration and make the sites."""
-        for folder in ("etc", "var", "tmp"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True)
-        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
-        (self.home / "etc" / "zope.conf").write_text(ZOPE_CONF.format(home=self.home, storage=self.storage))
+        self.configure()
         run = subprocess.run(
             [sys.executable, "-m", "Zope2.utilities.zconsole", "run", self.home / "etc" / "zope.conf",
              MAKE_SITES, self.password],
@@ -114,14 +112,26 @@ class ZopeInstance:
         if run.returncode:
             raise RuntimeError(f"the sites were not made:\n{run.stdout}\n{run.stderr}")
 
+    def configure(self) -> None:
+        """Write the configuration only."""
+        for folder in ("etc", "var", "tmp"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
+        (self.home / "etc" / "zope.conf").write_text(ZOPE_CONF.format(home=self.home, storage=self.storage))
+
     def start(self) -> None:
-        """Start it and wait until the first site answers."""
+        """Start it and wait until ``probe`` answers."""
         self.port = self.port or free_port()
         ini = self.home / "etc" / "zope.ini"
         ini.write_text(ZOPE_INI.format(home=self.home, port=self.port))
         command = [sys.executable, "-m", "Zope2.Startup.serve", str(ini)]
         self._process = ServerProcess("Zope", command, self._environment(), self.log)
         self._process.start()
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """Until ``probe`` answers 200. ServerFailed where it does not in time."""
+        assert self._process is not None
         self._process.wait_until(self._answers, START_SECONDS)
 
     def stop(self) -> None:
@@ -138,7 +148,7 @@ class ZopeInstance:
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("GET", "/with/files", headers={"Accept": "application/json"})
+            connection.request("GET", self.probe, headers={"Accept": "application/json"})
             return connection.getresponse().status == 200
         finally:
             connection.close()
