@@ -21,7 +21,7 @@ from ZODB.blob import rename_or_copy_blob
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
-from ..errors import Corrupt, PreconditionFailed, StagingError, StoreError
+from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from .keys import blob_key, draw_name
 from .record import BlobState
@@ -122,6 +122,7 @@ class Uploads:
         self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
         self._lock = threading.Lock()
         self._taking_back: set[Future[None]] = set()
+        self._refusal_told = False  # touched by the one thread of _undo_pool only
 
     def start(self, blob: StagedBlob) -> None:
         """Send a blob under the name drawn for it."""
@@ -207,8 +208,21 @@ class Uploads:
         if keys:
             try:
                 self._store.delete(keys)
+            except Refused:
+                self._tell_refusal(len(keys))
             except StoreError as error:
                 logger.warning("%d objects of an aborted transaction stay until gc: %s", len(keys), error)
+
+    def _tell_refusal(self, count: int) -> None:
+        # The policy with the least rights does not let a site delete: then this happens at each abort, and is no news.
+        level = logging.DEBUG if self._refusal_told else logging.WARNING
+        self._refusal_told = True
+        logger.log(
+            level,
+            "%d objects of an aborted transaction stay until gc: the credentials may not delete below blobs/"
+            " (s3:DeleteObject); said once per process and storage",
+            count,
+        )
 
     def settle(self) -> None:
         """Wait until everything that aborts left has been taken back."""
