@@ -107,7 +107,12 @@ class Cleaner:
         with self._cleaning:
             return self._clean()
 
-    def _clean(self) -> float | None:
+    def free(self, size: int) -> None:
+        """Evict ``size`` bytes below what is there, or what may go, whatever the bound. In the calling thread."""
+        with self._cleaning:
+            self._clean(size)
+
+    def _clean(self, more: int = 0) -> float | None:
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -122,14 +127,14 @@ class Cleaner:
         else:
             return None
         try:
-            return self._keep_bound()
+            return self._keep_bound(more)
         finally:
             lock.release()
 
-    def _keep_bound(self) -> float | None:
+    def _keep_bound(self, more: int) -> float | None:
         now = self._clock()
         found = bound.survey(self._layout, self._margins, now, self._is_closed)
-        excess = found.total - self._margins.target
+        excess = max(found.total - self._margins.target, more)
         limit = bound.oldest(found, excess)
         freed = 0
         if limit is not None:

@@ -63,6 +63,7 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
             f"{store.identity} {settings.owner or ''}",
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
+            limit_commits=settings.commit_within_cache_size,
         )
         return S3BlobStorage(base, settings, store, cache, marker)
     except BaseException:
