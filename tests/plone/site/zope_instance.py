@@ -83,6 +83,8 @@ class ZopeInstance:
     :param home: holds configuration, ``Data.fs``, temporary files and ``zope.log``; created if missing
     :param cache_dir: the storage's ``cache-dir``, outside ``home``
     :param storage: the storage's section, as text for zope.conf
+    :param zope_conf: the whole of zope.conf instead
+    :param environment: variables of the process besides those of the tests
     """
 
     home: Path
@@ -91,6 +93,8 @@ class ZopeInstance:
     password: str = field(repr=False)
     port: int = 0
     probe: str = "/with/files"  # answers 200 once it is up
+    zope_conf: str | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
     _process: ServerProcess | None = None
 
     @property
@@ -117,7 +121,8 @@ class ZopeInstance:
         for folder in ("etc", "var", "tmp"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
         (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
-        (self.home / "etc" / "zope.conf").write_text(ZOPE_CONF.format(home=self.home, storage=self.storage))
+        text = self.zope_conf or ZOPE_CONF.format(home=self.home, storage=self.storage)
+        (self.home / "etc" / "zope.conf").write_text(text)
 
     def start(self) -> None:
         """Start it and wait until ``probe`` answers."""
@@ -155,4 +160,4 @@ class ZopeInstance:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"}
+        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"} | self.environment

@@ -317,19 +317,26 @@ class BlobCache:
         self._cleaner.written(size)
 
     def _check_bound(self, more: int) -> None:
+        """Raise StagingError where ``more`` bytes are too many.
+
+        Two limits, so that a volume of three times the bound is never full: what is under way takes at most the bound,
+        and at most twice the bound is taken altogether, files included that were handed out lately and cannot be
+        evicted. The third is for what several processes and threads begin at the same moment.
+        """
+        size = self._margins.size
         folders = [self._layout.processes]
         if self._staging_dir is not None:
             folders.extend(self._staging_dir.glob(f"{self._staging_prefix}*"))
-        # Two commits that look at the same time may both pass: a volume's limit has to leave room for one more upload.
-        under_way = room.in_flight(folders) + more
-        if under_way > self._margins.size:
-            logger.warning(
-                "a commit is refused: uploads and downloads under way take %d bytes, cache-size is %d",
-                under_way,
-                self._margins.size,
-            )
+        taken, allowed = room.in_flight(folders) + more, size
+        if taken <= allowed:
+            taken, allowed = self._cleaner.estimate() + more, 2 * size
+            if taken > allowed:
+                self._cleaner.clean()
+                taken = self._cleaner.estimate() + more
+        if taken > allowed:
+            logger.warning("a commit is refused: %d bytes are taken, %d with cache-size %d", taken, allowed, size)
             raise StagingError(
-                "The upload does not fit beside the others that are under way: try again later, or raise cache-size"
+                "The upload does not fit beside the files that are in use: try again later, or raise cache-size"
                 " (commit-within-cache-size is on)."
             )
 
