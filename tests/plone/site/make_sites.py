@@ -1,8 +1,8 @@
 """Makes the Plone sites of the tests. Run inside Zope: ``zconsole run zope.conf make_sites.py PASSWORD``.
 
-``with``: the add-on's profile is applied. ``without``: it is not, the blobs are in the bucket all the same. The variable
-``SITES`` may name one of them. Each has a folder ``files`` in which the user ``editor`` may add content, and keeps versions
-of files.
+``with``: the add-on's profile is applied. ``without``: it is not, the blobs are in the bucket all the same. The
+variable ``SITES`` may name one of them. Each has a folder ``files`` in which the user ``editor`` may add content, and
+keeps versions of files.
 """
 
 import os

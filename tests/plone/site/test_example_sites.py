@@ -16,6 +16,7 @@ from pathlib import Path
 
 import payloads
 import pytest
+from example_files import EXAMPLES, configuration, variables
 from fixtures_servers import s3_client
 from servers.postgresql import PostgreSQL
 from servers.process import ServerProcess, free_port
@@ -23,9 +24,6 @@ from web_client import WebClient, json_file
 from zope_instance import ZopeInstance
 
 ROOT = Path(__file__).parents[3]
-sys.path.append(str(ROOT / "tests" / "storage"))
-from example_files import EXAMPLES, configuration, variables  # noqa: E402
-
 BUILDOUT = ("zc.buildout==6.0.1", "plone.recipe.zope2instance==9.1.0")
 
 
@@ -33,8 +31,8 @@ BUILDOUT = ("zc.buildout==6.0.1", "plone.recipe.zope2instance==9.1.0")
 def within_the_tier(request, tier) -> None:
     """Each makes a site: a tier has the first of them."""
     names = [name for name in globals() if name.startswith("test_")]
-    if names.index(request.node.name) >= tier["example_sites"]:
-        pytest.skip(f"tier {tier.name} starts {tier['example_sites']} of {len(names)} examples; tier ci starts all")
+    if names.index(request.node.originalname) >= tier["example_sites"]:
+        pytest.skip(f"tier {tier.name} runs the first {tier['example_sites']} of {len(names)} here; tier ci runs all")
 
 
 @pytest.fixture
@@ -135,7 +133,8 @@ def test_plone_backend_with_postgresql_as_in_kubernetes(boot, tmp_path):
         )
         # The root file system is read-only there: what the tests put into /app is all that is in it.
         assert files_of(tmp_path / "app") <= {"etc/zope.conf", "etc/site.zcml", "etc/zope.ini", "zope.log"}
-        instance.stop()
+        database.stop()
+        assert WebClient(instance.port, "").get("@@s3blobstorage-ready").status in (500, 503)
     finally:
         database.stop()
 
@@ -162,31 +161,51 @@ def buildout(tmp_path_factory) -> str:
     return str(folder / "bin" / "buildout")
 
 
-def test_buildout_renders_a_zope_conf_that_runs(boot, buildout, tmp_path, store):
-    """The recipe itself writes zope.conf. Packages are not fetched: Plone and we are there when it is run for real."""
+def rendered_by(buildout: str, folder: Path, more: str = "", **changes: str) -> str:
+    """What the recipe makes of the example. It fetches no package: for real, Plone and we are there by then."""
     text = (EXAMPLES / "buildout" / "buildout.cfg").read_text()
     for old, new in {
         "extends = https://dist.plone.org/release/6.2-latest/versions.cfg\n": "offline = true\n",
         "    Plone\n    collective.s3blobstorage\n": "    Zope\n",
-        "my-site-blobs": store["S3_BUCKET"],
-        "eu-central-1": store["S3_REGION"],
+        **changes,
     }.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    (tmp_path / "buildout.cfg").write_text(text)
+    (folder / "buildout.cfg").write_text(text + more)
     run = subprocess.run(
-        [buildout, "-c", "buildout.cfg"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [buildout, "-c", "buildout.cfg"], cwd=folder, capture_output=True, text=True, timeout=120,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    home = tmp_path / "parts" / "instance"
-    rendered = (home / "etc" / "zope.conf").read_text()
+    rendered = (folder / "parts" / "instance" / "etc" / "zope.conf").read_text()
     assert rendered.startswith("%import collective.s3blobstorage\n")
     assert "<blobstorage" not in rendered and "blob-dir" not in rendered
-    # <temporarystorage> of Zope without Plone is in no package of ours.
-    rendered = rendered.partition("<zodb_db temporary>")[0]
+    # Where Plone is not, the recipe adds a <temporarystorage>, which is in no package of ours.
+    return rendered.partition("<zodb_db temporary>")[0]
+
+
+def test_buildout_renders_a_zope_conf_that_runs(boot, buildout, tmp_path, store):
+    changes = {"my-site-blobs": store["S3_BUCKET"], "eu-central-1": store["S3_REGION"]}
+    rendered = rendered_by(buildout, tmp_path, **changes)
     (tmp_path / "var" / "instance").mkdir(parents=True, exist_ok=True)
-    boot(rendered, home, tmp_path / "var" / "s3blobs")
+    boot(rendered, tmp_path / "parts" / "instance", tmp_path / "var" / "s3blobs")
+
+
+@pytest.mark.parametrize(
+    "base, more",
+    [
+        ("zeoclient", "zeo-client = on\nzeo-address = 127.0.0.1:8100\n"),
+        ("relstorage", "rel-storage =\n    type postgresql\n    dsn dbname=plone\n"),
+    ],
+)
+def test_buildout_wraps_the_other_storages_too(buildout, tmp_path, base, more):
+    from Zope2.Startup.options import ZopeWSGIOptions
+
+    (tmp_path / "zope.conf").write_text(rendered_by(buildout, tmp_path, more))
+    [database] = ZopeWSGIOptions(str(tmp_path / "zope.conf"))().configroot.databases
+    section = database.config.storage
+    assert section.settings.owner == "production"
+    assert section.config.base.config.getSectionType() == base
 
 
 # The others

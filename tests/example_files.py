@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # What the entry point of the plone-backend image (skeleton/docker-entrypoint.sh) sets where nobody else did.
 ENTRY_POINT = {
