@@ -131,6 +131,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         cache_dir=cache_dir,
         cache_size=section.cache_size,
         staging_dir=section.staging_dir,
+        commit_within_cache_size=section.commit_within_cache_size,
         owner=section.owner,
         read_only=section.read_only,
         preflight=section.preflight,

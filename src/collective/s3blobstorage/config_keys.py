@@ -222,6 +222,7 @@ staging_dir = Key(
     "a folder other than cache-dir, made where it does not exist; empty: as if not given",
     "/var/tmp/plone-blobs",
 )
+commit_within_cache_size = Key("commit-within-cache-size", datatypes.boolean, _ON_OFF, "on")
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

@@ -59,6 +59,7 @@ class StorageSettings:
     cache_dir: Path
     cache_size: int = 1 * GB
     staging_dir: Path | None = None  # None: a folder inside cache_dir
+    commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
     owner: str | None = None
     read_only: bool = False
     preflight: bool = True

@@ -83,6 +83,8 @@ class ZopeInstance:
     :param home: holds configuration, ``Data.fs``, temporary files and ``zope.log``; created if missing
     :param cache_dir: the storage's ``cache-dir``, outside ``home``
     :param storage: the storage's section, as text for zope.conf
+    :param zope_conf: the whole of zope.conf instead
+    :param environment: variables of the process besides those of the tests
     """
 
     home: Path
@@ -90,6 +92,9 @@ class ZopeInstance:
     storage: str
     password: str = field(repr=False)
     port: int = 0
+    probe: str = "/with/files"  # answers 200 once it is up
+    zope_conf: str | None = None
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
     _process: ServerProcess | None = None
 
     @property
@@ -102,10 +107,7 @@ class ZopeInstance:
 
     def make(self) -> None:
         """Write the configuration and make the sites."""
-        for folder in ("etc", "var", "tmp"):
-            (self.home / folder).mkdir(parents=True, exist_ok=True)
-        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
-        (self.home / "etc" / "zope.conf").write_text(ZOPE_CONF.format(home=self.home, storage=self.storage))
+        self.configure()
         run = subprocess.run(
             [sys.executable, "-m", "Zope2.utilities.zconsole", "run", self.home / "etc" / "zope.conf",
              MAKE_SITES, self.password],
@@ -114,14 +116,27 @@ class ZopeInstance:
         if run.returncode:
             raise RuntimeError(f"the sites were not made:\n{run.stdout}\n{run.stderr}")
 
+    def configure(self) -> None:
+        """Write the configuration only."""
+        for folder in ("etc", "var", "tmp"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
+        text = self.zope_conf or ZOPE_CONF.format(home=self.home, storage=self.storage)
+        (self.home / "etc" / "zope.conf").write_text(text)
+
     def start(self) -> None:
-        """Start it and wait until the first site answers."""
+        """Start it and wait until ``probe`` answers."""
         self.port = self.port or free_port()
         ini = self.home / "etc" / "zope.ini"
         ini.write_text(ZOPE_INI.format(home=self.home, port=self.port))
         command = [sys.executable, "-m", "Zope2.Startup.serve", str(ini)]
         self._process = ServerProcess("Zope", command, self._environment(), self.log)
         self._process.start()
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """Until ``probe`` answers 200. ServerFailed where it does not in time."""
+        assert self._process is not None
         self._process.wait_until(self._answers, START_SECONDS)
 
     def stop(self) -> None:
@@ -138,11 +153,11 @@ class ZopeInstance:
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("GET", "/with/files", headers={"Accept": "application/json"})
+            connection.request("GET", self.probe, headers={"Accept": "application/json"})
             return connection.getresponse().status == 200
         finally:
             connection.close()
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"}
+        return kept | {"TMPDIR": str(self.temporary), "PYTHONUNBUFFERED": "1"} | self.environment

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from zope.interface import implementer
 
-from ..errors import ConfigurationError, Unavailable
-from . import bound
+from ..errors import ConfigurationError, StagingError, Unavailable
+from . import bound, room
 from .cleaner import Cleaner
 from .counters import Counters
 from .disk_warnings import DiskWarnings
@@ -52,7 +52,8 @@ class BlobCache:
     root: ``cache-dir``. identity: the store whose blobs these are; caches with other identities keep to other folders.
     size: the bound in bytes, over complete, temporary and staged files in this store's folder; above it is only what
     was handed out in the last ``protect`` seconds, or is being written. staging_dir: a folder on the same
-    file system makes ``adopt`` a rename; None: inside the store's folder. patience: seconds to wait for another
+    file system makes ``adopt`` a rename; None: inside the store's folder. limit_commits: whether ``size`` also limits
+    what is being committed and downloaded at one time (``make_room``). patience: seconds to wait for another
     process's download. clock: seconds since 1970.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
@@ -68,6 +69,7 @@ class BlobCache:
         *,
         size: int,
         staging_dir: Path | None = None,
+        limit_commits: bool = False,
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
@@ -75,6 +77,7 @@ class BlobCache:
         self.counters = Counters()
         self._layout = Layout(Path(root), identity)
         self._staging_dir = staging_dir
+        self._limit_commits = limit_commits
         self._protect = protect
         self._noting = min(_NOTING, protect / 5)
         # Added, since the last note of a file handed out now may be that old.
@@ -299,6 +302,43 @@ class BlobCache:
                 self._staging_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._staging = ProcessFolder.make(self._staging_dir, self._staging_prefix)
             return self._staging.path
+
+    def make_room(self, path: Path, folder: Path) -> None:
+        size = os.stat(path).st_size
+        if self._limit_commits:
+            self._check_bound(0 if path.is_relative_to(folder) else size)
+        more = 0 if os.stat(path).st_dev == os.stat(folder).st_dev else size
+        lacking = room.missing(folder, more)
+        if lacking:
+            self._cleaner.free(lacking)
+            lacking = room.missing(folder, more)
+        if lacking:
+            raise OSError(errno.ENOSPC, f"its disk has {lacking} bytes less than a commit leaves free")
+        self._cleaner.written(size)
+
+    def _check_bound(self, more: int) -> None:
+        """Raise StagingError where ``more`` bytes are too many.
+
+        Two limits, so that a volume of three times the bound is never full: what is under way takes at most the bound,
+        and at most twice the bound is taken altogether, files included that were handed out lately and cannot be
+        evicted. The third is for what several processes and threads begin at the same moment.
+        """
+        size = self._margins.size
+        folders = [self._layout.processes]
+        if self._staging_dir is not None:
+            folders.extend(self._staging_dir.glob(f"{self._staging_prefix}*"))
+        taken, allowed = room.in_flight(folders) + more, size
+        if taken <= allowed:
+            taken, allowed = self._cleaner.estimate() + more, 2 * size
+            if taken > allowed:
+                self._cleaner.clean()
+                taken = self._cleaner.estimate() + more
+        if taken > allowed:
+            logger.warning("a commit is refused: %d bytes are taken, %d with cache-size %d", taken, allowed, size)
+            raise StagingError(
+                "The upload does not fit beside the files that are in use: try again later, or raise cache-size"
+                " (commit-within-cache-size is on)."
+            )
 
     @property
     def _staging_prefix(self) -> str:

@@ -52,6 +52,8 @@ class Cleaner:
         self._closed = False
         self._requested = True  # once at the start
         self._written = 0
+        self._left = 0  # bytes of everything in the store's folder after the last cleaning
+        self._since = 0  # bytes that this process wrote since it began
         self._processes = 1
         self._cleaning = threading.Lock()  # so that two threads of this process do not take each other for others
 
@@ -65,6 +67,7 @@ class Cleaner:
     def written(self, size: int) -> None:
         """Note new bytes. After a tenth of the bound, divided among the processes that write here, it cleans."""
         with self._changed:
+            self._since += size
             self._written += size
             if self._written * 10 * self._processes >= self._margins.size:
                 self._written = 0
@@ -107,7 +110,17 @@ class Cleaner:
         with self._cleaning:
             return self._clean()
 
-    def _clean(self) -> float | None:
+    def estimate(self) -> int:
+        """About how many bytes there are now; right after ``clean``, how many there are."""
+        with self._changed:
+            return self._left + self._since * self._processes
+
+    def free(self, size: int) -> None:
+        """Evict ``size`` bytes below what is there, or what may go, whatever the bound. In the calling thread."""
+        with self._cleaning:
+            self._clean(size)
+
+    def _clean(self, more: int = 0) -> float | None:
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -122,22 +135,28 @@ class Cleaner:
         else:
             return None
         try:
-            return self._keep_bound()
+            return self._keep_bound(more)
         finally:
             lock.release()
 
-    def _keep_bound(self) -> float | None:
+    def _keep_bound(self, more: int) -> float | None:
         now = self._clock()
+        with self._changed:
+            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
         found = bound.survey(self._layout, self._margins, now, self._is_closed)
-        excess = found.total - self._margins.target
+        excess = max(found.total - self._margins.target, more)
         limit = bound.oldest(found, excess)
         freed = 0
+        with self._changed:
+            self._left = found.total
         if limit is not None:
             try:
                 scratch = self._scratch()
             except (OSError, Unavailable):
                 return None  # a disk that does not let us, or the cache was closed just now
             files, freed = bound.evict(self._layout, self._margins, limit, excess, now, scratch, self._is_closed)
+            with self._changed:
+                self._left = found.total - freed
             self._counters.add("evictions", files)
             logger.debug("evicted %d files, %d bytes, from the cache", files, freed)
         if found.total - freed <= self._margins.size:

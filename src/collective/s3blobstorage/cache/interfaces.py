@@ -71,6 +71,16 @@ class IBlobCache(Interface):
         and a forked child has its own.
         """
 
+    def make_room(path: Path, folder: Path) -> None:
+        """Before the file ``path`` becomes a staged file in ``folder``: may this commit take that much of the disk?
+
+        With ``limit_commits``: what all processes stage and download, this file included, is at most the bound, and all
+        files together, those handed out lately too, are at most twice the bound; else StagingError names the setting.
+        Always: a floor of free bytes stays on the folder's disk (``room.floor``);
+        complete files are evicted for it, in the calling thread. OSError where that is not enough, or the disk does
+        not answer.
+        """
+
     def clean() -> None:
         """Sweep what dead processes left and enforce the bound now, in the calling thread."""
 

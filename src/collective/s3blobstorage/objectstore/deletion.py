@@ -24,6 +24,7 @@ def delete(connection: Connection, keys: Iterable[str]) -> None:
     """See ``IObjectStore.delete``.
 
     A batch of which some keys are refused does not stop the later ones; the error at the end says how many are left.
+    Refusals are logged at DEBUG: a site's policy need not allow deleting, and the caller knows whether it should.
     """
     refused = deleted = 0
     for batch in _batches(keys):
@@ -45,6 +46,7 @@ def _delete_batch(connection: Connection, batch: list[str]) -> int:
     if len(batch) == 1:
         one = batch[0]
         attempts = connection.attempts("DELETE", one, DELETING)
+        attempts.refusal_expected = True
         try:
             attempts.run(lambda: connection.writer.delete_object(**connection.object(one)))
         except ObjectMissing:
@@ -54,13 +56,15 @@ def _delete_batch(connection: Connection, batch: list[str]) -> int:
         return 0
     refused = 0
     attempts = connection.attempts(f"DeleteObjects ({len(batch)})", batch[0], DELETING)
+    attempts.refusal_expected = True
     while True:
         wanted = [{"Key": connection.full_key(key)} for key in batch]
         parameters = {**connection.bucket(), "Delete": {"Objects": wanted, "Quiet": True}}
         response = attempts.run(partial(connection.writer.delete_objects, **parameters))
         errors = [error for error in response.get("Errors", ()) if error.get("Code") not in _GONE]
         for error in errors:
-            log.warning("%r was not deleted: %s", error.get("Key"), error.get("Code"))
+            level = logging.DEBUG if error.get("Code") in _REFUSED else logging.WARNING
+            log.log(level, "%r was not deleted: %s", error.get("Key"), error.get("Code"))
         refused += sum(error.get("Code") in _REFUSED for error in errors)
         batch = [connection.relative_key(error["Key"]) for error in errors if error.get("Code") not in _REFUSED]
         if not batch:

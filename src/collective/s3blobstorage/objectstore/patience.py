@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from collective.s3blobstorage.errors import Corrupt, ObjectMissing, PreconditionFailed, Unavailable
+from collective.s3blobstorage.errors import Corrupt, ObjectMissing, PreconditionFailed, Refused, Unavailable
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
@@ -77,6 +77,7 @@ class Attempts:
         self.cancelled = cancelled
         self.failures = 0
         self.ambiguous = False  # an earlier attempt may have been carried out
+        self.refusal_expected = False  # the caller says what a refusal means, and how often
         self._first_failure = 0.0
 
     def progressed(self) -> None:
@@ -122,7 +123,9 @@ class Attempts:
             or (now if self.patience.rides_out else again) - self._first_failure > self.patience.seconds
         ):
             # That a key is not there, or is there already, is an answer; the caller knows what it means.
-            expected = isinstance(failure.error, (ObjectMissing, PreconditionFailed))
+            expected = isinstance(failure.error, (ObjectMissing, PreconditionFailed)) or (
+                self.refusal_expected and isinstance(failure.error, Refused)
+            )
             level = logging.DEBUG if expected else logging.WARNING
             log.log(level, "%s failed (attempt %d): %s", self.what, self.failures, failure.detail)
             raise failure.error from None

@@ -64,6 +64,7 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
             cache_identity(store.identity, settings.owner),
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
+            limit_commits=settings.commit_within_cache_size,
         )
         storage = S3BlobStorage(base, settings, late or store, cache, marker)
         if late is not None:

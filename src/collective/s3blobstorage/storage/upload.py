@@ -21,7 +21,7 @@ from ZODB.blob import rename_or_copy_blob
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
-from ..errors import Corrupt, PreconditionFailed, StagingError, StoreError
+from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from .keys import blob_key, draw_name
 from .record import BlobState
@@ -122,6 +122,7 @@ class Uploads:
         self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
         self._lock = threading.Lock()
         self._taking_back: set[Future[None]] = set()
+        self._refusal_told = False  # touched by the one thread of _undo_pool only
 
     def start(self, blob: StagedBlob) -> None:
         """Send a blob under the name drawn for it."""
@@ -207,8 +208,21 @@ class Uploads:
         if keys:
             try:
                 self._store.delete(keys)
+            except Refused:
+                self._tell_refusal(len(keys))
             except StoreError as error:
                 logger.warning("%d objects of an aborted transaction stay until gc: %s", len(keys), error)
+
+    def _tell_refusal(self, count: int) -> None:
+        # The policy with the least rights does not let a site delete: then this happens at each abort, and is no news.
+        level = logging.DEBUG if self._refusal_told else logging.WARNING
+        self._refusal_told = True
+        logger.log(
+            level,
+            "%d objects of an aborted transaction stay until gc: the credentials may not delete below blobs/"
+            " (s3:DeleteObject); said once per process and storage",
+            count,
+        )
 
     def settle(self) -> None:
         """Wait until everything that aborts left has been taken back."""
@@ -224,24 +238,42 @@ class Uploads:
 def stage(oid: bytes, filename: str | os.PathLike[str], cache: IBlobCache, name: str | None = None) -> StagedBlob:
     """Take the file ``filename`` over into the cache's staging folder.
 
-    A rename where both are on one file system, else a copy. Raises StagingError where no disk can take it; the file is
-    then where it was.
+    A rename where both are on one file system, else a copy. Raises StagingError where no disk can take it, or may
+    (``IBlobCache.make_room``). A file to be restored (``name`` is given) is then where it was. Any other is deleted:
+    ZODB has given it away for this commit, which can only abort, and it would take the room that the next one needs.
     """
     drawn = name is None
     name = name or draw_name()
     # The name alone is not unique: an undo's revision shares the name of the revision it brought back.
     staged = f"{oid.hex()}.{name}.{secrets.token_hex(4)}"
+    source = Path(filename)
     try:
-        target = cache.staging() / staged
-        _move(filename, target)
-    except OSError as error:
-        logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
         try:
-            target = cache.staging(elsewhere=True) / staged
-            _move(filename, target)
+            target = _take(source, cache, cache.staging(), staged)
         except OSError as error:
-            raise StagingError(f"a blob could not be moved into staging-dir: {error.strerror}") from None
+            logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
+            target = _take(source, cache, cache.staging(elsewhere=True), staged)
+    except OSError as error:
+        _abandon(source, drawn)
+        raise StagingError(f"a blob could not be moved into staging-dir: {error.strerror}") from None
+    except StagingError:
+        _abandon(source, drawn)
+        raise
     return StagedBlob(oid, target, name, drawn=drawn)
+
+
+def _take(source: Path, cache: IBlobCache, folder: Path, staged: str) -> Path:
+    cache.make_room(source, folder)
+    _move(source, folder / staged)
+    return folder / staged
+
+
+def _abandon(source: Path, ours: bool) -> None:
+    if ours:
+        try:
+            source.unlink(missing_ok=True)
+        except OSError:
+            logger.warning("could not remove %s, the file of a commit that was refused", source, exc_info=True)
 
 
 def _move(source: str | os.PathLike[str], target: Path) -> None:

@@ -1,0 +1,173 @@
+"""The two policies of examples/iam, held against the requests that the storage makes.
+
+``ACTIONS`` is Amazon's table of what each operation needs (Service Authorization Reference, "Actions defined by Amazon
+S3"; user guide, "Required permissions for Amazon S3 API operations").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+from fnmatch import fnmatchcase
+
+import pytest
+import transaction
+import ZODB
+from example_files import EXAMPLES
+from servers.faults import answer
+from sites import commit_blobs, connected, read_blob
+from ZODB.blob import Blob
+from ZODB.serialize import ObjectWriter
+
+from collective.s3blobstorage.objectstore import open_store
+
+ARN = "arn:aws:s3:::my-site-blobs"
+
+ACTIONS = {
+    "HeadBucket": ["s3:ListBucket"],
+    "GetBucket": ["s3:ListBucket"],  # ListObjects, version 1
+    "ListObjectsV2": ["s3:ListBucket"],
+    "HeadObject": ["s3:GetObject"],
+    "GetObject": ["s3:GetObject"],
+    "PutObject": ["s3:PutObject"],
+    "CreateMultipartUpload": ["s3:PutObject"],
+    "UploadPart": ["s3:PutObject"],
+    "CompleteMultipartUpload": ["s3:PutObject"],
+    "CopyObject": ["s3:GetObject", "s3:PutObject"],
+    "UploadPartCopy": ["s3:GetObject", "s3:PutObject"],
+    "AbortMultipartUpload": ["s3:AbortMultipartUpload"],
+    "DeleteObject": ["s3:DeleteObject"],
+    "DeleteObjects": ["s3:DeleteObject"],
+    "ListParts": ["s3:ListMultipartUploadParts"],
+    "ListMultipartUploads": ["s3:ListBucketMultipartUploads"],
+}
+
+
+def policy(name: str) -> set[tuple[str, str]]:
+    """Pairs of action and resource."""
+    statements = json.loads((EXAMPLES / "iam" / f"{name}-policy.json").read_text())["Statement"]
+    return {(a, r) for s in statements if s["Effect"] == "Allow" for a in s["Action"] for r in s["Resource"]}
+
+
+def allowed_by(granted: set[tuple[str, str]], action: str, resource: str) -> tuple[str, str] | None:
+    """The pair that allows it; ``*`` is the only wildcard the policies use, and it matches slashes too."""
+    return next((pair for pair in granted if pair[0] == action and fnmatchcase(resource, pair[1])), None)
+
+
+def resource(path: str, bucket: str) -> str:
+    key = path.removeprefix(f"/{bucket}").strip("/")
+    return f"{ARN}/{key}" if key else ARN
+
+
+def nameless(site, oid: bytes, tid: bytes, data: bytes) -> None:
+    """A revision as a migration leaves it: the record has no name, the object is called after the tid."""
+    base = site.base()
+    metadata = ZODB.Connection.TransactionMetaData()
+    base.tpc_begin(metadata)
+    base.store(oid, tid, ObjectWriter().serialize(Blob()), "", metadata)
+    base.tpc_vote(metadata)
+    tid = base.tpc_finish(metadata)
+    base.close()
+    store = open_store(site.settings.store)
+    store.put_bytes(f"blobs/{oid.hex()}/{tid.hex()}", data)
+    store.close()
+
+
+def use_everything(site, proxy) -> None:
+    """Open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again."""
+    db = site.db()
+    commit_blobs(db, a=b"small", large=os.urandom(20 * 1024 * 1024))
+    with connected(db) as connection:
+        oid, tid = connection.root()["a"]._p_oid, connection.root()["a"]._p_serial
+    db.close()
+    nameless(site, oid, tid, b"migrated")
+    site.cold()
+    db = site.db()
+    assert read_blob(db, "a") == b"migrated"
+    assert len(read_blob(db, "large")) == 20 * 1024 * 1024
+    commit_blobs(db, a=b"later")
+    db.undo(db.undoLog(0, 1)[0]["id"])
+    transaction.commit()
+    assert read_blob(db, "a") == b"migrated"
+    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="partNumber", times=math.inf)
+    with pytest.raises(Exception, match="refused"):
+        commit_blobs(db, broken=os.urandom(20 * 1024 * 1024))
+    proxy.forgive()
+    with connected(db) as connection:
+        connection.root()["aborted"] = Blob(b"aborted")
+        connection.transaction_manager.get().join(Against())
+        with pytest.raises(ValueError):
+            connection.transaction_manager.commit()
+    db.storage.uploads.settle()
+    db.close()
+
+
+class Against:
+    """A resource manager that votes last, and against."""
+
+    def sortKey(self):
+        return "~~~~"
+
+    def tpc_begin(self, transaction):
+        pass
+
+    abort = commit = tpc_finish = tpc_abort = tpc_begin
+
+    def tpc_vote(self, transaction):
+        raise ValueError("no")
+
+
+def test_the_sites_policy_allows_what_a_site_does_and_nothing_else(make_site, settings, proxy, caplog):
+    caplog.set_level(logging.CRITICAL)
+    site = make_site(
+        "filestorage", store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), owner="production"
+    )
+    use_everything(site, proxy)
+    granted, used, refused = policy("site"), set(), set()
+    operations = proxy.counts()
+    for exchange in proxy.exchanges:
+        for action in ACTIONS[exchange.operation]:
+            pair = allowed_by(granted, action, resource(exchange.path, settings.bucket))
+            if pair is None:
+                refused.add(action)
+            else:
+                used.add(pair)
+    assert refused == {"s3:DeleteObject"}, "cleaning up after an abort, which is left to gc"
+    assert used == granted, "more rights than are used"
+    assert {"CopyObject", "UploadPart", "AbortMultipartUpload", "HeadObject", "ListObjectsV2"} <= set(operations)
+
+
+def test_a_missing_object_needs_the_right_to_list():
+    """Without s3:ListBucket Amazon answers 403 for a key that is not there (GetObject, HeadObject: "Permissions")."""
+    assert ("s3:ListBucket", ARN) in policy("site")
+
+
+def test_only_gc_deletes_and_only_blobs():
+    deleting = [resource for action, resource in policy("gc") if action.startswith("s3:Delete")]
+    assert deleting == [f"{ARN}/blobs/*"]
+    assert not [action for action, _ in policy("site") if "Delete" in action]
+
+
+def test_gc_writes_no_blob_and_no_owner():
+    writing = {resource for action, resource in policy("gc") if action == "s3:PutObject"}
+    assert writing == {f"{ARN}/gc/*"}
+
+
+def test_gc_may_look_at_unfinished_uploads_and_abort_them(settings, proxy):
+    store = open_store(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    list(store.list("blobs/"))
+    list(store.list_uploads("blobs/"))
+    store.close()
+    for exchange in proxy.exchanges:
+        for action in ACTIONS[exchange.operation]:
+            assert allowed_by(policy("gc"), action, resource(exchange.path, settings.bucket))
+    assert set(proxy.counts()) == {"ListObjectsV2", "ListMultipartUploads"}
+    assert allowed_by(policy("gc"), "s3:AbortMultipartUpload", f"{ARN}/blobs/0000000000000001/x")
+
+
+@pytest.mark.parametrize("name", ["site", "gc"])
+def test_every_action_exists(name):
+    assert {action for action, _ in policy(name)} <= {action for actions in ACTIONS.values() for action in actions}
