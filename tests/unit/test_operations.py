@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 
+import pytest
+
+from collective.s3blobstorage.errors import StagingError
 from collective.s3blobstorage.storage import operations
 from collective.s3blobstorage.storage.operations import Operations
 
@@ -43,3 +47,18 @@ def test_a_spill_after_reading_keeps_everything(tmp_path):
     queue.append("store", b"2", b"", block)
     assert [arguments[0] for _, arguments in queue] == [b"1", b"2"]
     queue.close()
+
+
+def test_a_disk_that_does_not_take_it_is_one_of_our_errors(tmp_path):
+    """A limit on the size of files stands for a full disk. The abort that follows must not fail again."""
+    queue = Operations(tmp_path)
+    block = bytes(operations.MEMORY_BYTES)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(StagingError, match="staging-dir: File too large"):
+            queue.append("store", b"1", b"", block)
+        queue.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -30,13 +30,13 @@ from collective.s3blobstorage.settings import StoreSettings
 _NO_REGION = (None, "", "aws-global")
 
 
-def open_store(settings: StoreSettings, *, read_only: bool = False) -> S3ObjectStore:
+def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> S3ObjectStore:
     """The store of these settings. Makes no request; ``open_bucket`` makes the first.
 
-    ``read_only`` refuses every writing verb. Raises ConfigurationError where the settings contradict each other or
-    boto3 cannot use them.
+    ``read_only`` refuses every writing verb. ``clock``: None is the machine's. Raises ConfigurationError where the
+    settings contradict each other or boto3 cannot use them.
     """
-    return S3ObjectStore(settings, read_only=read_only)
+    return S3ObjectStore(settings, read_only=read_only, clock=clock)
 
 
 def encryption_of(settings: StoreSettings) -> IServerSideEncryption:

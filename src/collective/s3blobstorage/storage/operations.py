@@ -6,12 +6,15 @@ until every byte is uploaded. A large transaction spills to a temporary file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ..errors import StagingError
 
 # A transaction below this stays in memory; the same order of size as ZEO's client buffer holds. Plone's edits are
 # some kilobytes, its imports and catalog rebuilds hundreds of megabytes.
@@ -21,8 +24,8 @@ MEMORY_BYTES = 8 * 1024 * 1024
 class Operations:
     """An ordered list of (method name, arguments), in memory up to ``MEMORY_BYTES``, then in a temporary file.
 
-    Used by the one thread that runs the transaction. Raises OSError where the temporary file cannot be written: the
-    commit fails before the base has begun.
+    Used by the one thread that runs the transaction. Raises StagingError where the temporary file cannot be written:
+    the commit fails before the base has begun.
     """
 
     def __init__(self, folder: Path):
@@ -38,10 +41,14 @@ class Operations:
             self._spill()
 
     def _spill(self) -> None:
-        if self._spilled is None:
-            self._spilled = tempfile.TemporaryFile(dir=self._folder)  # unnamed: nothing to sweep
-        self._spilled.seek(0, os.SEEK_END)
-        pickle.dump(self._recent, self._spilled, pickle.HIGHEST_PROTOCOL)
+        try:
+            if self._spilled is None:
+                self._spilled = tempfile.TemporaryFile(dir=self._folder)  # unnamed: nothing to sweep
+            self._spilled.seek(0, os.SEEK_END)
+            pickle.dump(self._recent, self._spilled, pickle.HIGHEST_PROTOCOL)
+            self._spilled.flush()
+        except OSError as error:
+            raise StagingError(f"a large transaction could not be kept in staging-dir: {error.strerror}") from None
         self._recent = []
         self._bytes = 0
 
@@ -56,5 +63,6 @@ class Operations:
     def close(self) -> None:
         self._recent = []
         if self._spilled is not None:
-            self._spilled.close()
+            with contextlib.suppress(OSError):  # closing tries once more to write what the disk did not take
+                self._spilled.close()
             self._spilled = None

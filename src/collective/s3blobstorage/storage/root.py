@@ -21,6 +21,7 @@ from ..cache import BlobCache
 from ..errors import ConfigurationError, Unavailable
 from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
+from ..objectstore.patience import Clock
 from ..settings import StorageSettings
 from .copying import copy_transactions
 from .instance import S3BlobInstance
@@ -48,8 +49,10 @@ _HONOURED = (
 )
 
 
-def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
+def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = None) -> S3BlobStorage:
     """Open the bucket and the cache, and put the storage around ``base``, which it owns from then on.
+
+    ``clock`` measures deadlines and the pauses between attempts; None: the machine's.
 
     Raises ConfigurationError, OwnerError, Unavailable; the base is then closed.
     """
@@ -57,7 +60,7 @@ def open_storage(base: Any, settings: StorageSettings) -> S3BlobStorage:
     try:
         refuse_blobs_of_base(base)
         read_only = settings.read_only or bool(base.isReadOnly())
-        store = open_store(settings.store, read_only=read_only)
+        store = open_store(settings.store, read_only=read_only, clock=clock)
         late, marker = _opened(store, settings, read_only)
         cache = BlobCache(
             settings.cache_dir,

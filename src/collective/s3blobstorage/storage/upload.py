@@ -12,8 +12,9 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,18 @@ class StagedBlob:
         """What the record is to say. Only after ``wait``, or with the SHA-256 known before."""
         return BlobState(self.name, self.size, self.sha256)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around everything that reads the file: StagingError where the disk does not let us (EMFILE, EIO, …)."""
+        try:
+            yield
+        except OSError as error:
+            logger.warning("the staged file of blob %s cannot be read: %s", oid_repr(self.oid), error)
+            raise StagingError(f"a blob could not be read from staging-dir: {error.strerror}") from None
+
     def hash_file(self) -> None:
         """Compute the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
-        with self.path.open("rb") as file:
+        with self.reading(), self.path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").digest()
 
     def wait(self) -> None:
@@ -133,17 +143,22 @@ class Uploads:
         blob._future = self._pool.submit(self._send_restored, blob, expected, tid)
 
     def _send(self, blob: StagedBlob) -> ObjectInfo:
-        info = self._store.put_file(
-            blob.key,
-            blob.path,
-            metadata={"oid": blob.oid.hex()},
-            sha256=blob.sha256,
-            cancelled=blob._cancelled.is_set,
-        )
+        with blob.reading():
+            info = self._store.put_file(
+                blob.key,
+                blob.path,
+                metadata={"oid": blob.oid.hex()},
+                sha256=blob.sha256,
+                cancelled=blob._cancelled.is_set,
+            )
         blob.sync()
         return info
 
     def _send_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
+        with blob.reading():
+            return self._send_unless_there(blob, expected, tid)
+
+    def _send_unless_there(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
         blob.hash_file()
         if expected.size not in (None, blob.size) or expected.sha256 not in (None, blob.sha256):
             raise Corrupt(f"the file given for blob {oid_repr(blob.oid)} does not match its record")
