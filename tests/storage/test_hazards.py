@@ -124,7 +124,7 @@ def test_a_truncated_cache_file_is_never_served(make_site):
 @pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "zeo-client"])
 def test_an_unreachable_store_is_not_a_missing_blob(make_site, settings, proxy, kind):
     store = dataclasses.replace(
-        settings, endpoint_url=proxy.endpoint_url, download_deadline=2, outage_patience=1, connect_timeout=1
+        settings, endpoint_url=proxy.endpoint_url, download_deadline=2, outage_patience=0, connect_timeout=1
     )
     site = make_site(kind, store=store)
     db = site.db()

@@ -206,6 +206,7 @@ def open_odd(odd, ca):
                 access_key="access",
                 secret_key="secret",
                 ca_bundle=ca.bundle,
+                outage_patience=0.0,  # what is odd here stays odd
                 **changes,
             )
         )

@@ -82,18 +82,22 @@ def run(
     """As ``checks``, each with the error that forbids to use the store. A finding that is only a warning has none."""
     checking = _Checking(store, writable=writable and not store.read_only, thorough=thorough)
     coming = list(AT_OPEN + (DEEPER if thorough else ()))
-    stopped = ""
+    failed = ""
     try:
         for result in checking.results():
+            failed = failed or (result.name if result.error is not None else "")
             while coming[0] != result.name:
-                yield Finding(coming.pop(0), None, 0.0, f"not known: {result.name} stands before it", ""), None
+                yield _untried(coming.pop(0), failed), None
             coming.pop(0)
-            stopped = result.name
             yield result.finding, result.error
     finally:
         checking.scratch.clear()
     for name in coming:
-        yield Finding(name, None, 0.0, f"not tried after what {stopped} says", ""), None
+        yield _untried(name, failed), None
+
+
+def _untried(name: str, failed: str) -> Finding:
+    return Finding(name, None, 0.0, f"not tried, since {failed} failed" if failed else "not tried", "")
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,16 @@ class _Checking:
         try:
             yield from self._reached()
             if not self.writable:
-                for name in ("write", "encryption", "checksums", "conditional writes"):
-                    yield self._none(name, "not tried: opened for reading only (read-only)")
+                why = "not tried: opened for reading only (read-only)"
+                for name in AT_OPEN[AT_OPEN.index(LAST_BEFORE_WRITING) + 1 :]:
+                    yield self._none(name, why)
             else:
-                yield from self._written()
+                why = "not tried, since write failed"
+                for result in self._written():
+                    self.writable = self.writable and result.error is None
+                    yield result
             if self.thorough:
-                for name, ok, detail, mend in deeper(self.store, self.scratch, self.writable):
+                for name, ok, detail, mend in deeper(self.store, self.scratch, self.writable, why):
                     yield _Result(Finding(name, ok, self._took(), detail, mend))
         except _Stop:
             return
@@ -182,12 +190,22 @@ class _Checking:
         yield self._good("credentials", "the object store accepts them")
         yield self._good("bucket", f"{settings.bucket!r} is there")
         yield self._region(answer)
-        yield self._good("addressing", self._addressing())
+        yield self._addressing()
 
     def _bucket(self) -> Answer:
         """HEAD of the bucket. Where it fails without saying why, as HEAD does, a listing of one key tells."""
         connection = self.store.connection
         answer = ask(connection.reader.head_bucket, **connection.bucket())
+        if answer.kind == "EndpointConnectionError" and self._in_host():
+            # The bucket's own host name may not exist where the endpoint's does.
+            style = self.store.settings.addressing_style
+            self.store.reconnect(addressing_style="path")
+            connection = self.store.connection
+            in_path = ask(connection.reader.head_bucket, **connection.bucket())
+            if in_path.status == 0 and not in_path.ok:  # it is the store that is not there
+                self.store.reconnect(addressing_style=style)
+                return answer
+            answer = in_path
         if answer.ok or answer.status == 0 or answer.transient:
             return answer
         reason = ask(
@@ -266,11 +284,21 @@ class _Checking:
     def _correct_region(self, region: str) -> None:
         self.store.reconnect(region=region)
 
-    def _addressing(self) -> str:
+    def _in_host(self) -> bool:
+        bucket = self.store.settings.bucket
+        return urlsplit(client.bucket_url(self.store.connection.reader, bucket)).path.strip("/") != bucket
+
+    def _addressing(self) -> _Result:
+        place = "the host name" if self._in_host() else "the path of the URL"
         style = self.store.settings.addressing_style
-        url = client.bucket_url(self.store.connection.reader, self.store.settings.bucket)
-        in_host = not urlsplit(url).path.startswith(f"/{self.store.settings.bucket}")
-        return f"{style}: the bucket stands in {'the host name' if in_host else 'the path of the URL'}"
+        if self.store.configured.addressing_style == "virtual" and style == "path":
+            return self._warning(
+                "addressing",
+                "the endpoint's host name with the bucket before it leads nowhere; the bucket is put into the path of"
+                " the URL while this process runs",
+                "s3-addressing-style path",
+            )
+        return self._good("addressing", f"{style}: the bucket stands in {place}")
 
     # writing
 
@@ -286,12 +314,14 @@ class _Checking:
                 checksum = scratch.put(checksum=True).ok
         if not taken.ok:
             yield from self._refused(taken)
-            raise _Stop
+            return
         if first.ok or not first.denied:
             again = scratch.put(conditional=True)
             condition = again.failure is not None and again.status in (409, 412)
         yield self._good("write", f"{FOLDER}/ can be written")
         yield from self._encryption(taken)
+        if not self.writable:  # the caller went on after that: nothing may be kept in clear
+            return
         yield self._checksums(taken, checksum)
         yield self._conditional(bool(condition))
 
@@ -352,7 +382,7 @@ class _Checking:
                     "s3-sse-customer-key: remove it, or take a store that has SSE-C",
                 )
             )
-            raise _Stop from None
+            return
         yield self._good("encryption", f"{encryption.name} is confirmed in the answer")
 
     def _checksums(self, taken: Answer, accepted: bool | None) -> _Result:

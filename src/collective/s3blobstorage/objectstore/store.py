@@ -26,9 +26,6 @@ from collective.s3blobstorage.objectstore.lanes import Lanes
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
-# What boto3's client says where nobody told it a region.
-_NO_REGION = (None, "", "aws-global")
-
 
 def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> S3ObjectStore:
     """The store of these settings. Makes no request; ``open_bucket`` makes the first.
@@ -109,7 +106,7 @@ class S3ObjectStore:
         if self.settings.addressing_style == "auto" and only in ("path", "virtual"):
             known["addressing_style"] = only
         region = self.provider.region_of(self.endpoint_url)
-        if region and self.settings.region is None and self.connection.reader.meta.region_name in _NO_REGION:
+        if region and self.settings.region is None and client.session(self.settings).region_name is None:
             known["region"] = region
         return known
 

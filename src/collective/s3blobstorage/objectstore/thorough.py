@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from collective.s3blobstorage.objectstore import client
 from collective.s3blobstorage.objectstore.probe import Answer, ask
 from collective.s3blobstorage.objectstore.scratch import BODY, FOLDER, Scratch
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
+from collective.s3blobstorage.providers import COLUMNS, shown
 
 DEEPER = (
     "read",
@@ -24,7 +26,9 @@ DEEPER = (
     "copy",
     "presigned GET",
     "presigned PUT",
+    "form upload",
     "delete",
+    "provider",
 )
 
 Result = tuple[str, bool | None, str, str]
@@ -32,8 +36,11 @@ Result = tuple[str, bool | None, str, str]
 URL_SECONDS = 60  # how long the URLs of the checks are good for; the clocks may differ a little
 
 
-def deeper(store: S3ObjectStore, scratch: Scratch, writable: bool) -> Iterator[Result]:
-    """(name, ok, detail, mend) in the order of ``DEEPER``. ``scratch`` holds one object where it is ``writable``."""
+def deeper(store: S3ObjectStore, scratch: Scratch, writable: bool, why: str) -> Iterator[Result]:
+    """(name, ok, detail, mend) in the order of ``DEEPER``.
+
+    ``scratch`` holds one object where it is ``writable``; ``why`` says why it is not.
+    """
     checks = _Deeper(store, scratch)
     if writable:
         yield checks.read()
@@ -43,9 +50,11 @@ def deeper(store: S3ObjectStore, scratch: Scratch, writable: bool) -> Iterator[R
         yield checks.copy()
         yield checks.presigned_get()
         yield checks.presigned_put()
+        yield checks.form_upload()
         yield checks.delete()
-        return
-    yield from checks.reading_only()
+    else:
+        yield from checks.reading_only(why)
+    yield checks.provider()
 
 
 class _Deeper:
@@ -184,9 +193,7 @@ class _Deeper:
         return self.store.settings.public_endpoint_url or self.store.endpoint_url
 
     def _url(self, operation: str, key: str) -> str:
-        public = self.store.settings.public_endpoint_url
-        settings = replace(self.store.settings, endpoint_url=public) if public else self.store.settings
-        signer = client.client(client.session(settings), settings, reading=True)
+        signer = self._signer()
         try:
             return signer.generate_presigned_url(
                 operation, Params=self.connection.object(key), ExpiresIn=URL_SECONDS
@@ -194,13 +201,21 @@ class _Deeper:
         finally:
             signer.close()
 
-    def _fetch(self, method: str, url: str, data: bytes = b"") -> tuple[int, bytes, str]:
+    def _signer(self) -> Any:
+        """A client that signs for the host that browsers reach."""
+        public = self.store.settings.public_endpoint_url
+        settings = replace(self.store.settings, endpoint_url=public) if public else self.store.settings
+        return client.client(client.session(settings), settings, reading=True)
+
+    def _fetch(
+        self, method: str, url: str, data: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes, str]:
         """As a browser would: no credentials, only the URL. (status, body, kind of the error); 0 without an answer."""
         bundle = self.store.settings.ca_bundle
         timeouts = (self.store.settings.download_connect_timeout, self.store.settings.download_read_timeout)
         session = URLLib3Session(verify=str(bundle) if bundle else True, timeout=timeouts)
         try:
-            answer = session.send(AWSRequest(method=method, url=url, data=data).prepare())
+            answer = session.send(AWSRequest(method=method, url=url, data=data, headers=dict(headers or {})).prepare())
             return answer.status_code, answer.content, ""
         except BotoCoreError as error:
             return 0, b"", type(error).__name__  # its text has the URL and so the signature
@@ -221,11 +236,48 @@ class _Deeper:
             return "delete", False, "a deleted object can still be read", _CHANGED
         return "delete", True, "deleted objects are gone", ""
 
-    def reading_only(self) -> Iterator[Result]:
+    def form_upload(self) -> Result:
+        """POST of a form, whose signed policy can bound the size; ``presigned PUT`` cannot."""
+        name = "form upload"
+        if self.connection.encryption.name == "sse-c":
+            return name, None, "not with s3-sse-customer-key: a browser must not have the key", ""
+        if self.store.provider.value("post_policies") is False:
+            return name, None, f"{self.store.provider.title} has none; direct uploads use presigned PUT", ""
+        key = self.connection.full_key(self.scratch.key("form"))
+        signer = self._signer()
+        try:
+            post = signer.generate_presigned_post(
+                self.store.settings.bucket,
+                key,
+                Conditions=[["content-length-range", len(BODY), len(BODY)]],
+                ExpiresIn=URL_SECONDS,
+            )
+        finally:
+            signer.close()
+        body, kind = _form({**post["fields"], "file": BODY})
+        status, _, _ = self._fetch("POST", post["url"], body, {"Content-Type": kind})
+        self.scratch.note("form")
+        stored = self._get("form")[1] == BODY if 200 <= status < 300 else False
+        self.store.measured(post_policies=stored)
+        if stored:
+            return name, True, "a form with a signed policy is good for an upload", ""
+        return name, None, f"answered {status}; direct uploads use presigned PUT", ""
+
+    def provider(self) -> Result:
+        """What is known of the store, measured things first of all."""
+        row = self.store.provider
+        said = [f"{label}: {shown(row.value(column))}" for column, label in COLUMNS.items() if getattr(row, column)]
+        if not said:
+            return "provider", None, f"{row.title}, of which nothing is known (s3-provider)", ""
+        return "provider", True, f"{row.title}; " + "; ".join(said), ""
+
+    def reading_only(self, why: str) -> Iterator[Result]:
         answer = ask(
-            self.client.list_objects_v2, **self.connection.bucket(), Prefix=self.connection.full_key(""), MaxKeys=1
+            self.client.list_objects_v2, **self.connection.bucket(), Prefix=self.connection.full_key(""), MaxKeys=20
         )
-        found = [line["Key"] for line in answer.response.get("Contents", ()) if line["Size"]]
+        ours = self.connection.full_key(FOLDER)
+        listed = answer.response.get("Contents", ())
+        found = [line["Key"] for line in listed if line["Size"] and not line["Key"].startswith(ours)]
         if answer.ok and found:
             parameters = {**self.connection.bucket(), **self.connection.encryption.read_parameters(), "Key": found[0]}
             got, data = self._body(ask(self.client.get_object, **parameters, Range="bytes=0-0"))
@@ -242,8 +294,20 @@ class _Deeper:
             yield "listing", True, "the prefix can be listed", ""
         else:
             yield _refused("listing", answer, "s3-access-key: let its policy allow s3:ListBucket")
-        for name in DEEPER[3:]:
-            yield name, None, "not tried: opened for reading only (read-only)", ""
+        for name in DEEPER[3:-1]:
+            yield name, None, why, ""
+
+
+def _form(fields: Mapping[str, str | bytes]) -> tuple[bytes, str]:
+    """A multipart/form-data body (RFC 7578) and its type; the file must be the last field."""
+    boundary = uuid.uuid4().hex
+    lines: list[bytes] = []
+    for name, value in fields.items():
+        named = '; filename="file"' if isinstance(value, bytes) else ""
+        lines += [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode()]
+        lines += [value if isinstance(value, bytes) else value.encode(), b"\r\n"]
+    lines.append(f"--{boundary}--\r\n".encode())
+    return b"".join(lines), f"multipart/form-data; boundary={boundary}"
 
 
 _CHANGED = "s3-endpoint-url: something between here and the store changes or caches what passes"

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from ..errors import S3BlobStorageError, Unavailable
 from ..objectstore import S3ObjectStore, preflight
+from ..objectstore.circuit import PROBE_EVERY
 from ..objectstore.clock import Clock
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Patience
@@ -30,8 +31,9 @@ T = TypeVar("T")
 # Pauses while a site waits at its start for its store: both often start together.
 STARTING = Patience(attempts=1, first_pause=0.5, longest_pause=5.0)
 
-# How often a store that was out at the start is asked again, by whoever wants a blob then; all others fail at once.
-ASK_AGAIN = 5.0
+# Seconds between two tries to reach a store that was out at the start, each by a thread that wants a blob then; all
+# others fail at once. As often as the circuit probes.
+ASK_AGAIN = PROBE_EVERY
 
 _NOT_YET = "The object store has not been reached since the start; blobs are unavailable until it answers."
 _NOT_OURS = "The object store cannot be used as it is configured; the log says why."
