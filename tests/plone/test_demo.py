@@ -18,6 +18,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from command_line import environment
 from servers.process import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -131,6 +132,14 @@ def token(port: int, password: str) -> int:
         connection.close()
 
 
+def s3blobs(*arguments: str | Path) -> str:
+    """What the command prints; it must end with 0 and say nothing on standard error."""
+    command = [Path(sys.executable).with_name("s3blobs"), *arguments]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    return result.stdout
+
+
 def objects(var: Path) -> dict[str, str]:
     """SHA-256 of each blob's object, by key."""
     known = json.loads((var / "etc" / "bucket.json").read_text())
@@ -171,6 +180,16 @@ def test_demo(started, tmp_path):
         [sys.executable, str(REPOSITORY / "demo" / "objects.py"), str(var)], capture_output=True, text=True, timeout=60
     )
     assert all(key in listing.stdout for key in kept), listing.stderr
+
+    # Every verb of the command beside the running site.
+    configuration = var / "etc" / "zope.conf"
+    told = json.loads(s3blobs("--config", configuration, "status", "--json"))
+    assert (told["objects"]["blobs"]["objects"], told["owner"], told["base"]) == (len(kept), "demo", "filestorage")
+    found = json.loads(s3blobs("--config", configuration, "check", "--json"))
+    assert "last transaction" in {row["name"]: row for row in found["findings"]}["database"]["detail"]
+    text = configuration.read_text()
+    assert "+    cache-size 2GB" in s3blobs("zope-conf", "--dry-run", configuration, "--cache-size", "2GB").splitlines()
+    assert configuration.read_text() == text
 
     second = started(var)
     assert second.ended() == 1 and "runs already" in second.output

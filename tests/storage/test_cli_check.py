@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import z64
 
+from collective.s3blobstorage.cli.command import run
 from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER
 
 IMPORT = "%import collective.s3blobstorage\n"
@@ -36,18 +40,32 @@ def configured(make_site, settings):
     return site, write
 
 
-def checked(path: Path, settings, *options: str, **env: str) -> tuple[int, dict[str, dict]]:
-    result = s3blobs("--config", path, "check", "--json", *options, env=keys_of(settings) | env)
-    assert result.stderr == ""
-    told = document(result)
-    assert told["ok"] is (result.returncode == 0)
+@pytest.fixture
+def checked(settings, monkeypatch, capfd) -> Callable[..., tuple[int, dict[str, dict]]]:
+    """``checked(file, options…, NAME=value…)``: status and findings by name, of a run in this process."""
+
+    def check(path: Path, *options: str, **env: str) -> tuple[int, dict[str, dict]]:
+        monkeypatch.setattr(os, "environ", keys_of(settings) | env)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        capfd.readouterr()
+        status = run(["--config", str(path), "check", "--json", *options])
+        printed, complaint = capfd.readouterr()
+        assert complaint == ""
+        assert settings.secret_key not in printed
+        return status, findings_of(status, json.loads(printed))
+
+    return check
+
+
+def findings_of(status: int, told: dict) -> dict[str, dict]:
+    """The findings by name, after what holds of every run."""
+    assert told["ok"] is (status == 0)
     assert [finding["name"] for finding in told["findings"]] == [*LOCAL, *AT_OPEN, *DEEPER, "owner"]
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
             assert finding["mend"]
-    assert settings.secret_key not in result.stdout
-    return result.returncode, {finding["name"]: finding for finding in told["findings"]}
+    return {finding["name"]: finding for finding in told["findings"]}
 
 
 def wrong(findings: dict[str, dict]) -> list[str]:
@@ -62,8 +80,10 @@ def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, setti
     files = sorted(str(entry) for entry in site.folder.rglob("*"))
     keys = bucket_keys(settings)
     path = write("staging-dir " + str(site.folder / "staging"))
-    status, findings = checked(path, settings)
-    assert (status, wrong(findings)) == (0, [])
+    result = s3blobs("--config", path, "check", "--json", env=keys_of(settings))
+    assert result.stderr == "" and settings.secret_key not in result.stdout
+    findings = findings_of(result.returncode, document(result))
+    assert (result.returncode, wrong(findings)) == (0, [])
     assert "last transaction is of 20" in findings["database"]["detail"]
     assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org'"
     assert bucket_keys(settings) == keys
@@ -79,7 +99,7 @@ def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, setti
     assert lines[-1].startswith(f"{len(findings)} checks: ") and " 0 to mend" in lines[-1]
 
 
-def test_nothing_is_written_where_that_is_not_wanted(configured, settings, proxy):
+def test_nothing_is_written_where_that_is_not_wanted(configured, settings, proxy, checked):
     site, write = configured
     site.open().close()
     path = write()
@@ -87,38 +107,38 @@ def test_nothing_is_written_where_that_is_not_wanted(configured, settings, proxy
     for options, more in ((["--no-write", "--no-base"], ""), ([], "read-only on")):
         proxy.reset()
         path.write_text(path.read_text().replace("owner www", f"{more}\n  owner www", 1))
-        status, findings = checked(path, settings, *options)
+        status, findings = checked(path, *options)
         assert status == 0
         assert set(proxy.methods()) <= {"GET", "HEAD"}
         assert findings["write"]["ok"] is None
         assert findings["database"]["ok"] is (None if options else True)
 
 
-def test_site_that_was_never_started(configured, settings):
+def test_site_that_was_never_started(configured, settings, checked):
     _, write = configured
-    status, findings = checked(write(), settings)
+    status, findings = checked(write())
     assert status == 0
     assert findings["cache-dir"]["detail"].endswith("is made at the first start")
     assert findings["database"]["detail"].endswith("Data.fs is not there yet: the first start makes it")
     assert "the next opening for writing gives it to 'www.example.org'" in findings["owner"]["detail"]
-    status, findings = checked(write(owner=""), settings)
+    status, findings = checked(write(owner=""))
     assert (status, findings["owner"]["ok"]) == (0, None)
     assert findings["owner"]["mend"] == "owner: name the site. Example: owner www.example.org"
 
 
-def test_prefix_of_another_site(configured, settings):
+def test_prefix_of_another_site(configured, settings, checked):
     site, write = configured
     site.open().close()
-    status, findings = checked(write(owner="owner staging"), settings)
+    status, findings = checked(write(owner="owner staging"))
     assert (status, wrong(findings)) == (1, ["owner"])
     assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org', and owner is 'staging'"
     assert "another s3-prefix, or read-only on" in findings["owner"]["mend"]
 
 
-def test_damaged_marker(configured, settings, s3):
+def test_damaged_marker(configured, settings, s3, checked):
     _, write = configured
     s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=b"{")
-    status, findings = checked(write(), settings)
+    status, findings = checked(write())
     assert (status, wrong(findings)) == (1, ["owner"])
     assert "is damaged" in findings["owner"]["detail"]
 
@@ -132,7 +152,7 @@ def test_damaged_marker(configured, settings, s3):
         ("s3-endpoint-url {endpoint}", "endpoint", "s3-endpoint-url"),
     ],
 )
-def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, settings, change, name, said):
+def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, settings, change, name, said, checked):
     _, write = configured
     path, env = write(), {}
     if isinstance(change, dict):
@@ -141,60 +161,60 @@ def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, setting
         old = change.format(bucket=settings.bucket, endpoint=settings.endpoint_url)
         new = {"bucket": "bucket-name no-such-bucket", "endpoint": "s3-endpoint-url http://127.0.0.1:9"}[name]
         path.write_text(path.read_text().replace(old, new))
-    status, findings = checked(path, settings, **env)
+    status, findings = checked(path, **env)
     assert (status, wrong(findings)) == (1, [name])
     assert said in findings[name]["mend"]
     assert findings["owner"]["detail"] == "not tried: the bucket cannot be read"
     assert "wrong-secret-of-test" not in str(findings)
 
 
-def test_folders_on_other_file_systems(configured, settings, tmp_path):
+def test_folders_on_other_file_systems(configured, settings, tmp_path, checked):
     shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("no second file system at /dev/shm")
     _, write = configured
-    status, findings = checked(write(), settings, TMPDIR=str(shm))
+    status, findings = checked(write(), TMPDIR=str(shm))
     assert (status, wrong(findings)) == (1, ["one file system"])
     assert findings["one file system"]["mend"].startswith("TMPDIR: ")
     staging = shm / f"s3blobs-test-{os.getpid()}"
-    status, findings = checked(write(f"staging-dir {staging}"), settings)
+    status, findings = checked(write(f"staging-dir {staging}"))
     assert (status, wrong(findings)) == (1, ["one file system"])
     assert findings["one file system"]["mend"].startswith("staging-dir: ")
     assert not staging.exists()
 
 
-def test_cache_larger_than_the_disk(configured, settings):
+def test_cache_larger_than_the_disk(configured, settings, checked):
     _, write = configured
-    status, findings = checked(write("cache-size 900PB"), settings)
+    status, findings = checked(write("cache-size 900PB"))
     assert (status, wrong(findings)) == (1, ["cache space"])
     mend = findings["cache space"]["mend"]
     assert mend.startswith("cache-size ") and mend.endswith("MB, or a larger disk")
     fits = mend.removeprefix("cache-size ").partition(",")[0]
-    assert checked(write(f"cache-size {fits}"), settings)[0] == 0
+    assert checked(write(f"cache-size {fits}"))[0] == 0
 
 
-def test_cache_that_cannot_be_used(configured, settings):
+def test_cache_that_cannot_be_used(configured, settings, checked):
     site, write = configured
     cache = site.settings.cache_dir
     cache.mkdir()
     cache.chmod(0o777)
-    _, findings = checked(write(), settings)
+    _, findings = checked(write())
     assert (wrong(findings), findings["cache-dir"]["mend"]) == (["cache-dir"], f"cache-dir: chmod o-w {cache}")
     cache.chmod(0o700)
     (cache / ".layout").write_text("bushy")
-    _, findings = checked(write(), settings)
+    _, findings = checked(write())
     assert wrong(findings) == ["cache-dir"]
     assert "is a ZODB blob directory" in findings["cache-dir"]["detail"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as two users")
-def test_cache_of_another_user(configured, settings):
+def test_cache_of_another_user(configured, settings, checked):
     site, write = configured
     site.open().close()
     path = write()
     for entry in (site.settings.cache_dir, *site.settings.cache_dir.rglob("*")):
         os.chown(entry, 65534, 65534)
-    status, findings = checked(path, settings)
+    status, findings = checked(path)
     assert (status, findings["cache-dir"]["ok"]) == (0, None)
     assert findings["cache-dir"]["mend"].startswith("run s3blobs as nobody")
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
@@ -204,18 +224,18 @@ def test_cache_of_another_user(configured, settings):
     assert "✗  cache-dir " in result.stdout and "run s3blobs as that user" in result.stdout
 
 
-def test_database_that_cannot_be_opened_is_named_without_its_password(configured, settings):
+def test_database_that_cannot_be_opened_is_named_without_its_password(configured, settings, checked):
     _, write = configured
     dsn = "dsn dbname='plone' user='plone' password='hunter2-database' host=127.0.0.1 port=9"
     path = write(base=f"<relstorage>\n  <postgresql>\n    {dsn}\n  </postgresql>\n</relstorage>")
     path.write_text("%import relstorage\n" + path.read_text())
-    status, findings = checked(path, settings)
+    status, findings = checked(path)
     assert (status, wrong(findings)) == (1, ["database"])
     assert "<relstorage>" in findings["database"]["mend"]
     assert "hunter2-database" not in str(findings)
 
 
-def test_database_from_the_future(configured, settings):
+def test_database_from_the_future(configured, settings, checked):
     site, write = configured
     storage = FileStorage(str(site.folder / "Data.fs"))
     ahead = TransactionMetaData()
@@ -224,13 +244,13 @@ def test_database_from_the_future(configured, settings):
     storage.tpc_vote(ahead)
     storage.tpc_finish(ahead)
     storage.close()
-    status, findings = checked(write(), settings)
+    status, findings = checked(write())
     assert (status, wrong(findings)) == (1, ["local clock"])
     assert "NTP" in findings["local clock"]["mend"]
 
 
 @pytest.mark.parametrize("kind", ["sqlite-hp", "zeo-client"])
-def test_other_bases_beside_a_running_site(make_site, settings, kind):
+def test_other_bases_beside_a_running_site(make_site, settings, kind, checked):
     site = make_site(kind, owner="www.example.org")
     commit_blobs(site.db(), one=b"content")
     if kind == "zeo-client":
@@ -239,7 +259,7 @@ def test_other_bases_beside_a_running_site(make_site, settings, kind):
         base = f"<relstorage>\n  <sqlite3>\n    data-dir {site.folder}/sqlite\n  </sqlite3>\n</relstorage>"
     path = site.folder / "site.conf"
     path.write_text(IMPORT + section(settings, site.settings.cache_dir, base, "owner www.example.org", name="1"))
-    status, findings = checked(path, settings)
+    status, findings = checked(path)
     assert (status, wrong(findings)) == (0, [])
     assert "last transaction is of 20" in findings["database"]["detail"]
 

@@ -258,7 +258,7 @@ def test_one_of_several_databases():
         ("<a>\n\n<b>\n</a>\n</b>", NEW, None, "line 4: </a> closes no section"),
         ("\n<a>\n", NEW, None, "line 2: <a> is not closed"),
         ("<a b c>\n", NEW, None, "line 1: the start of a section is malformed"),
-        ("(x)\n", NEW, None, "line 1: '(x)' is neither a key, a section nor a directive"),
+        ("(x)\n", NEW, None, "line 1: it is neither a key, a section nor a directive"),
     ],
 )
 def test_refused(text, values, database, message):

@@ -183,7 +183,7 @@ def test_debug_shows_a_traceback_without_the_secret(tmp_path):
     assert secret not in result.stderr + result.stdout
 
 
-def test_reading_opens_no_socket_and_imports_no_publisher_for_storages(tmp_path, monkeypatch):
+def test_reading_makes_no_socket(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a socket was made")
 

@@ -89,7 +89,7 @@ def document(text: str) -> Document:
         else:
             match = _KEY.fullmatch(line.removeprefix("%"))
             if match is None:
-                raise _error(number, f"{line[:40]!r} is neither a key, a section nor a directive")
+                raise _error(number, "it is neither a key, a section nor a directive")  # may be half a secret
             entry = Line(number, match[1].lower(), match[2] or "", current is None)
             if line.startswith("%"):
                 found.directives.append(entry)
