@@ -2,7 +2,7 @@
 
 For a load balancer or an orchestrator that asks every few seconds, without a login, at the application root. The answer
 depends on the database alone. A store that is away takes the blobs with it and nothing else: pages are still served,
-and a process that were taken out, or restarted, for it could do nothing better elsewhere.
+and neither a restart nor another process would do better.
 """
 
 import logging

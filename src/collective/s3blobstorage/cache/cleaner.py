@@ -111,7 +111,7 @@ class Cleaner:
             return self._clean()
 
     def estimate(self) -> int:
-        """About how many bytes there are now; right after ``clean``, how many there are."""
+        """About how many bytes there are now, from the last look and what was written since; makes no system call."""
         with self._changed:
             return self._left + self._since * self._processes
 
@@ -121,6 +121,8 @@ class Cleaner:
             self._clean(size)
 
     def _clean(self, more: int = 0) -> float | None:
+        with self._changed:
+            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -141,8 +143,6 @@ class Cleaner:
 
     def _keep_bound(self, more: int) -> float | None:
         now = self._clock()
-        with self._changed:
-            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
         found = bound.survey(self._layout, self._margins, now, self._is_closed)
         excess = max(found.total - self._margins.target, more)
         limit = bound.oldest(found, excess)

@@ -76,9 +76,8 @@ class IBlobCache(Interface):
 
         With ``limit_commits``: what all processes stage and download, this file included, is at most the bound, and all
         files together, those handed out lately too, are at most twice the bound; else StagingError names the setting.
-        Always: a floor of free bytes stays on the folder's disk (``room.floor``);
-        complete files are evicted for it, in the calling thread. OSError where that is not enough, or the disk does
-        not answer.
+        Always: a floor of free bytes stays on the folder's disk (``room.floor``); complete files are evicted for it, in
+        the calling thread. OSError where that is not enough, or the disk does not answer.
         """
 
     def clean() -> None:

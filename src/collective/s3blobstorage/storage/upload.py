@@ -234,7 +234,7 @@ class Uploads:
         self._refusal_told = True
         logger.log(
             level,
-            "%d objects of an aborted transaction stay until gc: the credentials may not delete below blobs/"
+            "%d objects of an aborted transaction stay until gc: the store refuses to delete below blobs/"
             " (s3:DeleteObject); said once per process and storage",
             count,
         )
