@@ -79,3 +79,25 @@ def test_what_is_wrong_is_named_with_its_mend(settings, s3, bucket, changed, nam
     assert detail in findings[name].detail
     assert findings[name].mend.startswith(mend)
     assert keys(s3, bucket) == []
+
+
+def test_a_bucket_that_is_to_be_created(settings, s3, bucket):
+    wanted = {"bucket": bucket + "-new", "create_bucket": True}
+    findings = found(settings, thorough=True, **wanted)
+    assert findings["bucket"].ok is None and "the first start makes it" in findings["bucket"].detail
+    assert found(settings, **wanted)["write"].ok
+    assert found(settings, thorough=True, **wanted)["delete"].ok
+    s3.delete_bucket(Bucket=bucket + "-new")
+
+
+def test_a_thorough_run_knows_the_provider(settings):
+    detail = found(settings, thorough=True, provider="hetzner")["provider"].detail
+    assert detail.startswith("Hetzner Object Storage; ")
+    assert "copies SSE-C objects: no" in detail and "conditional writes: yes" in detail
+
+
+def test_no_secret_in_any_finding(settings):
+    for changed in ({}, {"secret_key": "s3cr3t" * 7}):
+        text = repr(found(settings, thorough=True, **changed))
+        assert (changed.get("secret_key") or settings.secret_key) not in text
+        assert "X-Amz-Signature" not in text

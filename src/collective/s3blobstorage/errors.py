@@ -18,7 +18,7 @@
 
 A missing blob is a ``POSKeyError``; a store that cannot be reached is *not*, since ZODB and Plone treat a
 ``POSKeyError`` as "gone for good". Messages never hold a bucket, a key, an endpoint or a secret: they reach
-visitors. The log, for the operator, has bucket and key.
+visitors. The log, for the operator, has bucket and key; so may an error that is raised while a storage is opened.
 """
 
 from ZODB.POSException import POSKeyError, StorageError

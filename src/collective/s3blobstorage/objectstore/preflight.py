@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured, S3BlobStorageError
+from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured, S3BlobStorageError, StoreError
 from collective.s3blobstorage.objectstore import client, diagnosis
 from collective.s3blobstorage.objectstore.bucket import create_bucket
 from collective.s3blobstorage.objectstore.diagnosis import Trouble
@@ -178,7 +178,11 @@ class _Checking:
                 create_bucket(self.store.connection)
             except ConfigurationError as error:
                 detail, _, mend = str(error).partition("; ")
-                yield _Result(Finding("bucket", False, self._took(), detail, mend), error)
+                yield _Result(Finding("bucket", False, self._took(), detail, mend or detail), error)
+                raise _Stop from None
+            except StoreError as error:
+                mend = "s3-endpoint-url: start the store, or let create-bucket off and make it by hand"
+                yield _Result(Finding("bucket", False, self._took(), str(error), mend), error)
                 raise _Stop from None
             answer = self._bucket()
         if not answer.ok:
