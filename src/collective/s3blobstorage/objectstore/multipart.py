@@ -10,6 +10,7 @@ from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import StoreError
 from collective.s3blobstorage.objectstore.connection import Connection
+from collective.s3blobstorage.objectstore.listing import list_uploads
 from collective.s3blobstorage.objectstore.patience import DELETING, Attempts
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
@@ -53,6 +54,24 @@ def abort(connection: Connection, key: str, upload_id: str) -> None:
         abort_upload(connection, key, upload_id)
     except StoreError:
         log.warning("an unfinished multipart upload of %r is left behind in the bucket", key)
+
+
+def abort_unknown(connection: Connection, key: str, known: str, *, ours: bool) -> None:
+    """After an attempt to begin an upload whose answer was lost: there may be one whose id nobody knows.
+
+    ``known`` is the id of the upload that goes on, "" where none does. ``ours``: nobody else uploads to this key, so
+    the others are aborted; else, and where the store does not let us, it is logged. Never raises for the store.
+    """
+    try:
+        others = [found for name, found, _ in list_uploads(connection, key) if name == key and found != known]
+    except StoreError:
+        log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
+        return
+    if ours:
+        for other in others:
+            abort(connection, key, other)
+    elif others:
+        log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
 
 
 def abort_upload(connection: Connection, key: str, upload_id: str) -> None:

@@ -26,7 +26,7 @@ from collective.s3blobstorage.objectstore.connection import Connection, plain_md
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
-from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
+from collective.s3blobstorage.objectstore.multipart import abort, abort_unknown, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
@@ -226,7 +226,7 @@ class _Upload:
         if self.sha256 is not None:
             metadata["sha256"] = self.sha256.hex()
         self._check_absent()
-        created = create_upload(self.connection, self._attempts("CreateMultipartUpload"), self.key, metadata)
+        created = self._create(metadata)
         upload_id = created["UploadId"]
         pending: set[Future] = set()
         try:
@@ -241,6 +241,18 @@ class _Upload:
             raise
         assert self.sha256 is not None
         return ObjectInfo(self.key, self.size, etag, metadata, None, self.sha256)
+
+    def _create(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        attempts = self._attempts("CreateMultipartUpload")
+        known = ""
+        try:
+            created = create_upload(self.connection, attempts, self.key, metadata)
+            known = created["UploadId"]
+        finally:
+            if attempts.ambiguous:
+                # A key that may be there already may be in the hands of another process too.
+                abort_unknown(self.connection, self.key, known, ours=not self.if_absent)
+        return created
 
     def _send_all(self, upload_id: str, each: int, pending: set[Future]) -> dict[int, str]:
         """Send every part; {number: ETag}.
