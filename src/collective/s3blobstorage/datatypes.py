@@ -342,7 +342,11 @@ def directory(text: str) -> Path:
     place = path(text)
     if place == Path(place.anchor):
         raise ConfigurationError("is the root of the file system; give a folder of its own")
-    if place.exists() and not place.is_dir():
+    try:
+        wrong = place.exists() and not place.is_dir()
+    except OSError as error:  # a part of it is longer than the file system takes
+        raise ConfigurationError(f"cannot be used: {error.strerror}") from None
+    if wrong:
         raise ConfigurationError("is there, but is not a folder")
     return place
 

@@ -21,6 +21,17 @@ ALGORITHM = "AES256"
 KEY_BYTES = 32
 
 
+class _Key(bytes):
+    """The raw key, which shows itself nowhere: reports of errors print the local variables of each frame."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    __str__ = __repr__
+
+
 @implementer(IServerSideEncryption)
 class CustomerKey:
     """SSE-C with one key of 32 raw bytes; boto3 encodes it and adds its MD5.
@@ -38,7 +49,7 @@ class CustomerKey:
                 f"s3-sse-customer-key: a key of {length} bytes was given, allowed is one of {KEY_BYTES} bytes"
                 " (in base64: 44 characters); make one with: openssl rand -base64 32"
             )
-        self._key = key
+        self._key = _Key(key)
         # The store echoes the key's MD5 in base64; MD5 is the protocol's fingerprint here, no protection.
         self._fingerprint = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
 

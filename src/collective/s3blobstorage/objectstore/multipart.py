@@ -59,8 +59,8 @@ def abort(connection: Connection, key: str, upload_id: str) -> None:
 def abort_unknown(connection: Connection, key: str, known: str, *, ours: bool) -> None:
     """After an attempt to begin an upload whose answer was lost: there may be one whose id nobody knows.
 
-    ``known`` is the id of the upload that goes on, "" where none does. ``ours``: nobody else uploads to this key, so the
-    others are aborted; else, and where the store does not let us, it is logged. Never raises for the store.
+    ``known`` is the id of the upload that goes on, "" where none does. ``ours``: nobody else uploads to this key, so
+    the others are aborted; else, and where the store does not let us, it is logged. Never raises for the store.
     """
     try:
         others = [found for name, found, _ in list_uploads(connection, key) if name == key and found != known]
