@@ -8,6 +8,7 @@ import json
 import uuid
 
 import pytest
+from servers.faults import answer
 from servers.proxy import Proxy
 from strange_front import Front
 from test_preflight import found, keys
@@ -223,3 +224,13 @@ def test_a_bucket_with_versions_keeps_none_of_ours(settings, s3, bucket):
     assert failed(found(settings)) in ([], ["conditional writes"])
     listed = s3.list_object_versions(Bucket=bucket)
     assert listed.get("Versions", []) + listed.get("DeleteMarkers", []) == []
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_store_that_fails_just_now_has_shown_nothing(settings, proxy, s3, bucket, nth):
+    """503 to the second PUT is not "ignores If-None-Match": it is tried again."""
+    proxy.fail(answer(503, "SlowDown"), method="PUT", nth=nth)
+    [error] = errors(settings, endpoint_url=proxy.endpoint_url)
+    assert isinstance(error, Unavailable)
+    assert errors(settings, endpoint_url=proxy.endpoint_url) == []
+    assert keys(s3, bucket) == []

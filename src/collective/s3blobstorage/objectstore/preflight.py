@@ -14,7 +14,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -72,13 +73,14 @@ def checks(store: S3ObjectStore, *, writable: bool, thorough: bool) -> Iterator[
     too, with ``ok`` None. Corrects the store by what was measured: its region and addressing style where the server
     tells them, ``conditional_put``, ``provider``. Runs in the caller's thread, before other threads use the store.
     """
-    for finding, _ in run(store, writable=writable, thorough=thorough):
-        yield finding
+    with closing(run(store, writable=writable, thorough=thorough)) as results:
+        for finding, _ in results:
+            yield finding
 
 
 def run(
     store: S3ObjectStore, *, writable: bool, thorough: bool
-) -> Iterator[tuple[Finding, S3BlobStorageError | None]]:
+) -> Generator[tuple[Finding, S3BlobStorageError | None], None, None]:
     """As ``checks``, each with the error that forbids to use the store. A finding that is only a warning has none."""
     checking = _Checking(store, writable=writable and not store.read_only, thorough=thorough)
     coming = list(AT_OPEN + (DEEPER if thorough else ()))
@@ -231,7 +233,8 @@ class _Checking:
     def _not_reached(self, answer: Answer) -> Iterator[_Result]:
         trouble = diagnosis.of_first_request(answer, self.store.settings, self.store.endpoint_url)
         settings = self.store.settings
-        log.error(
+        log.log(
+            logging.WARNING if trouble.transient else logging.ERROR,
             "preflight, %s: bucket %r at %s: %s",
             trouble.check,
             settings.bucket,
@@ -310,24 +313,23 @@ class _Checking:
         scratch = self.scratch
         first = scratch.put(conditional=True, checksum=True)
         taken = first  # the answer of the PUT that the store took
-        checksum: bool | None = first.ok
-        condition: bool | None = None  # not known yet
-        if not first.ok and (first.unsupported or first.denied):
+        with_checksum = first
+        if first.unsupported or first.denied:
             taken = scratch.put()
             if taken.ok:
-                checksum = scratch.put(checksum=True).ok
-        if not taken.ok:
-            yield from self._refused(taken)
+                with_checksum = scratch.put(checksum=True)
+        again = scratch.put(conditional=True) if taken.ok else taken
+        # A store that fails just now has not shown what it can do: that must not count as "ignores the condition".
+        unknown = next((answer for answer in (taken, with_checksum, again) if answer.transient), None)
+        if unknown is not None or not taken.ok:
+            yield from self._refused(unknown or taken)
             return
-        if first.ok or not first.denied:
-            again = scratch.put(conditional=True)
-            condition = again.failure is not None and again.status in (409, 412)
         yield self._good("write", f"{FOLDER}/ can be written")
         yield from self._encryption(taken)
         if not self.writable:  # the caller went on after that: nothing may be kept in clear
             return
-        yield self._checksums(taken, checksum)
-        yield self._conditional(bool(condition))
+        yield self._checksums(taken, with_checksum.ok)
+        yield self._conditional(again.status in (409, 412))
 
     def _refused(self, answer: Answer) -> Iterator[_Result]:
         """A PUT that nothing made acceptable."""
@@ -389,10 +391,9 @@ class _Checking:
             return
         yield self._good("encryption", f"{encryption.name} is confirmed in the answer")
 
-    def _checksums(self, taken: Answer, accepted: bool | None) -> _Result:
+    def _checksums(self, taken: Answer, accepted: bool) -> _Result:
         echoed = bool(taken.response.get("ChecksumSHA256"))
-        if accepted is not None:
-            self.store.measured(checksum_headers=accepted)
+        self.store.measured(checksum_headers=accepted)
         if not accepted:
             return self._good("checksums", "the newer headers are refused; uploads are proven by Content-MD5")
         if not echoed:
