@@ -12,6 +12,8 @@ from servers.faults import answer
 from sites import connected
 from ZODB.blob import Blob
 
+from collective.s3blobstorage.objectstore.preflight import FOLDER
+
 
 def abort_with_blobs(db, count: int) -> None:
     """A transaction whose objects are in the bucket when it is aborted, in its vote."""
@@ -51,7 +53,8 @@ def test_a_refused_cleanup_is_logged_once(make_site, settings, proxy, caplog):
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.levelname for record in told] == ["WARNING"], [record.getMessage() for record in told]
     assert "stay until gc" in told[0].getMessage() and "s3:DeleteObject" in told[0].getMessage()
-    assert {exchange.status for exchange in proxy.exchanges if "elete" in exchange.operation} == {403}
+    exchanges = [exchange for exchange in proxy.exchanges if FOLDER not in exchange.path]
+    assert {exchange.status for exchange in exchanges if "elete" in exchange.operation} == {403}
     # With the right to delete an abort leaves nothing of its own again.
     proxy.forgive()
     abort_with_blobs(db, 1)
