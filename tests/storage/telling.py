@@ -160,8 +160,8 @@ class Site:
         self.proxy.up()
         self.meeting(denied, "HEAD", lambda: db.storage.reader.find(self.location(db)))
         db.close()
-        self.meeting(denied, "HEAD", self.opened)
-        self.meeting(broken, "HEAD", self.opened)
+        self.meeting(denied, "HEAD", lambda: self.opened().close())
+        self.meeting(broken, "HEAD", lambda: self.opened().close())
         for name in ("TOLD_SECRET_KEY", "TOLD_SSE_KEY"):
             if name in os.environ:
                 right, os.environ[name] = os.environ[name], os.environ["WRONG_" + name]
