@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from zope.interface import Attribute, Interface
+
+
+class IBlobSource(Interface):
+    """Where one revision's bytes come from: the bucket, through the storage. Any thread; makes no request when made.
+
+    Every method raises the errors of ``errors.StoreError``'s branch; the cache passes them on to all who wait.
+    """
+
+    def describe() -> tuple[int, bytes | None]:
+        """Size in bytes and SHA-256 (None: not known) of the whole. A request only where the record does not say."""
+
+    def download(file: BinaryIO) -> None:
+        """Write the whole, checked, to an empty file: what ``IBlobCache.fetch`` calls. One request."""
+
+    def read(
+        start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None
+    ) -> str:
+        """Pass that range to ``write`` in order, in one request, and return the validator of the version it came from.
+
+        ``validator``, where not None, is what an earlier call returned, in this process or in another one: the bytes
+        are of the same version of the object, or PreconditionFailed is raised. What ``write`` raises goes through.
+        """
 
 
 class IBlobCache(Interface):
@@ -53,6 +76,27 @@ class IBlobCache(Interface):
 
         An eviction between ``fetch`` and ``opener`` (it raises FileNotFoundError) is met by fetching again, a file that
         cannot be opened by a private one. An opened file may be evicted: it stays readable until it is closed.
+        """
+
+    def complete(oid: bytes, tid: bytes, source: IBlobSource) -> Path:
+        """The file of that revision, as ``fetch``: a blob above ``part-threshold`` by parts, in parallel, using those
+        that are here already."""
+
+    def open_lazily(oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None) -> Any:
+        """A binary file open for reading, that makes no request before somebody needs a byte.
+
+        Buffered, readable, seekable, iterable, closable, weak-referenceable; ``tell``, ``seek`` and the size (``seek``
+        to the end) ask the source for nothing but ``describe``. A blob of at most ``part-threshold`` bytes is fetched
+        whole at the first byte. A larger one is read by ``part-size`` ranges into a sparse file beside a map of the
+        parts that are there; reading on sequentially fetches ahead, in a bounded window; a read that spans several
+        parts fetches them in parallel. One download per part and machine at a time; readers that wait get their bytes
+        as each part arrives. When all parts are here the SHA-256 is checked and the file becomes an ordinary one.
+
+        ``name`` is the file's ``name``: using it as a path completes the file. ``fileno()`` completes it too. ``blob``:
+        ``blob.closed(file)`` is called when it is closed, as ``ZODB.blob.BlobFile`` does.
+
+        For use by one thread at a time, as any file. Reading raises what the source raises, and Corrupt where the whole
+        does not have its SHA-256. A disk that does not take parts degrades to reading through memory.
         """
 
     def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
