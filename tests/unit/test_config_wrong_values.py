@@ -108,6 +108,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "cache-dir": {**_FOLDER, "empty": "is empty"},
     "cache-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "staging-dir": {**_FOLDER, "empty": ALLOWED},
+    "inline-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "owner": same("is not a name of an owner", empty="is empty"),
     "commit-within-cache-size": _BOOLEAN,
     "preflight": _BOOLEAN,

@@ -11,7 +11,7 @@ from ZODB.blob import Blob, is_blob_record
 from ZODB.serialize import ObjectWriter, referencesf
 
 from collective.s3blobstorage.errors import RecordError
-from collective.s3blobstorage.storage.record import BlobState, read_state, with_state
+from collective.s3blobstorage.storage.record import _AS_WRITTEN, BlobState, is_blob, read_state, with_state
 
 NAME = "0123456789abcdef0123456789abcdef"
 FULL = BlobState(NAME, 12345, bytes(range(32)))
@@ -57,6 +57,29 @@ def test_zodb_reads_our_record_as_the_blob_record_it_is():
     assert blob.readers == [] and blob.writers == []
 
 
+def test_what_zodb_writes_is_recognised_by_its_beginning():
+    assert BLOB.startswith(_AS_WRITTEN)
+
+
+@pytest.mark.parametrize("record", [BLOB, PAIR, PAIR_OF_NAMES, PROTOCOL_1])
+def test_a_blob_may_lie_in_its_record(record):
+    state = BlobState(size=3, inline=b"abc")
+    changed = with_state(record, state)
+    assert is_blob(changed) and referencesf(changed) == []
+    assert is_blob_record(changed) == is_blob_record(record)
+    assert read_state(changed) == state
+    assert not state.nameless and BlobState().nameless and not FULL.nameless
+    assert read_state(with_state(record, BlobState(size=0, inline=b""))) == BlobState(size=0, inline=b"")
+
+
+@pytest.mark.parametrize(
+    "state", [{"s3blob": 1, "inline": "text"}, {"s3blob": 1, "inline": None}, {"s3blob": 1, "inline": b"", "name": NAME}]
+)
+def test_damaged_inline_states(state):
+    with pytest.raises(RecordError):
+        read_state(BLOB[: len(_AS_WRITTEN)] + pickle.dumps(state, 3))
+
+
 def test_a_state_replaces_an_earlier_one():
     other = BlobState("f" * 32, 1, None)
     assert read_state(with_state(with_state(BLOB, FULL), other)) == other
@@ -76,7 +99,7 @@ def test_a_state_replaces_an_earlier_one():
     ],
 )
 def test_other_records_are_not_blobs(record):
-    assert read_state(record) is None
+    assert read_state(record) is None and not is_blob(record or b"")
     with pytest.raises(RecordError, match="not a ZODB.blob.Blob"):
         with_state(record or b"", FULL)
 

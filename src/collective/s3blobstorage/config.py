@@ -132,6 +132,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         cache_size=section.cache_size,
         staging_dir=section.staging_dir,
         commit_within_cache_size=section.commit_within_cache_size,
+        inline_size=section.inline_size,
         owner=section.owner,
         read_only=section.read_only,
         preflight=section.preflight,

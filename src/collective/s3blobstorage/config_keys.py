@@ -223,6 +223,12 @@ staging_dir = Key(
     "/var/tmp/plone-blobs",
 )
 commit_within_cache_size = Key("commit-within-cache-size", datatypes.boolean, _ON_OFF, "on")
+inline_size = Key(
+    "inline-size",
+    partial(datatypes.size, minimum=0, maximum=datatypes.MB),
+    "0 to 1MB: bytes, or a figure with KB or MB (by 1024)",
+    "4KB",
+)
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KB = 1024  # as ZConfig's byte-size and so zodb-s3blobs count
+MB = KB**2
 EB = KB**6
 DAY = 86400.0
 

@@ -60,6 +60,7 @@ class StorageSettings:
     cache_size: int = 1 * GB
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
+    inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none
     owner: str | None = None
     read_only: bool = False
     preflight: bool = True

@@ -106,6 +106,9 @@ class BlobCache:
 
     # Reading
 
+    def expected(self, oid: bytes, tid: bytes) -> str:
+        return self._layout.blob(oid, tid)
+
     def get(self, oid: bytes, tid: bytes) -> Path | None:
         path = self._find(oid, tid)
         if path is not None:

@@ -47,6 +47,9 @@ class IBlobCache(Interface):
 
     counters = Attribute("counters.Counters: what was done in this process since it was opened")
 
+    def expected(oid: bytes, tid: bytes) -> str:
+        """Where the complete file of that revision is while the cache has it. No system call."""
+
     def get(oid: bytes, tid: bytes) -> Path | None:
         """The complete file of that revision, or None. One system call; a second, at most once per file and minute,
         notes that it was used.

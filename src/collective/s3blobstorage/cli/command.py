@@ -15,10 +15,10 @@ from .check import check
 from .messages import sentence
 from .request import Request, pass_request
 from .status import status
+from .warm import INTERRUPTED, warm
 from .zope_conf import zope_conf
 
 FAILED = 2  # as click ends on a wrong option
-INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +40,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (check, status, zope_conf):
+for _verb in (check, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

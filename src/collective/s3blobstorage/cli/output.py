@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 # Columns of a table that goes into a file or a pipe: the terminal's 80 would break paths and messages there.
@@ -72,6 +80,37 @@ def counting(what: str) -> Iterator[Any]:
     with shown:
         task = shown.add_task(what, total=None)
         yield lambda count: shown.advance(task, count)
+
+
+class _Bytes(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{byte_count(task.completed)} of {byte_count(task.total or 0)}, {byte_count(speed)}/s")
+
+
+@contextmanager
+def transferring(what: str, blobs: int, size: int) -> Iterator[Any]:
+    """``advance(blobs, bytes)`` moves a bar with rate and time left on standard error, where that is a terminal."""
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[blobs]:,} of {task.fields[all_blobs]:,}"),
+        _Bytes(),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with shown:
+        task = shown.add_task(what, total=size, blobs=0, all_blobs=blobs)
+        done = 0
+
+        def advance(count: int, amount: int) -> None:
+            nonlocal done
+            done += count
+            shown.update(task, advance=amount, blobs=done)
+
+        yield advance
 
 
 @contextmanager

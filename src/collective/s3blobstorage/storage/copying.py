@@ -50,7 +50,7 @@ def _copy_record(source: Any, target: S3BlobStorage, record: Any, transaction: A
             target.restoreBlob(oid, tid, record.data, copied, record.data_txn, transaction)
             return
         # A base copied without its blobs, on the same bucket: the object is there already.
-        if target.reader.find(target.reader.location(oid, tid, state)) is None:
+        if state.inline is None and target.reader.find(target.reader.location(oid, tid, state)) is None:
             raise BlobMissing(oid, tid)
     target.restore(oid, tid, record.data, "", record.data_txn, transaction)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
+from weakref import WeakValueDictionary
 
 from ZODB.interfaces import IBlobStorage, IMVCCStorage
 from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
 from zope.interface import alsoProvides, implementer
 
-from .record import with_state
+from ..errors import BlobMissing
+from .promise import BlobPath
+from .reading import read_exact
+from .record import BlobState, is_blob, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .upload import stage
 
@@ -31,6 +36,8 @@ class S3BlobInstance:
         self._root = root
         self._base = base
         self._load_before = load_before
+        self._loaded: tuple[bytes, tuple[bytes, bytes]] = (b"", (b"", b""))  # oid, what ``load`` returned last
+        self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
         alsoProvides(self, *root.instance_interfaces(base))
 
     def __getattr__(self, name: str) -> Any:
@@ -51,7 +58,9 @@ class S3BlobInstance:
         return self._root.new_instance()
 
     def load(self, oid: bytes) -> tuple[bytes, bytes]:
-        return self._base.load(oid)
+        loaded = self._base.load(oid)
+        self._loaded = oid, loaded
+        return loaded
 
     def poll_invalidations(self) -> Any:
         return self._base.poll_invalidations()
@@ -75,11 +84,26 @@ class S3BlobInstance:
 
     # Reading blobs
 
-    def loadBlob(self, oid: bytes, serial: bytes) -> str:
-        return self._root.reader.path(self._load_before, oid, serial)
+    def loadBlob(self, oid: bytes, serial: bytes) -> BlobPath:
+        promise = self._promises.get((oid, serial))
+        if promise is not None:
+            # Blob.committed(): somebody wants the name now, perhaps for another process.
+            os.fspath(promise)
+            return promise
+        return self._promise(oid, serial)
+
+    def _promise(self, oid: bytes, serial: bytes) -> BlobPath:
+        loaded_oid, (record, tid) = self._loaded
+        if loaded_oid != oid or tid != serial:  # else a connection loads the record, and then asks for the blob
+            record = read_exact(self._load_before, oid, serial)
+        if not is_blob(record):
+            raise BlobMissing(oid, serial)
+        promise = self._promises[oid, serial] = BlobPath(self._root.reader, oid, serial, record)
+        return promise
 
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
-        return self._root.reader.open(self._load_before, oid, serial, blob)
+        promise = self._promises.get((oid, serial)) or self._promise(oid, serial)
+        return self._root.reader.open_lazily(oid, serial, promise.record, promise, blob)
 
     def temporaryDirectory(self) -> str:
         return self._root.temporaryDirectory()
@@ -118,9 +142,9 @@ class S3BlobInstance:
     ) -> None:
         assert not version, "Versions aren't supported."
         current = self._current(transaction)
-        blob = stage(oid, blobfilename, self._root.cache)
+        blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
         current.add(blob)
-        with_state(data, blob.state())  # a record that is not a blob's raises before a byte is sent
+        with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
         self._root.uploads.start(blob)
         current.operations.append("storeBlob", oid, serial, data, blob.name)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from zope.interface import implementer
 
+from ..cache import BlobCache
 from ..errors import S3BlobStorageError, Unavailable
 from ..objectstore import S3ObjectStore, preflight
 from ..objectstore.circuit import PROBE_EVERY
@@ -22,7 +23,7 @@ from ..objectstore.clock import Clock
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Patience
 from ..settings import StorageSettings
-from .owner import Marker, open_prefix
+from .owner import Marker, cache_identity, open_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,17 @@ _NOT_OURS = "The object store cannot be used as it is configured; the log says w
 VERBS = frozenset(
     "open_bucket put_file put_bytes copy delete head get_file get_bytes list list_uploads abort_upload".split()
 )
+
+
+def open_cache(settings: StorageSettings, store: Any) -> BlobCache:
+    """The cache of that store on this machine. Raises ConfigurationError where ``cache-dir`` is something else."""
+    return BlobCache(
+        settings.cache_dir,
+        cache_identity(store.identity, settings.owner),
+        size=settings.cache_size,
+        staging_dir=settings.staging_dir,
+        limit_commits=settings.commit_within_cache_size,
+    )
 
 
 def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ZODB.blob import BlobFile
 from ZODB.POSException import POSKeyError
-from ZODB.utils import oid_repr, p64, tid_repr, u64
+from ZODB.utils import p64, u64
 
-from ..cache.interfaces import IBlobCache
-from ..errors import BlobMissing, ObjectMissing
+from ..cache.interfaces import IBlobCache, IBlobSource
+from ..errors import BlobMissing
 from ..objectstore.interfaces import IObjectStore
+from .inline import InlineFile
 from .keys import blob_key, foreign_keys
 from .record import BlobState, read_state
-
-logger = logging.getLogger(__name__)
+from .source import InlineSource, Location, ObjectSource
 
 # (oid, tid) -> (record, tid of the record, next tid) | None, as IStorage.loadBefore
 LoadBefore = Callable[[bytes, bytes], "tuple[bytes, bytes, bytes | None] | None"]
@@ -39,17 +36,6 @@ def read_exact(load_before: LoadBefore, oid: bytes, tid: bytes) -> bytes:
     return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a revision's data is: the keys to try in order, and what must arrive (None: not known)."""
-
-    oid: bytes
-    tid: bytes
-    keys: tuple[str, ...]
-    size: int | None
-    sha256: bytes | None
-
-
 class BlobReader:
     """Reads blobs for a root storage and all its instances. Any thread."""
 
@@ -58,68 +44,23 @@ class BlobReader:
         self._cache = cache
         self.with_foreign_keys = with_foreign_keys
 
+    # Where it is
+
     def locate(self, load_before: LoadBefore, oid: bytes, tid: bytes) -> Location:
-        state = read_state(read_exact(load_before, oid, tid))
-        if state is None:
-            raise BlobMissing(oid, tid)
-        return self.location(oid, tid, state)
+        return self.location(oid, tid, state_of(read_exact(load_before, oid, tid), oid, tid))
 
     def location(self, oid: bytes, tid: bytes, state: BlobState) -> Location:
+        if state.inline is not None:
+            return Location(oid, tid, (), state.size, None)
         keys: tuple[str, ...] = (blob_key(oid, state.name_at(tid)),)
         if state.name is None and self.with_foreign_keys:
             keys += foreign_keys(oid, tid)
         return Location(oid, tid, keys, state.size, state.sha256)
 
-    def path(self, load_before: LoadBefore, oid: bytes, tid: bytes) -> str:
-        """The path of the complete file; fetched where it is not in the cache."""
-        cached = self._cache.get(oid, tid)
-        if cached is None:
-            cached = self._cache.fetch(oid, tid, self._download(load_before, oid, tid))
-        return os.fspath(cached)
-
-    def open(self, load_before: LoadBefore, oid: bytes, tid: bytes, blob: Any = None) -> BinaryIO:
-        """The file opened for reading: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
-
-        def opener(path: Any) -> BinaryIO:
-            return open(path, "rb") if blob is None else BlobFile(os.fspath(path), "r", blob)
-
-        cached = self._cache.get(oid, tid)
-        if cached is not None:
-            try:
-                return opener(cached)
-            except FileNotFoundError:  # evicted since; fetched again below
-                pass
-        return self._cache.open(oid, tid, self._download(load_before, oid, tid), opener=opener)
-
-    def _download(self, load_before: LoadBefore, oid: bytes, tid: bytes) -> Callable[[BinaryIO], None]:
-        # The record is read here and not in `download`, whose errors reach every waiting thread: another thread's
-        # connection may see a revision that ours does not see any more.
-        location = self.locate(load_before, oid, tid)
-
-        def download(file: BinaryIO) -> None:
-            self.fetch(location, file)
-
-        return download
-
-    def fetch(self, location: Location, file: BinaryIO) -> None:
-        """Write the revision's bytes, checked, to an empty file."""
-        started = time.monotonic()
-        for key in location.keys:
-            try:
-                self._store.get_file(key, file, size=location.size, sha256=location.sha256)
-            except ObjectMissing:
-                continue
-            logger.debug(
-                "fetched blob %s at %s in %.3f s",
-                oid_repr(location.oid),
-                tid_repr(location.tid),
-                time.monotonic() - started,
-            )
-            return
-        logger.error(
-            "the object of blob %s is not in the bucket: %s", oid_repr(location.oid), " or ".join(location.keys)
-        )
-        raise BlobMissing(location.oid, location.tid)
+    def source(self, oid: bytes, tid: bytes, state: BlobState) -> IBlobSource:
+        if state.inline is not None:
+            return InlineSource(state.inline)
+        return ObjectSource(self._store, self.location(oid, tid, state))
 
     def find(self, location: Location) -> str | None:
         """The first of the keys that exists, with the size that it must have, or None."""
@@ -128,3 +69,58 @@ class BlobReader:
             if info is not None and location.size in (None, info.size):
                 return key
         return None
+
+    def expected(self, oid: bytes, tid: bytes) -> str:
+        """Where its file is while the cache has it."""
+        return self._cache.expected(oid, tid)
+
+    # Its bytes. ``record`` is called where the cache does not have the file, and gives the revision's record. It is
+    # called here and not in a download, whose errors reach every waiting thread: another thread's connection may see a
+    # revision that ours does not see any more.
+
+    def path(self, oid: bytes, tid: bytes, record: Callable[[], bytes]) -> str:
+        """The path of the complete file; fetched where it is not in the cache."""
+        cached = self._cache.get(oid, tid)
+        if cached is None:
+            cached = self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid)))
+        return os.fspath(cached)
+
+    def open(self, oid: bytes, tid: bytes, record: Callable[[], bytes], blob: Any = None) -> BinaryIO:
+        """The complete file, opened: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
+        try:
+            return _opened(self.path(oid, tid, record), blob)
+        except OSError:
+            pass  # evicted between the two calls, or it cannot be opened: the cache finds a way, or says why not
+        return self._cache.open(
+            oid,
+            tid,
+            self.source(oid, tid, state_of(record(), oid, tid)).download,
+            opener=lambda path: _opened(os.fspath(path), blob),
+        )
+
+    def open_lazily(
+        self, oid: bytes, tid: bytes, record: Callable[[], bytes], name: os.PathLike[str], blob: Any = None
+    ) -> BinaryIO:
+        """The same, but what the cache does not have whole is asked for when somebody needs a byte."""
+        cached = self._cache.get(oid, tid)
+        if cached is not None:
+            try:
+                return _opened(os.fspath(cached), blob)
+            except OSError:  # evicted since, or no file can be opened: read otherwise
+                pass
+        state = state_of(record(), oid, tid)
+        if state.inline is not None:
+            return InlineFile(state.inline, name, blob)
+        return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
+
+
+def state_of(record: bytes, oid: bytes, tid: bytes) -> BlobState:
+    """What the record says; BlobMissing where it is no blob's."""
+    state = read_state(record)
+    if state is None:
+        raise BlobMissing(oid, tid)
+    return state
+
+
+def _opened(path: str, blob: Any) -> BinaryIO:
+    return open(path, "rb") if blob is None else BlobFile(path, "r", blob)

@@ -4,8 +4,9 @@ A ZODB record is two pickles, class and state. ``ZODB.blob.Blob`` has no state o
 returns None and its ``__setstate__`` ignores the argument), so the second pickle is free to carry ours::
 
     {"s3blob": 1, "name": "<32 hex>", "size": 12345, "sha256": b"<32 bytes>" or None}
+    {"s3blob": 1, "inline": b"<the bytes>"}
 
-ZODB, FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
+The second form is of a blob that was at most ``inline-size`` bytes when it was committed: it has no object. ZODB, FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
 """
 
 from __future__ import annotations
@@ -22,22 +23,32 @@ from .keys import is_name, tid_name
 
 FORMAT = 1
 _FIELDS = {"s3blob", "name", "size", "sha256"}
+_INLINE_FIELDS = {"s3blob", "inline"}
 
 # As ZODB.serialize writes records: readable by every ZODB 5 and 6.
 _PROTOCOL = 3
+
+# The class pickle as ZODB 5 and 6 write it for every blob.
+_AS_WRITTEN = b"\x80\x03cZODB.blob\nBlob\nq\x00."
 
 
 @dataclass(frozen=True, slots=True)
 class BlobState:
     """What a blob's record says of its data.
 
-    ``name`` is None for a record without our state; ``size`` (bytes) and ``sha256`` (32 raw bytes) are None where not
-    known.
+    ``name`` is None for a record without our state and for one that holds the data itself, ``inline``; ``size`` (bytes)
+    and ``sha256`` (32 raw bytes) are None where the record does not say.
     """
 
     name: str | None = None
     size: int | None = None
     sha256: bytes | None = None
+    inline: bytes | None = None
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the record does not say where its data is: the object is called after the tid."""
+        return self.name is None and self.inline is None
 
     def name_at(self, tid: bytes) -> str:
         """The revision's name, given the tid of its record."""
@@ -84,9 +95,16 @@ def _is_blob_class(described: Any) -> bool:
     return (klass is _BlobClass or klass == (Blob.__module__, Blob.__name__)) and not args
 
 
+def is_blob(record: bytes) -> bool:
+    """Whether it is a blob's record. Whole databases go through this: it has to be cheap."""
+    return _split(record) is not None
+
+
 def _split(record: bytes) -> int | None:
     """Where the state pickle begins if this is a blob's record, else None."""
-    if b"ZODB.blob" not in record:  # nearly every record of a site ends here
+    if record.startswith(_AS_WRITTEN):  # nearly every blob's record
+        return len(_AS_WRITTEN)
+    if b"ZODB.blob" not in record:  # nearly every other record of a site
         return None
     stream = BytesIO(record)
     try:
@@ -123,10 +141,16 @@ def _checked(state: object) -> BlobState:
     version = state["s3blob"]
     if not isinstance(version, int) or version < 1:
         raise RecordError("the state of a blob record is damaged: its format is not a number")
-    if version > FORMAT or not _FIELDS.issuperset(state):
+    fields = _INLINE_FIELDS if "inline" in state else _FIELDS
+    if version > FORMAT or not fields.issuperset(state):
         raise RecordError(
             "a blob record was written by a newer release of collective.s3blobstorage: upgrade this process"
         )
+    if "inline" in state:
+        inline = state["inline"]
+        if not isinstance(inline, bytes):
+            raise RecordError("the state of a blob record is damaged: its inline data are not bytes")
+        return BlobState(size=len(inline), inline=inline)
     name, size, sha256 = state.get("name"), state.get("size"), state.get("sha256")
     if not is_name(name):
         raise RecordError("the state of a blob record is damaged: its name is not 16 or 32 hex digits")
@@ -145,5 +169,9 @@ def with_state(record: bytes, state: BlobState) -> bytes:
     start = _split(record)
     if start is None:
         raise RecordError("storeBlob was called with a record that is not a ZODB.blob.Blob's")
-    written = {"s3blob": FORMAT, "name": state.name, "size": state.size, "sha256": state.sha256}
+    written: dict[str, Any]
+    if state.inline is not None:
+        written = {"s3blob": FORMAT, "inline": state.inline}
+    else:
+        written = {"s3blob": FORMAT, "name": state.name, "size": state.size, "sha256": state.sha256}
     return record[:start] + pickle.dumps(written, _PROTOCOL)

@@ -26,13 +26,13 @@ from ..settings import StorageSettings
 from .copying import copy_transactions
 from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
-from .opening import LateStore, open_once, wait_for
-from .owner import Marker, cache_identity
+from .opening import LateStore, open_cache, open_once, wait_for
+from .owner import Marker
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance
-from .upload import Uploads, stage
+from .upload import Uploads, stage, take_inline
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +62,7 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         read_only = settings.read_only or bool(base.isReadOnly())
         store = open_store(settings.store, read_only=read_only, clock=clock)
         late, marker = _opened(store, settings, read_only)
-        cache = BlobCache(
-            settings.cache_dir,
-            cache_identity(store.identity, settings.owner),
-            size=settings.cache_size,
-            staging_dir=settings.staging_dir,
-            limit_commits=settings.commit_within_cache_size,
-        )
+        cache = open_cache(settings, store)
         storage = S3BlobStorage(base, settings, late or store, cache, marker)
         if late is not None:
             late.when_open(storage.opened)
@@ -133,6 +127,11 @@ class S3BlobStorage:
         self._transactions: dict[int, BlobTransaction] = {}
         self.closed = False
         alsoProvides(self, *self._root_interfaces(base))
+
+    @property
+    def inline_size(self) -> int:
+        """Blobs of at most so many bytes go into their records; 0: none."""
+        return self._settings.inline_size
 
     def opened(self, marker: Marker) -> None:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
@@ -266,10 +265,10 @@ class S3BlobStorage:
         return self.reader.locate(self.load_before, oid, tid)
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
-        return self.reader.path(self.load_before, oid, serial)
+        return self.reader.path(oid, serial, partial(self.read_record, oid, serial))
 
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
-        return self.reader.open(self.load_before, oid, serial, blob)
+        return self.reader.open(oid, serial, partial(self.read_record, oid, serial), blob)
 
     def temporaryDirectory(self) -> str:
         # A blob that outlives its database still asks for a place, as it may of ZODB's own storages.
@@ -307,9 +306,10 @@ class S3BlobStorage:
         self._refuse_read_only()
         current = self._current(transaction)
         with_state(data, BlobState())
-        blob = stage(oid, blobfilename, self.cache)
+        blob = stage(oid, blobfilename, self.cache, inline_size=self.inline_size)
         current.add(blob)
-        blob.hash_file()
+        if not blob.inline:
+            blob.hash_file()
         result = self._base.store(oid, oldserial, with_state(data, blob.state()), "", transaction)
         self.uploads.start(blob)
         return result
@@ -326,6 +326,9 @@ class S3BlobStorage:
         state = read_state(data)
         if state is None:
             raise Unsupported("restoreBlob was called with a record that is not a ZODB.blob.Blob's")
+        if state.inline is not None:
+            take_inline(blobfilename, state.inline)
+            return self._base.restore(oid, serial, data, "", prev_txn, transaction)
         blob = stage(oid, blobfilename, self.cache, state.name_at(serial))
         current.add(blob)
         result = self._base.restore(oid, serial, data, "", prev_txn, transaction)
@@ -376,7 +379,7 @@ class S3BlobStorage:
     def adopt(self, current: BlobTransaction, tid: bytes) -> None:
         """Committed: what was staged becomes cached. No request, no error."""
         for blob in current.blobs:
-            if not self.cache.adopt(blob.oid, tid, blob.path):
+            if blob.inline or not self.cache.adopt(blob.oid, tid, blob.path):
                 blob.remove_file()
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:

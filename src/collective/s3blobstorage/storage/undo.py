@@ -106,12 +106,12 @@ def _nameless_before(
     if found is None:
         return None
     state = read_state(found[0])
-    if state is None or state.name is not None:
+    if state is None or not state.nameless:
         return None
     if current_tid is None:
         current = _load(load_before, oid, maxtid)
         current_state = current and read_state(current[0])
-        if current and current_state and current_state.name is None:
+        if current and current_state and current_state.nameless:
             current_tid = current[1]
     if current_tid not in (None, undone_tid):
         raise UndoError("the file was changed by a later transaction", oid)

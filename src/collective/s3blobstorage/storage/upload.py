@@ -34,16 +34,17 @@ class StagedBlob:
     """One blob revision that is not committed yet: its file, its name, its upload.
 
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
-    else can have written that key.
+    else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
     """
 
-    __slots__ = ("oid", "path", "name", "drawn", "size", "sha256", "_cancelled", "_future")
+    __slots__ = ("oid", "path", "name", "drawn", "inline", "size", "sha256", "_cancelled", "_future")
 
     def __init__(self, oid: bytes, path: Path, name: str, *, drawn: bool):
         self.oid = oid
         self.path = path
         self.name = name
         self.drawn = drawn
+        self.inline = False
         self.size = path.stat().st_size
         self.sha256: bytes | None = None
         self._cancelled = threading.Event()
@@ -58,7 +59,12 @@ class StagedBlob:
 
     def state(self) -> BlobState:
         """What the record is to say. Only after ``wait``, or with the SHA-256 known before."""
-        return BlobState(self.name, self.size, self.sha256)
+        if not self.inline:
+            return BlobState(self.name, self.size, self.sha256)
+        # Read here and not before: a transaction may have thousands of them.
+        with self.reading():
+            data = self.path.read_bytes()
+        return BlobState(size=len(data), inline=data)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -135,8 +141,9 @@ class Uploads:
         self._refusal_told = False  # touched by the one thread of _undo_pool only
 
     def start(self, blob: StagedBlob) -> None:
-        """Send a blob under the name drawn for it."""
-        blob._future = self._pool.submit(self._send, blob)
+        """Send a blob under the name drawn for it, unless it goes into its record."""
+        if not blob.inline:
+            blob._future = self._pool.submit(self._send, blob)
 
     def start_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> None:
         """Send a blob whose record already names its object, unless it is there."""
@@ -250,8 +257,29 @@ class Uploads:
         self._pool.shutdown(wait=True)
 
 
-def stage(oid: bytes, filename: str | os.PathLike[str], cache: IBlobCache, name: str | None = None) -> StagedBlob:
+def take_inline(filename: str | os.PathLike[str], data: bytes) -> None:
+    """Take a file whose bytes the record to be restored holds already. Raises Corrupt where it has others."""
+    path = Path(filename)
+    try:
+        same = path.stat().st_size == len(data) and path.read_bytes() == data
+        path.unlink()
+    except OSError as error:
+        raise StagingError(f"a blob that is to be restored cannot be read: {error.strerror}") from None
+    if not same:
+        raise Corrupt("the file given for a blob does not match its record")
+
+
+def stage(
+    oid: bytes,
+    filename: str | os.PathLike[str],
+    cache: IBlobCache,
+    name: str | None = None,
+    *,
+    inline_size: int = 0,
+) -> StagedBlob:
     """Take the file ``filename`` over into the cache's staging folder.
+
+    A new blob of at most ``inline_size`` bytes, where that is not 0, is to go into its record.
 
     A rename where both are on one file system, else a copy. Raises StagingError where no disk can take it, or may
     (``IBlobCache.make_room``). A file to be restored (``name`` is given) is then where it was. Any other is deleted:
@@ -274,7 +302,9 @@ def stage(oid: bytes, filename: str | os.PathLike[str], cache: IBlobCache, name:
     except StagingError:
         _abandon(source, drawn)
         raise
-    return StagedBlob(oid, target, name, drawn=drawn)
+    blob = StagedBlob(oid, target, name, drawn=drawn)
+    blob.inline = drawn and 0 < inline_size >= blob.size
+    return blob
 
 
 def _take(source: Path, cache: IBlobCache, folder: Path, staged: str) -> Path:
