@@ -16,7 +16,7 @@ from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
-from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, upload
+from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, ranges, upload
 from collective.s3blobstorage.objectstore.bucket import open_bucket
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
@@ -192,6 +192,18 @@ class S3ObjectStore:
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
     ) -> ObjectInfo:
         return download.get_file(self.connection, key, target, size=size, sha256=sha256)
+
+    def get_range(
+        self,
+        key: str,
+        start: int,
+        length: int,
+        write: Callable[[bytes | memoryview], None],
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        return ranges.get_range(self.connection, key, start, length, write, size=size, if_match=if_match)
 
     def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
         return download.get_bytes(self.connection, key, limit)
