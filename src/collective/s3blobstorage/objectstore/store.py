@@ -23,6 +23,7 @@ from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -75,7 +76,18 @@ class S3ObjectStore:
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        return Connection(settings, encryption, reader, writer, self._clock, self._circuit, self.provider)
+        signed_reader = SignedRequests(reader, session, settings.bucket)
+        return Connection(
+            settings,
+            encryption,
+            reader,
+            writer,
+            signed_reader,
+            signed_reader if writer is reader else SignedRequests(writer, session, settings.bucket),
+            self._clock,
+            self._circuit,
+            self.provider,
+        )
 
     def measured(self, **columns: bool) -> None:
         """What the checks found out, instead of what the provider's row says. Before other threads use the store."""

@@ -112,7 +112,7 @@ class Transfer(ABC):
         """One request and its body; None where all is here."""
         try:
             try:
-                response = self.connection.reader.get_object(**self._parameters())
+                response = self.connection.signed_reader.get_object(**self._parameters())
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if self.received and status in (412, 416):  # 416: the other object is shorter
