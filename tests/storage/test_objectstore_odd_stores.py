@@ -28,6 +28,7 @@ from collective.s3blobstorage.errors import (
     Unavailable,
 )
 from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.settings import StoreSettings
 
 MB = 1024 * 1024
@@ -40,6 +41,8 @@ class Oddities:
 
     etag: str | None = None  # instead of the MD5
     break_after: int | None = None  # the body of the first GET ends there
+    content_range: str | None = None  # of answers to a range; {first}, {last}, {size} are the right values
+    more: int = 0  # bytes sent beyond the range
     lost_bytes: int = 0  # of each PUT
     listing: list[str] = field(default_factory=list)
     refuse_deleting: set[str] = field(default_factory=set)
@@ -54,7 +57,7 @@ class Oddities:
 
 
 class OddStore(BaseHTTPRequestHandler):
-    """S3 without signatures, encryption, ranges and conditions."""
+    """S3 without signatures, encryption, conditions, and without ranges where the test says nothing about them."""
 
     protocol_version = "HTTP/1.1"
     odd: Oddities
@@ -154,6 +157,15 @@ class OddStore(BaseHTTPRequestHandler):
             return self._error(404, "NoSuchKey")
         data, kept = self.odd.objects[key]
         end, self.odd.break_after = self.odd.break_after, None
+        if self.odd.content_range is not None and "Range" in self.headers:
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            last = min(last, len(data) - 1)
+            named = self.odd.content_range.format(first=first, last=last, size=len(data))
+            part = data[first : last + 1 + self.odd.more]
+            kept = {"Content-Range": named, **kept} if named else kept
+            self._send(206, part[:end], length=len(part), ETag=self._etag(data), **kept)
+            self.close_connection = end is not None
+            return
         self._send(200, data[:end], length=len(data), ETag=self._etag(data), **kept)
         self.close_connection = end is not None
 
@@ -316,6 +328,119 @@ def test_a_store_that_ignores_ranges(odd, open_odd, file):
     odd.break_after = 500_000
     assert read(open_odd(), "x", size=MB, sha256=hashlib.sha256(data).digest()) == data
     assert len(odd.requests) == 2
+
+
+def read_range(store, start: int, length: int, **expected) -> tuple[bytearray, ObjectInfo]:
+    arrived = bytearray()
+    return arrived, store.get_range("x", start, length, arrived.extend, **expected)
+
+
+@pytest.mark.parametrize("start, length", [(0, 100), (MB // 2 - 7, 300_000), (MB - 10, 100), (MB, 1), (MB + 1, 100)])
+def test_a_range_of_a_store_that_ignores_ranges(odd, open_odd, start, length):
+    data = random.Random(1).randbytes(MB)
+    odd.objects["x"] = data, {"x-amz-meta-oid": "1"}
+    store = open_odd()
+    arrived, info = read_range(store, start, length, size=MB)
+    assert arrived == data[start : start + length]
+    assert (info.size, info.etag, info.metadata) == (MB, hashlib.md5(data).hexdigest(), {"oid": "1"})
+    odd.break_after = start + length // 2
+    arrived, _ = read_range(store, start, length)
+    assert arrived == data[start : start + length]
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
+def test_the_end_of_an_object_of_a_store_that_ignores_ranges(odd, open_odd, size):
+    odd.objects["x"] = bytes(size), {}
+    arrived, info = read_range(open_odd(), 0, 100)
+    assert arrived == bytes(min(size, 100)) and info.size == size
+
+
+def test_a_range_of_a_store_that_ignores_conditions(odd, open_odd):
+    odd.objects["x"] = b"x" * 1000, {}
+    with pytest.raises(PreconditionFailed):
+        read_range(open_odd(), 0, 100, if_match="0" * 32)
+
+
+def test_an_object_rewritten_on_a_store_that_ignores_conditions(odd, open_odd):
+    """The rest of another object is not added to what was given already."""
+    data = random.Random(1).randbytes(MB)
+    odd.objects["x"] = data, {}
+    odd.break_after = 500_000
+
+    def write(block) -> None:
+        arrived.extend(block)
+        odd.objects["x"] = bytes(MB), {}
+
+    arrived = bytearray()
+    with pytest.raises(PreconditionFailed):
+        open_odd().get_range("x", 0, MB, write)
+    assert arrived == data[: len(arrived)]
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    ["bytes 11-109/{size}", "bytes 0-99/{size}", "bytes {first}-{first}/{size}", "bytes {first}-200/{size}"],
+)
+def test_another_range_than_was_asked_for(odd, open_odd, content_range):
+    odd.objects["x"] = b"x" * 1000, {}
+    odd.content_range = content_range
+    arrived = bytearray()
+    with pytest.raises(Corrupt):
+        open_odd().get_range("x", 10, 100, arrived.extend)
+    assert not arrived
+
+
+def test_more_bytes_than_the_range_has(odd, open_odd):
+    odd.objects["x"] = b"x" * 1000, {}
+    odd.content_range, odd.more = "bytes {first}-{last}/{size}", 1
+    arrived = bytearray()
+    with pytest.raises(Corrupt):
+        open_odd().get_range("x", 10, 100, arrived.extend)
+    assert not arrived
+
+
+@pytest.mark.parametrize("content_range", ["", "bytes", "bytes */{size}", "items {first}-{last}/{size}"])
+def test_a_part_that_does_not_say_which_one_it_is(odd, open_odd, content_range):
+    odd.objects["x"] = b"x" * 1000, {}
+    odd.content_range = content_range
+    arrived = bytearray()
+    with pytest.raises(Unavailable):
+        open_odd().get_range("x", 10, 100, arrived.extend)
+    assert not arrived
+
+
+def test_a_range_of_an_object_whose_size_is_not_told(odd, open_odd):
+    data = random.Random(1).randbytes(1000)
+    odd.objects["x"] = data, {}
+    odd.content_range = "bytes {first}-{last}/*"
+    store = open_odd()
+    with pytest.raises(Unavailable):
+        read_range(store, 10, 100)
+    arrived, info = read_range(store, 900, 200, size=1000)
+    assert arrived == data[900:] and info.size == 1000
+    odd.objects["x"] = data, {"x-amz-meta-size": "1000"}
+    odd.break_after = 50
+    arrived, info = read_range(store, 10, 100)
+    assert arrived == data[10:110] and info.size == 1000
+
+
+@pytest.mark.parametrize("start", [0, 10])
+def test_a_range_of_an_object_of_another_size(odd, open_odd, start):
+    odd.objects["x"] = b"x" * 1000, {}
+    for odd.content_range in (None, "bytes {first}-{last}/{size}"):
+        arrived = bytearray()
+        with pytest.raises(Corrupt):
+            open_odd().get_range("x", start, 100, arrived.extend, size=1001)
+        assert not arrived
+
+
+def test_a_range_is_not_read_without_the_echo(odd, open_odd):
+    odd.objects["x"] = b"x" * 1000, {}
+    odd.content_range = "bytes {first}-{last}/{size}"
+    arrived = bytearray()
+    with pytest.raises(EncryptionNotHonoured):
+        open_odd(sse_customer_key=KEY).get_range("x", 10, 100, arrived.extend)
+    assert not arrived
 
 
 def test_a_bare_404_is_no_missing_object(odd, open_odd):

@@ -14,6 +14,7 @@ from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
+from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.providers import Provider
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -30,6 +31,8 @@ class Connection:
     encryption: IServerSideEncryption
     reader: Any  # S3 client with the s3-download-* time-outs
     writer: Any  # S3 client with the usual time-outs
+    signed_reader: SignedRequests  # the same, for the requests that are made most
+    signed_writer: SignedRequests
     clock: Clock
     circuit: Circuit
     provider: Provider

@@ -132,12 +132,13 @@ class IObjectStore(Interface):
     ) -> ObjectInfo:
         """Pass the bytes ``start`` to ``start + length`` of the object to ``write``, in order, block by block.
 
-        One request: no HEAD first. What lies past the end is left out. A connection that breaks in the middle goes on
-        behind the last byte that ``write`` was given, never before it. ``if_match`` is the ETag that the object must
-        have, else PreconditionFailed; without it the first answer's ETag holds for the retries. The info has the size
-        of the whole object, its ETag and metadata. Corrupt where the whole has another size than ``size`` or the store
-        sends something else than the range. Deadline, ObjectMissing and the rest as ``get_file``. What ``write``
-        raises goes through unchanged and is not tried again.
+        One request: no HEAD first. What lies past the end is left out; where the whole range does (416), nothing is
+        written and a HEAD brings the info. ``length`` is at least 1, else ValueError. A connection that breaks in the
+        middle goes on behind the last byte that ``write`` was given, never before it. ``if_match`` is the ETag that the
+        object must have, else PreconditionFailed; without it the first answer's ETag holds for the retries. The info
+        has the size of the whole object, its ETag and metadata. Corrupt where the whole has another size than ``size``
+        or the store sends something else than the range. Deadline, ObjectMissing and the rest as ``get_file``. What
+        ``write`` raises goes through unchanged and is not tried again.
 
         The bytes are not compared with a hash: the caller does that once it has the whole.
         """

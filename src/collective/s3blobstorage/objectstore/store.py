@@ -16,13 +16,14 @@ from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
-from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, upload
+from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, ranges, upload
 from collective.s3blobstorage.objectstore.bucket import open_bucket
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -75,7 +76,18 @@ class S3ObjectStore:
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        return Connection(settings, encryption, reader, writer, self._clock, self._circuit, self.provider)
+        signed_reader = SignedRequests(reader, session, settings.bucket)
+        return Connection(
+            settings,
+            encryption,
+            reader,
+            writer,
+            signed_reader,
+            signed_reader if writer is reader else SignedRequests(writer, session, settings.bucket),
+            self._clock,
+            self._circuit,
+            self.provider,
+        )
 
     def measured(self, **columns: bool) -> None:
         """What the checks found out, instead of what the provider's row says. Before other threads use the store."""
@@ -192,6 +204,18 @@ class S3ObjectStore:
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
     ) -> ObjectInfo:
         return download.get_file(self.connection, key, target, size=size, sha256=sha256)
+
+    def get_range(
+        self,
+        key: str,
+        start: int,
+        length: int,
+        write: Callable[[bytes | memoryview], None],
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        return ranges.get_range(self.connection, key, start, length, write, size=size, if_match=if_match)
 
     def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
         return download.get_bytes(self.connection, key, limit)

@@ -96,7 +96,7 @@ def put_bytes(
         if_absent=if_absent,
     )
     with lanes.lane(_never):
-        return sender.run(lambda parameters: connection.writer.put_object(Body=data, **parameters), _never)
+        return sender.run(lambda parameters: connection.signed_writer.put_object(Body=data, **parameters), _never)
 
 
 @dataclass
@@ -216,7 +216,7 @@ class _Upload:
 
         def send(parameters: dict[str, Any]) -> dict[str, Any]:
             if data is not None:
-                return self.connection.writer.put_object(Body=data, **parameters)
+                return self.connection.signed_writer.put_object(Body=data, **parameters)
             return self._send(self.connection.writer.put_object, 0, self.size, parameters, report)
 
         with self.lanes.lane(self._stop):
