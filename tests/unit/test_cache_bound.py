@@ -9,6 +9,7 @@ import time
 import pytest
 
 from collective.s3blobstorage.cache import BlobCache, bound
+from collective.s3blobstorage.cache.layout import stores
 
 BLOCK = 16 * 1024  # a whole number of blocks on every usual file system
 
@@ -257,16 +258,23 @@ def test_a_clock_that_is_set_back_neither_evicts_nor_keeps_for_ever(tmp_path, cl
     assert disk_use(tmp_path) <= 2 * BLOCK
 
 
+def entry_of(root, path):
+    (store,) = stores(root)
+    (entry,) = [entry for files in bound._folders(store, lambda: False) for entry in files.entries]
+    assert entry.path == str(path)
+    return entry
+
+
 def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, opened):
     cache = opened(tmp_path, 100, protect=10.0, clock=clock)
     path = cache.fetch(*revision(1), download_of(1))
-    seen = path.stat()
+    seen = entry_of(tmp_path, path)
     clock.now += 1000
     cache.get(*revision(1))
-    assert bound._remove(str(path), tmp_path / "scratch", seen) is False
+    assert bound._remove(seen) is False
     assert path.exists()
-    assert bound._remove(str(path), tmp_path / "scratch", path.stat()) is True
-    assert not path.exists() and not (tmp_path / "scratch").exists()
+    assert bound._remove(entry_of(tmp_path, path)) is True
+    assert list(path.parent.iterdir()) == []
 
 
 def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened):
