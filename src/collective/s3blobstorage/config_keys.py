@@ -219,8 +219,8 @@ cache_size = Key(
 cache_min_free = Key(
     "cache-min-free",
     datatypes.min_free,
-    f"0% to {datatypes.MOST_FREE}% of the disk, or 0 to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by 1024); 0: "
-    "nothing",
+    f"0% to {datatypes.MOST_FREE}% of the disk, or 0 to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by "
+    "1024); 0: nothing",
     "10GB",
 )
 cache_fill_on_commit = Key(

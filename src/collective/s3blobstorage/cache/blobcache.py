@@ -40,6 +40,9 @@ PATIENCE = 3600.0  # seconds
 # A use is noted at most this often per file: a system call less for all reads in between.
 _NOTING = 60.0  # seconds
 
+# The default of cache-min-free.
+MIN_FREE = MinFree(share=0.05)
+
 _caches: weakref.WeakSet[BlobCache] = weakref.WeakSet()
 
 
@@ -71,7 +74,7 @@ class BlobCache:
         identity: str,
         *,
         size: int,
-        min_free: MinFree = MinFree(share=0.05),
+        min_free: MinFree = MIN_FREE,
         fill_on_commit: str = "small",
         part_threshold: int = 8 * 1024 * 1024,
         staging_dir: Path | None = None,

@@ -101,7 +101,7 @@ def survey(stores: Iterable[StoreFolder], margins: Margins, now: float, stopped:
 
 
 def oldest(found: Survey, excess: int) -> float | None:
-    """The last use of the newest entry that must go, so that ``excess`` bytes go, oldest first; None where none must."""
+    """The last use of the newest entry that must go so that ``excess`` bytes go, oldest first; None where none must."""
     if excess <= 0:
         return None
     limit = None

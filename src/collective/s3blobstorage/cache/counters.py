@@ -1,10 +1,10 @@
 """What the processes of a machine did with a store's cache: counted in memory, kept on the disk.
 
-Each process counts in memory and saves into its own folder now and then; when it ends, or is found dead, what it saved is
-added to the store's total. So a process that is killed loses what it counted since it saved last: reads answered by the
-cache, for as long as the cleaner's tick (5 s). Everything else is followed by a save at once.
+Each process counts in memory and saves into its own folder: after each download and eviction, and at the cleaner's tick
+(5 s), so that nothing is written on the way of a read that the cache answers. When it ends, or is found dead, what it
+saved is added to the store's total. A process that is killed loses what it counted since the last tick or download.
 
-The file is not mapped into memory, which would lose nothing: a mapped file whose disk fails, fills up or cuts it ends the
+The file is not mapped into memory, which would lose nothing: a mapped file that is cut, or whose disk fails, ends the
 process with SIGBUS (verified), and a broken cache disk must not do as much as raise an error.
 """
 
@@ -32,8 +32,8 @@ class Counters:
 
     hits: reads answered by a file that was here. misses: reads that found none. waits: reads that waited for another
     thread's download. downloads: downloads begun. parts: parts of large blobs downloaded. bytes: downloaded or adopted.
-    evictions: files removed for the bound or for cache-min-free, a pair of part and map as one. errors: operations of the
-    cache's own disk that failed.
+    evictions: files removed for the bound or for cache-min-free, a pair of part and map as one. errors: operations of
+    the cache's own disk that failed.
     """
 
     names = ("hits", "misses", "waits", "downloads", "parts", "bytes", "evictions", "errors")
@@ -87,8 +87,8 @@ class Counters:
 def add_to_total(store: StoreFolder, folder: Path) -> bool:
     """Add what the process with this folder counted to the total of its store, once however often it is called.
 
-    The caller holds the folder's lock: the process is dead, or it is the caller. False where it could not be done. Never
-    raises for the disk.
+    The caller holds the folder's lock: the process is dead, or it is the caller. False where it could not be done.
+    Never raises for the disk.
     """
     counted = _read(folder / COUNTERS)
     if counted is None:

@@ -184,8 +184,8 @@ class Layout(StoreFolder):
             )
 
     def _check_root(self) -> None:
-        # Nothing foreign is ever deleted, so other files beside ours do no harm: the cache of zodb-s3blobs may lie there.
-        # These two can only be a mistake.
+        # Nothing foreign is ever deleted, so other files beside ours do no harm: the cache of zodb-s3blobs may lie
+        # there. These two can only be a mistake.
         root = os.path.realpath(self.root)
         places = {"/": "the root of the file system", os.path.realpath(os.path.expanduser("~")): "a home directory"}
         if root not in places:

@@ -1,9 +1,9 @@
 """How much of the disk is free, and for whom.
 
 There is one floor, ``cache-min-free``: what a disk that others write to, too, shall keep free. The cache gives way for
-it: complete files and parts are evicted until that much is free again. They can be fetched again; a commit
-cannot, so it gives way later, only where a hundredth of the disk, or 1 GB, is left (or ``cache-min-free``, where that is
-less). Between the two, commits go on and the cache shrinks.
+it: complete files and parts are evicted until that much is free again. They can be fetched again; a commit cannot, so
+it gives way later, only where a hundredth of the disk, or 1 GB, is left (or ``cache-min-free``, where that is less).
+Between the two, commits go on and the cache shrinks.
 
 What cannot give way are the files of transactions and downloads that are running.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 from ..settings import GB, MinFree
 from .layout import occupied
 
-# Free space below which a commit takes no more of the disk: a hundredth of it, and at most 1 GB, since on a large disk a
-# hundredth would be space that nobody may use. Databases and logs on the same disk fail in worse ways than an upload
+# Free space below which a commit takes no more of the disk: a hundredth of it, and at most 1 GB, since on a large disk
+# a hundredth would be space that nobody may use. Databases and logs on the same disk fail in worse ways than an upload
 # that is refused.
 _COMMIT_SHARE = 100
 _COMMIT_MOST = 1 * GB
@@ -36,8 +36,8 @@ def missing(folder: Path, more: int, min_free: MinFree) -> int:
 
 
 def look(folder: Path, min_free: MinFree) -> tuple[int, int]:
-    """How many bytes of the folder's disk are to be evicted, 0 where the floor is kept, and how many may be written until
-    it is time to look again. OSError.
+    """How many bytes of the folder's disk are to be evicted, 0 where the floor is kept, and how many may be written
+    until it is time to look again. OSError.
 
     The second is a tenth of the floor, and the first goes a tenth above it: so the next eviction comes after that much
     was written, and not after the next file.
