@@ -120,7 +120,11 @@ class Disk:
 class Case:
     def __init__(self, given: dict[str, Any]):
         self.disk = Disk(given)
-        self.settings = StorageSettings(store=StoreSettings(**given["store"]), cache_dir=self.disk.cache_dir)
+        self.settings = StorageSettings(
+            store=StoreSettings(**given["store"]),
+            cache_dir=self.disk.cache_dir,
+            cache_fill_on_commit="on",  # so that a large file is in the cache, too, for a fault to happen to it
+        )
         self.folder = Path(given["folder"])
         self.size = {"small": SMALL, "large": LARGE}[given["size"]]
         self.blobs: dict[str, bytes] = {}

@@ -16,8 +16,9 @@ import pytest
 from sites import bucket_keys, commit_blobs, connected, read_blob
 from ZODB.blob import Blob
 
-from collective.s3blobstorage.cache.room import floor, in_flight
+from collective.s3blobstorage.cache.room import commit_floor, in_flight
 from collective.s3blobstorage.errors import StagingError
+from collective.s3blobstorage.settings import MinFree
 
 MB = 1024 * 1024
 
@@ -74,8 +75,9 @@ def test_a_staging_folder_of_its_own_counts_too(make_site, tmp_path):
 
 
 def test_the_floor_is_a_hundredth_and_never_over_a_gigabyte():
-    assert floor(100 * MB) == MB
-    assert floor(10**15) == 1024 * MB
+    assert commit_floor(100 * MB, MinFree(share=0.05)) == MB
+    assert commit_floor(10**15, MinFree(share=0.05)) == 1024 * MB
+    assert commit_floor(100 * MB, MinFree(size=5000)) == 5000, "nor over cache-min-free"
 
 
 def test_in_flight_counts_files_at_any_depth(tmp_path):

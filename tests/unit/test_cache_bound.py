@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from collective.s3blobstorage.cache import BlobCache, bound
+from collective.s3blobstorage.cache.layout import Layout, stores
+from collective.s3blobstorage.cache.locks import FileLock
 
 BLOCK = 16 * 1024  # a whole number of blocks on every usual file system
 
@@ -257,16 +260,23 @@ def test_a_clock_that_is_set_back_neither_evicts_nor_keeps_for_ever(tmp_path, cl
     assert disk_use(tmp_path) <= 2 * BLOCK
 
 
+def entry_of(root, path):
+    (store,) = stores(root)
+    (entry,) = [entry for files in bound._folders(store, lambda: False) for entry in files.entries]
+    assert entry.path == str(path)
+    return entry
+
+
 def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, opened):
     cache = opened(tmp_path, 100, protect=10.0, clock=clock)
     path = cache.fetch(*revision(1), download_of(1))
-    seen = path.stat()
+    seen = entry_of(tmp_path, path)
     clock.now += 1000
     cache.get(*revision(1))
-    assert bound._remove(str(path), tmp_path / "scratch", seen) is False
+    assert bound._remove(seen) is False
     assert path.exists()
-    assert bound._remove(str(path), tmp_path / "scratch", path.stat()) is True
-    assert not path.exists() and not (tmp_path / "scratch").exists()
+    assert bound._remove(entry_of(tmp_path, path)) is True
+    assert list(path.parent.iterdir()) == []
 
 
 def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened):
@@ -296,3 +306,182 @@ def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened
     assert wrong == []
     assert len(opens) > 50
     assert cache.counters.snapshot()["evictions"] > 10
+
+
+# Parts of large blobs: a sparse file and the map of what is in it. Made by hand, as a reader by parts leaves them.
+
+
+def make_pair(root, number, used, *, blocks, of=1000):
+    """``blocks`` of the blob's ``of`` blocks are here, at its end."""
+    (store,) = stores(root)
+    path = Path(Layout(root, "store").blob(*revision(number)))
+    path.parent.mkdir(exist_ok=True)
+    assert store.blobs in path.parents
+    data, map_ = path.with_suffix(".part"), path.with_suffix(".map")
+    with open(data, "xb") as file:
+        file.seek((of - blocks) * BLOCK)
+        file.write(b"x" * blocks * BLOCK)
+    map_.write_bytes(b"m" * 100)
+    os.utime(map_, (used, used))
+    os.utime(data, (0, 0))
+    return data, map_
+
+
+def pairs(root, numbers):
+    names = {path.name for path in root.glob("*/blobs/*/*")}
+    there = {}
+    for number in numbers:
+        name = f"{number:016x}-{0:016x}"
+        there[number] = (f"{name}.part" in names, f"{name}.map" in names)
+    assert all(part == map_ for part, map_ in there.values()), "never one without the other"
+    return [number for number, (part, _) in there.items() if part]
+
+
+def test_parts_count_by_what_they_take_of_the_disk(tmp_path, clock, opened):
+    cache = opened(tmp_path, 10, protect=10.0, clock=clock)
+    cache.clean()
+    data, _ = make_pair(tmp_path, 1, clock.now - 1000, blocks=5)
+    assert data.stat().st_size == 1000 * BLOCK > 10 * data.stat().st_blocks * 512
+    cache.clean()
+    assert pairs(tmp_path, [1]) == [1]
+    make_pair(tmp_path, 2, clock.now - 100, blocks=6)
+    cache.clean()
+    assert pairs(tmp_path, [1, 2]) == [2]
+    assert cache.counters.snapshot()["evictions"] == 1
+
+
+def test_parts_and_complete_files_go_by_their_last_use(tmp_path, clock, opened):
+    cache = opened(tmp_path, 16, protect=10.0, clock=clock)
+    cache.clean()
+    start = clock.now
+    for number in range(8):
+        cache.fetch(*revision(number), download_of(1))
+        make_pair(tmp_path, 100 + number, clock.now + 5, blocks=2)
+        clock.now += 10
+    clock.now = start + 1000
+    cache.clean()  # 24 blocks and the maps are there, less than 14.4 may stay: what was used last
+    assert present(tmp_path, range(8)) == [4, 5, 6, 7]
+    assert pairs(tmp_path, range(100, 108)) == [104, 105, 106, 107]
+
+
+def test_parts_that_are_being_read_stay(tmp_path, clock, opened):
+    cache = opened(tmp_path, 2, protect=10.0, clock=clock)
+    cache.clean()
+    make_pair(tmp_path, 1, clock.now - 5, blocks=4)
+    make_pair(tmp_path, 2, clock.now - 50, blocks=4)
+    cache.clean()
+    assert pairs(tmp_path, [1, 2]) == [1]
+    clock.now += 10
+    cache.clean()
+    assert pairs(tmp_path, [1]) == []
+
+
+def test_a_use_noted_after_the_look_saves_both(tmp_path, clock, opened):
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    cache.clean()
+    _, map_ = make_pair(tmp_path, 1, clock.now - 1000, blocks=4)
+    seen = entry_of(tmp_path, map_)
+    os.utime(map_, (clock.now, clock.now))
+    assert bound._remove(seen) is False
+    assert pairs(tmp_path, [1]) == [1]
+    assert bound._remove(entry_of(tmp_path, map_)) is True
+    assert list(map_.parent.iterdir()) == []
+
+
+def test_parts_whose_revision_is_locked_stay(tmp_path, clock, opened):
+    """Somebody makes or completes them right now."""
+    cache = opened(tmp_path, 2, protect=10.0, clock=clock)
+    cache.clean()
+    make_pair(tmp_path, 1, clock.now - 1000, blocks=4)
+    lock = FileLock.take(Layout(tmp_path, "store").lock(*revision(1)))
+    cache.clean()
+    assert pairs(tmp_path, [1]) == [1]
+    lock.release(remove=True)
+    cache.clean()
+    assert pairs(tmp_path, [1]) == []
+    assert list(tmp_path.glob("*/locks/*")) == []
+
+
+def test_an_open_reader_keeps_its_bytes(tmp_path, clock, opened):
+    cache = opened(tmp_path, 2, protect=10.0, clock=clock)
+    cache.clean()
+    data, _ = make_pair(tmp_path, 1, clock.now - 1000, blocks=4)
+    with open(data, "rb") as file:
+        cache.clean()
+        assert not data.exists()
+        file.seek(-4 * BLOCK, os.SEEK_END)
+        assert file.read() == b"x" * 4 * BLOCK
+
+
+@pytest.mark.parametrize("left", [".part", ".map"])
+def test_a_part_file_or_a_map_alone_goes_once_it_is_old(tmp_path, clock, opened, left):
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    cache.clean()
+    for path in make_pair(tmp_path, 1, clock.now, blocks=1):
+        os.utime(path, (clock.now, clock.now))
+        if path.suffix != left:
+            path.unlink()
+    cache.clean()
+    assert len(list(tmp_path.glob("*/blobs/*/*"))) == 1, "somebody may be making it"
+    clock.now += 20
+    cache.clean()
+    assert list(tmp_path.glob("*/blobs/*/*")) == []
+
+
+@pytest.mark.parametrize("suffix", [".blob", ".map"])
+def test_what_a_killed_cleaner_left_halfway_goes(tmp_path, clock, opened, suffix):
+    cache = opened(tmp_path, 100, protect=10.0, clock=clock)
+    path = cache.fetch(*revision(1), download_of(1)).with_suffix(suffix)
+    path.with_name(path.name + ".going").write_bytes(b"x")
+    cache.clean()
+    assert [path.suffix for path in path.parent.iterdir()] == [".blob"]
+
+
+def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, opened):
+    """Readers open the map, then the data, and note the use; whoever makes a pair holds the lock of its revision."""
+    cache = opened(tmp_path, 4, protect=0.0)
+    cache.clean()
+    layout = Layout(tmp_path, "store")
+    end = time.monotonic() + 1.5
+    wrong, made, read = [], [], []
+
+    def use(seed):
+        number = seed
+        while time.monotonic() < end:
+            number = (number * 7 + 3) % 11
+            path = Path(layout.blob(*revision(number)))
+            map_, data = path.with_suffix(".map"), path.with_suffix(".part")
+            try:
+                with open(map_, "rb") as index, open(data, "rb") as file:
+                    os.utime(map_, (time.time(), time.time()))
+                    if (index.read(), file.read()) != (b"%d" % number, b"%d" % number * BLOCK):
+                        wrong.append(number)
+                    read.append(number)
+                continue
+            except FileNotFoundError:
+                pass
+            lock = FileLock.take(layout.lock(*revision(number)), wait=1.0)
+            if lock is None:
+                continue
+            try:
+                for target, content in ((data, b"%d" % number * BLOCK), (map_, b"%d" % number)):
+                    target.parent.mkdir(exist_ok=True)
+                    temporary = tmp_path / f"new-{seed}"
+                    temporary.write_bytes(content)
+                    os.rename(temporary, target)
+                made.append(number)
+            finally:
+                lock.release(remove=True)
+
+    def clean():
+        while time.monotonic() < end:
+            cache.clean()
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)] + [threading.Thread(target=clean)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(made) > 20 and len(read) > 20
+    pairs(tmp_path, range(11))

@@ -16,7 +16,7 @@ from ZODB.config import getDbSchema, getStorageSchema
 from collective.s3blobstorage import config as configuration
 from collective.s3blobstorage.config_keys import KEYS
 from collective.s3blobstorage.errors import ConfigurationError
-from collective.s3blobstorage.settings import GB, StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import GB, MinFree, StorageSettings, StoreSettings
 
 CA_BUNDLE = Path(botocore.__file__).parent / "cacert.pem"
 URL = "file:///etc/plone/zope.conf"
@@ -88,6 +88,8 @@ def test_defaults_of_zodb_s3blobs():
     assert (store.download_connect_timeout, store.download_read_timeout) == (5, 10)
     assert store.download_max_attempts == 2
     assert parsed.cache_size == 1 * GB
+    assert parsed.cache_min_free == MinFree(share=0.05)
+    assert parsed.cache_fill_on_commit == "small"
 
 
 def test_every_key_arrives(tmp_path):
@@ -116,6 +118,8 @@ def test_every_key_arrives(tmp_path):
         "s3-max-pool-connections 100",
         "upload-concurrency 16",
         "cache-size 1.5GB",
+        "cache-min-free 10GB",
+        "cache-fill-on-commit on",
         f"staging-dir {tmp_path}/staging",
         "owner www.example.org",
         "read-only on",
@@ -149,6 +153,8 @@ def test_every_key_arrives(tmp_path):
         ),
         cache_dir=Path("/var/cache/plone-blobs"),
         cache_size=3 * GB // 2,
+        cache_min_free=MinFree(size=10 * GB),
+        cache_fill_on_commit="on",
         staging_dir=tmp_path / "staging",
         owner="www.example.org",
         read_only=True,

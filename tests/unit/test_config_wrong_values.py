@@ -107,6 +107,8 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "upload-concurrency": _INTEGER,
     "cache-dir": {**_FOLDER, "empty": "is empty"},
     "cache-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
+    "cache-min-free": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
+    "cache-fill-on-commit": same("is neither on, off nor small", empty="is empty"),
     "staging-dir": {**_FOLDER, "empty": ALLOWED},
     "inline-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "owner": same("is not a name of an owner", empty="is empty"),

@@ -336,6 +336,53 @@ def test_addressing_style_refused(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "free_of_a_terabyte"),
+    [
+        ("5%", 50_000_000_000),
+        ("2.5 %", 25_000_000_000),
+        ("0%", 0),
+        ("90%", 900_000_000_000),
+        ("0", 0),
+        ("10GB", 10 * 1024**3),
+        ("1", 1),
+    ],
+)
+def test_min_free_accepted(text, free_of_a_terabyte):
+    assert datatypes.min_free(text).of(10**12) == free_of_a_terabyte
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("%", "is not a percentage"),
+        ("-5%", "is negative"),
+        ("5,5%", "is not a percentage"),
+        ("91%", "is too large"),
+        ("1000%", "is not a percentage"),
+        ("five", "is not a size"),
+        ("-1", "is negative"),
+        ("1025PB", "is too large"),
+    ],
+)
+def test_min_free_refused(text, reason):
+    assert reason in refusal(datatypes.min_free, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("on", "on"), ("Yes", "on"), ("off", "off"), ("false", "off"), ("small", "small"), ("SMALL", "small")],
+)
+def test_fill_on_commit_accepted(text, value):
+    assert datatypes.fill_on_commit(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "large", "0", "small "])
+def test_fill_on_commit_refused(text):
+    assert ("is empty" if not text else "is neither") in refusal(datatypes.fill_on_commit, text)
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("1", 1),

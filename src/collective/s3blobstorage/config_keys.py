@@ -216,6 +216,16 @@ cache_size = Key(
     "1 byte to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by 1024)",
     "20GB",
 )
+cache_min_free = Key(
+    "cache-min-free",
+    datatypes.min_free,
+    f"0% to {datatypes.MOST_FREE}% of the disk, or 0 to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by "
+    "1024); 0: nothing",
+    "10GB",
+)
+cache_fill_on_commit = Key(
+    "cache-fill-on-commit", datatypes.fill_on_commit, "on, off (also true, false, yes, no) or small", "on"
+)
 staging_dir = Key(
     "staging-dir",
     datatypes.optional(datatypes.directory),

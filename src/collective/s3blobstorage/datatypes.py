@@ -24,6 +24,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
+from .settings import MinFree
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ KB = 1024  # as ZConfig's byte-size and so zodb-s3blobs count
 MB = KB**2
 EB = KB**6
 DAY = 86400.0
+# Percent of a disk. With more, the cache would be evicted for space that is there for it.
+MOST_FREE = 90
 
 # Amazon S3 User Guide, "General purpose bucket naming rules"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -291,6 +294,29 @@ def size(text: str, *, minimum: int = 1, maximum: int = EB) -> int:
     if value > maximum:
         raise ConfigurationError("is too large")
     return value
+
+
+def min_free(text: str) -> MinFree:
+    """What stays free of a disk: ``5%`` of it, or a size, also 0."""
+    _not_empty(text)
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) *%", text)
+    if match is None:
+        if text.endswith("%"):
+            raise ConfigurationError("is negative" if text.startswith("-") else "is not a percentage")
+        return MinFree(size=size(text, minimum=0))
+    if (percent := float(match[1])) > MOST_FREE:
+        raise ConfigurationError("is too large")
+    return MinFree(share=percent / 100)
+
+
+def fill_on_commit(text: str) -> str:
+    """``on``, ``off`` or ``small``."""
+    if text.lower() == "small":
+        return "small"
+    try:
+        return "on" if boolean(text) else "off"
+    except ConfigurationError:
+        raise ConfigurationError("is empty" if not text else "is neither on, off nor small") from None
 
 
 def interval(text: str, *, minimum: float, maximum: float) -> float:

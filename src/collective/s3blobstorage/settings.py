@@ -52,12 +52,26 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MinFree:
+    """``cache-min-free``: how much of a disk stays free, in bytes or as a share of the whole."""
+
+    size: int = 0
+    share: float = 0.0  # 0.05: 5%
+
+    def of(self, total: int) -> int:
+        """The bytes that stay free on a disk of ``total`` bytes."""
+        return max(self.size, int(total * self.share))
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Everything of one ``<s3blobstorage>`` section but the base storage."""
 
     store: StoreSettings
     cache_dir: Path
     cache_size: int = 1 * GB
+    cache_min_free: MinFree = MinFree(share=0.05)
+    cache_fill_on_commit: str = "small"  # on, off or small
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none

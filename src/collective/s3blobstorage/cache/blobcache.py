@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+import tempfile
 import threading
 import time
 import weakref
@@ -17,14 +18,15 @@ from typing import Any, BinaryIO
 from zope.interface import implementer
 
 from ..errors import ConfigurationError, StagingError, Unavailable
+from ..settings import MinFree
 from . import bound, room
 from .cleaner import Cleaner
-from .counters import Counters
+from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
 from .downloads import DiskFailure, DownloadFile, disk, run, seal
 from .flights import Flights
 from .interfaces import IBlobCache
-from .layout import Layout, is_whole
+from .layout import Layout, is_whole, stores
 from .locks import FileLock
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
@@ -38,6 +40,9 @@ PATIENCE = 3600.0  # seconds
 # A use is noted at most this often per file: a system call less for all reads in between.
 _NOTING = 60.0  # seconds
 
+# The default of cache-min-free.
+MIN_FREE = MinFree(share=0.05)
+
 _caches: weakref.WeakSet[BlobCache] = weakref.WeakSet()
 
 
@@ -50,11 +55,12 @@ class BlobCache:
     """See ``interfaces.IBlobCache``.
 
     root: ``cache-dir``. identity: the store whose blobs these are; caches with other identities keep to other folders.
-    size: the bound in bytes, over complete, temporary and staged files in this store's folder; above it is only what
-    was handed out in the last ``protect`` seconds, or is being written. staging_dir: a folder on the same
-    file system makes ``adopt`` a rename; None: inside the store's folder. limit_commits: whether ``size`` also limits
-    what is being committed and downloaded at one time (``make_room``). patience: seconds to wait for another
-    process's download. clock: seconds since 1970.
+    size: the bound in bytes, over complete, temporary and staged files and parts of all stores in ``root``; above it is
+    only what was handed out in the last ``protect`` seconds, or is being written. min_free: what stays free of the disk
+    of ``root``. fill_on_commit: which files ``adopt`` takes: ``on``, ``off``, or ``small``, those up to part_threshold
+    bytes. staging_dir: a folder on the same file system makes ``adopt`` a rename; None: inside the store's folder.
+    limit_commits: whether ``size`` also limits what is being committed and downloaded at one time (``make_room``).
+    patience: seconds to wait for another process's download. clock: seconds since 1970.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -68,6 +74,9 @@ class BlobCache:
         identity: str,
         *,
         size: int,
+        min_free: MinFree = MIN_FREE,
+        fill_on_commit: str = "small",
+        part_threshold: int = 8 * 1024 * 1024,
         staging_dir: Path | None = None,
         limit_commits: bool = False,
         protect: float = 300.0,
@@ -76,6 +85,8 @@ class BlobCache:
     ) -> None:
         self.counters = Counters()
         self._layout = Layout(Path(root), identity)
+        self._min_free = min_free
+        self._adopted_size = {"on": None, "off": -1, "small": part_threshold}[fill_on_commit]  # None: any
         self._staging_dir = staging_dir
         self._limit_commits = limit_commits
         self._protect = protect
@@ -100,9 +111,7 @@ class BlobCache:
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
         self._private = PrivateFiles(self._layout.store, self._protect)
-        self._cleaner = Cleaner(
-            self._layout, self._margins, self.counters, self._clock, lambda: self._here().new_name(), self._sweep
-        )
+        self._cleaner = Cleaner(self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep)
 
     # Reading
 
@@ -159,9 +168,12 @@ class BlobCache:
         if path is not None:
             return path
         self.counters.add("misses")
-        return self._flights.run(
-            (oid, tid), lambda: self._bring(oid, tid, download), lambda: self.counters.add("waits")
-        )
+        try:
+            return self._flights.run(
+                (oid, tid), lambda: self._bring(oid, tid, download), lambda: self.counters.add("waits")
+            )
+        finally:
+            self.counters.save()
 
     def open(
         self,
@@ -191,11 +203,32 @@ class BlobCache:
         path = self._private.find((oid, tid))
         if path is not None:
             return path
+        if self._is_crowded():
+            try:
+                return self._bring_private((oid, tid), download)
+            except Unavailable as error:
+                if not isinstance(error.__cause__, DiskFailure):
+                    raise
+                # Elsewhere the disk is full; here it is not yet.
         try:
             return self._bring_here(oid, tid, download)
         except DiskFailure as failure:
             self._note_failure(failure)
         return self._bring_private((oid, tid), download)
+
+    def _is_crowded(self) -> bool:
+        """Whether the cache's disk has to be left alone, with a line in the log.
+
+        Not where the temporary folder is on the same disk: there a file would take as much, once per process, and go no
+        sooner than one in the cache, which the cleaner evicts as soon as it is protected no more.
+        """
+        if not self._cleaner.crowded():
+            return False
+        with contextlib.suppress(OSError):
+            if os.stat(tempfile.gettempdir()).st_dev == os.stat(self._layout.root).st_dev:
+                return False
+        self._warnings.warn("its disk has less free space than cache-min-free, and no file may be evicted for it")
+        return True
 
     def _bring_here(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
         """Download into the cache's folder and publish; DiskFailure where the disk does not take it."""
@@ -254,6 +287,8 @@ class BlobCache:
         used = self._clock() - self._margins.protect - 1
         try:
             size = os.stat(staged).st_size
+            if self._adopted_size is not None and size > self._adopted_size:
+                return False
             folder = self._here()
             temporary = folder.new_name()
             try:
@@ -311,10 +346,10 @@ class BlobCache:
         if self._limit_commits:
             self._check_bound(0 if path.is_relative_to(folder) else size)
         more = 0 if os.stat(path).st_dev == os.stat(folder).st_dev else size
-        lacking = room.missing(folder, more)
-        if lacking:
+        lacking = room.missing(folder, more, self._min_free)
+        if lacking and os.stat(folder).st_dev == os.stat(self._layout.root).st_dev:
             self._cleaner.free(lacking)
-            lacking = room.missing(folder, more)
+            lacking = room.missing(folder, more, self._min_free)
         if lacking:
             raise OSError(errno.ENOSPC, f"its disk has {lacking} bytes less than a commit leaves free")
         self._cleaner.written(size)
@@ -327,7 +362,7 @@ class BlobCache:
         evicted. The third is for what several processes and threads begin at the same moment.
         """
         size = self._margins.size
-        folders = [self._layout.processes]
+        folders = [store.processes for store in stores(self._layout.root)]
         if self._staging_dir is not None:
             folders.extend(self._staging_dir.glob(f"{self._staging_prefix}*"))
         taken, allowed = room.in_flight(folders) + more, size
@@ -377,6 +412,7 @@ class BlobCache:
                     # Refused at the start; exchanged while running it is a disk that cannot be used.
                     raise OSError(errno.EINVAL, str(error)) from error
                 self._folder = ProcessFolder.make(self._layout.processes)
+                self.counters.keep_in(self._folder.path)
             folder = self._folder
         self._cleaner.start()  # in a forked child it is not running yet
         return folder
@@ -393,7 +429,7 @@ class BlobCache:
         self._warnings.warn(error)
 
     def _note_written(self, size: int) -> None:
-        self.counters.add("bytes_written", size)
+        self.counters.add("bytes", size)
         self._cleaner.written(size)
 
     def _become_child(self) -> None:
@@ -404,11 +440,16 @@ class BlobCache:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            folders = [folder for folder in (self._folder, self._staging) if folder is not None]
+            here, staging = self._folder, self._staging
             self._folder = self._staging = None
         self._cleaner.close()
-        for folder in folders:
-            folder.remove()
+        self.counters.end()
+        if here is not None:
+            if here.usable:
+                add_to_total(self._layout, here.path)
+            here.remove()
+        if staging is not None:
+            staging.remove()
         self._private.close()
         _caches.discard(self)
 

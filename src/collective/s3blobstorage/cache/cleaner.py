@@ -1,25 +1,33 @@
-"""The thread that keeps a store's cache folder within its bound and sweeps after dead processes."""
+"""The thread that keeps a cache folder within its bound and the disk's floor, and sweeps after dead processes.
+
+Each process has one for each of its stores, and each looks at the folders of all stores in ``cache-dir``; one at a time
+of the whole machine cleans. Where they were given different bounds each enforces its own: the smallest wins.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import Unavailable
-from . import bound
-from .counters import Counters
-from .layout import Layout
+from ..settings import MinFree
+from . import bound, room
+from .counters import Counters, add_to_total
+from .layout import Layout, StoreFolder, stores
 from .locks import FileLock
 from .processes import living
 
 logger = logging.getLogger(__name__)
 
-# How long an idle cleaner sleeps before it looks whether another process died and left something. Reads one small
-# folder.
+# How often an idle cleaner saves the counters, if they changed, and asks how much of the disk is free: one system call.
+_TICK = 5.0  # seconds
+# How long an idle cleaner does not look whether another process died and left something. Reads one small folder per
+# store.
 _SWEEP_INTERVAL = 600.0  # seconds
 # How long to wait before asking again whether the other process that is cleaning has finished.
 _LOCK_PAUSE = 0.1  # seconds
@@ -28,33 +36,36 @@ _LOCK_PAUSE = 0.1  # seconds
 class Cleaner:
     """Owned by one cache, which starts it and joins it by ``close``.
 
-    ``scratch`` gives a new name in a folder of this process on the cache's disk; OSError or Unavailable where there is
-    none. ``sweep`` is called at each cleaning and each ten minutes, for what lies outside of the store's folder.
+    ``sweep`` is called at each cleaning and each ten minutes, for what lies outside of ``cache-dir``.
     """
 
     def __init__(
         self,
         layout: Layout,
         margins: bound.Margins,
+        min_free: MinFree,
         counters: Counters,
         clock: Callable[[], float],
-        scratch: Callable[[], Path],
         sweep: Callable[[], None],
     ) -> None:
         self._layout = layout
         self._margins = margins
+        self._min_free = min_free
         self._counters = counters
         self._clock = clock
-        self._scratch = scratch
         self._sweep = sweep
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closed = False
         self._requested = True  # once at the start
+        self._look = False  # at how much of the disk is free
         self._written = 0
-        self._left = 0  # bytes of everything in the store's folder after the last cleaning
+        self._unseen = 0  # bytes written since the last look
+        self._step = math.inf  # bytes that may be written between two looks
+        self._left = 0  # bytes of everything in the folders after the last cleaning
         self._since = 0  # bytes that this process wrote since it began
         self._processes = 1
+        self._crowded = False
         self._cleaning = threading.Lock()  # so that two threads of this process do not take each other for others
 
     def start(self) -> None:
@@ -65,14 +76,24 @@ class Cleaner:
                 self._thread.start()
 
     def written(self, size: int) -> None:
-        """Note new bytes. After a tenth of the bound, divided among the processes that write here, it cleans."""
+        """Note new bytes. After a tenth of the bound, divided among the processes that write here, it cleans; after a
+        tenth of the floor it looks how much of the disk is free."""
         with self._changed:
             self._since += size
             self._written += size
+            self._unseen += size
             if self._written * 10 * self._processes >= self._margins.size:
                 self._written = 0
                 self._requested = True
                 self._changed.notify()
+            elif self._unseen * self._processes >= self._step:
+                self._unseen = 0
+                self._look = True
+                self._changed.notify()
+
+    def crowded(self) -> bool:
+        """Whether less than the floor is free and the last cleaning found nothing more that may go for it."""
+        return self._crowded and self._lacking() > 0
 
     def close(self) -> None:
         """End the thread, also in the middle of a cleaning, and join it. Idempotent."""
@@ -84,31 +105,43 @@ class Cleaner:
             thread.join()
 
     def _run(self) -> None:
-        again: float | None = None
+        again = math.inf  # when what could not go may go, by the monotonic clock
+        swept = time.monotonic()
         while True:
             with self._changed:
-                if not self._requested and not self._closed:
-                    self._changed.wait(_SWEEP_INTERVAL if again is None else again)
+                if not (self._requested or self._look or self._closed):
+                    self._changed.wait(max(0.0, min(_TICK, again - time.monotonic())))
                 if self._closed:
                     return
-                requested, self._requested = self._requested, False
+                requested, self._requested, self._look = self._requested, False, False
+            now = time.monotonic()
             try:
-                if requested or again is not None:
-                    again = self.clean()
+                self._counters.save()
+                lacking = self._lacking()
+                if requested or now >= again:
+                    pause = self.clean()
+                elif lacking and again == math.inf:
+                    # Not where a cleaning found nothing more that may go: until ``again`` it would find the same.
+                    pause = self._clean_for_floor()
                 else:
-                    with self._cleaning:
-                        self._remove_leftovers()
+                    if now - swept >= _SWEEP_INTERVAL:
+                        swept = now
+                        with self._cleaning:
+                            self._remove_leftovers()
+                    continue
+                swept = time.monotonic()
+                again = math.inf if pause is None else swept + pause
             except Exception:
-                again = None
+                again = math.inf
                 logger.exception("cleaning the cache in cache-dir %s failed", self._layout.root)
 
     def clean(self) -> float | None:
         """Sweep, then evict down to the target; seconds until it should be done again where too much is left, or None.
 
-        Waits while another process cleans this folder: what was written since that one looked must be seen too.
+        Waits while another process cleans: what was written since that one looked must be seen too.
         """
         with self._cleaning:
-            return self._clean()
+            return self._clean(0, lambda: True)
 
     def estimate(self) -> int:
         """About how many bytes there are now, from the last look and what was written since; makes no system call."""
@@ -118,11 +151,14 @@ class Cleaner:
     def free(self, size: int) -> None:
         """Evict ``size`` bytes below what is there, or what may go, whatever the bound. In the calling thread."""
         with self._cleaning:
-            self._clean(size)
+            self._clean(size, lambda: True)
 
-    def _clean(self, more: int = 0) -> float | None:
-        with self._changed:
-            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
+    def _clean_for_floor(self) -> float | None:
+        with self._cleaning:
+            return self._clean(0, lambda: self._lacking() > 0)
+
+    def _clean(self, more: int, needed: Callable[[], bool]) -> float | None:
+        """``needed`` is asked when it is our turn: what another process evicted meanwhile may be enough."""
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -137,45 +173,59 @@ class Cleaner:
         else:
             return None
         try:
-            return self._keep_bound(more)
+            return self._keep_bound(more) if needed() else None
         finally:
             lock.release()
 
     def _keep_bound(self, more: int) -> float | None:
-        now = self._clock()
-        found = bound.survey(self._layout, self._margins, now, self._is_closed)
-        excess = max(found.total - self._margins.target, more)
-        limit = bound.oldest(found, excess)
-        freed = 0
         with self._changed:
-            self._left = found.total
+            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
+        now = self._clock()
+        all_stores = stores(self._layout.root)
+        found = bound.survey(all_stores, self._margins, now, self._is_closed)
+        excess = max(found.total - self._margins.target, self._lacking(), more)
+        limit = bound.oldest(found, excess)
+        count = freed = 0
         if limit is not None:
-            try:
-                scratch = self._scratch()
-            except (OSError, Unavailable):
-                return None  # a disk that does not let us, or the cache was closed just now
-            files, freed = bound.evict(self._layout, self._margins, limit, excess, now, scratch, self._is_closed)
-            with self._changed:
-                self._left = found.total - freed
-            self._counters.add("evictions", files)
-            logger.debug("evicted %d files, %d bytes, from the cache", files, freed)
-        if found.total - freed <= self._margins.size:
+            count, freed = bound.evict(all_stores, self._margins, limit, excess, now, self._is_closed)
+            self._counters.add("evictions", count)
+            self._counters.save()
+            logger.debug("evicted %d files, %d bytes, from the cache", count, freed)
+        with self._changed:
+            self._left = found.total - freed
+            self._unseen = 0
+        self._crowded = self._lacking() > 0
+        if found.total - freed <= self._margins.size and not self._crowded:
             return None
-        # The rest is protected, or written right now. It can go as soon as the protection ends.
+        # The rest is protected, or written right now, or not ours. It can go as soon as the protection ends.
         return max(1.0, self._margins.protect / 2)
 
+    def _lacking(self) -> int:
+        try:
+            lacking, step = room.look(self._layout.root, self._min_free)
+        except OSError:
+            return 0  # no folder, or a disk that does not answer
+        self._step = step or math.inf
+        return lacking
+
     def _remove_leftovers(self) -> None:
-        processes = sum(1 for _ in living(self._layout.processes))
+        processes = 0
+        for store in stores(self._layout.root):
+            processes += sum(1 for _ in living(store.processes, bury=_bury_in(store)))
+            with contextlib.suppress(OSError):
+                for name in os.listdir(store.locks):
+                    # Of a download whose process was killed. Nobody holds it, or we do not get it.
+                    lock = FileLock.take(store.locks / name)
+                    if lock is not None:
+                        lock.release(remove=True)
+            store.remove_old_markers()
         with self._changed:
             self._processes = max(1, processes)
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._layout.locks):
-                # Of a download whose process was killed. Nobody holds it, or we do not get it.
-                lock = FileLock.take(self._layout.locks / name)
-                if lock is not None:
-                    lock.release(remove=True)
-        self._layout.remove_old_markers()
         self._sweep()
 
     def _is_closed(self) -> bool:
         return self._closed
+
+
+def _bury_in(store: StoreFolder) -> Callable[[Path], bool]:
+    return lambda folder: add_to_total(store, folder)

@@ -21,7 +21,7 @@ class DiskWarnings:
         self._last: float | None = None
         self._silent = 0
 
-    def warn(self, error: BaseException) -> None:
+    def warn(self, error: BaseException | str) -> None:
         now = self._clock()
         with self._lock:
             if self._last is not None and 0 <= now - self._last < INTERVAL:

@@ -2,19 +2,24 @@
 
 ::
 
-    {cache-dir}/{16 hex of SHA-256 of the store's identity}/
-        cache.json                     the marker: kind, format number, store
-        blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
-        locks/{oid}-{tid}              one file per download that is running
-        processes/{token}/             one folder per living process: temporary files, staging
-        cleaner.lock                   held by the one process that is cleaning
+    {cache-dir}/
+        cleaner.lock                   held by the one process of the machine that is cleaning
+        {16 hex of SHA-256 of the store's identity}/
+            cache.json                     the marker: kind, format number, store
+            counters.json                  what the processes that ended counted
+            blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
+            blobs/{3 hex}/{oid}-{tid}.part some parts of a large blob, a sparse file
+            blobs/{3 hex}/{oid}-{tid}.map  which parts those are
+            locks/{oid}-{tid}              one file per download that is running
+            processes/{token}/             one folder per living process: temporary files, staging, counters
 
 The folder of a blob file is the low twelve bits of its oid: oids are handed out in sequence, so the files spread
 evenly; a million files make about 250 entries in each of 4,096 folders, a thousand files are found with two folder
 look-ups. These folders are never removed, so there is no race between removing one and publishing into it.
 
-Files whose names end in anything else than ``.blob`` are counted and left alone: a later release may put parts of large
-blobs beside the complete files.
+A process cleans the folders of all stores in ``cache-dir``, those of other databases too. What it takes for such a
+folder has our marker and the name that follows from it; in there only files with names as above are ever deleted.
+Anything else in ``cache-dir`` is neither read nor counted.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import stat
 import time
 from pathlib import Path
 
@@ -32,6 +39,13 @@ KIND = "collective.s3blobstorage cache"
 FORMAT = 1
 MARKER = "cache.json"
 BLOB_SUFFIX = ".blob"
+PART_SUFFIX = ".part"
+MAP_SUFFIX = ".map"
+# Of a file that is being evicted, beside where it was. One that is seen by who holds cleaner.lock was left by a crash.
+GOING_SUFFIX = ".going"
+CLEANER_LOCK = "cleaner.lock"
+
+_STORE = re.compile("[0-9a-f]{16}")
 
 
 def stamp(size: int) -> int:
@@ -65,18 +79,69 @@ def occupied(status: os.stat_result) -> int:
 _MARKER_AGE = 3600.0  # seconds
 
 
-class Layout:
-    """The paths of one store's folder, and its marker."""
+class StoreFolder:
+    """The folder of one of the stores that share ``cache-dir``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = folder / "blobs"
+        self.locks = folder / "locks"
+        self.processes = folder / "processes"
+        self.marker = folder / MARKER
+
+    def remove_old_markers(self) -> None:
+        """Remove temporary markers that a crash left. Never raises for the disk."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.glob(f"{MARKER}.*"):
+                if path.stat().st_mtime < time.time() - _MARKER_AGE:
+                    path.unlink()
+
+
+def stores(root: Path) -> list[StoreFolder]:
+    """The folders in ``root`` that carry our marker, in a format that this release knows. Never raises for the disk.
+
+    A newer release's folder is left alone, and so is one of another user that we may not read.
+    """
+    try:
+        names = sorted(name for name in os.listdir(root) if _STORE.fullmatch(name))
+    except OSError:
+        return []
+    return [StoreFolder(root / name) for name in names if _is_store(root / name)]
+
+
+def _is_store(folder: Path) -> bool:
+    try:
+        # A link may lead to where other people's files are.
+        if not stat.S_ISDIR(os.stat(folder, follow_symlinks=False).st_mode):
+            return False
+        kind, number, identity = _parse_marker((folder / MARKER).read_bytes())
+    except OSError:
+        return False
+    return kind == KIND and number <= FORMAT and _store_name(identity) == folder.name
+
+
+def _parse_marker(text: bytes) -> tuple[str | None, int, str]:
+    """Kind, format number and store; kind None where it is no marker."""
+    try:
+        marker = json.loads(text)
+        return marker["kind"], int(marker["format"]), str(marker.get("store"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, 0, ""
+
+
+def _store_name(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+class Layout(StoreFolder):
+    """The paths of our own store's folder, and its marker."""
 
     def __init__(self, root: Path, identity: str) -> None:
         self.root = root
         self.identity = identity
-        self.store = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.folder = root / self.store
-        self.blobs = self.folder / "blobs"
-        self.locks = self.folder / "locks"
-        self.processes = self.folder / "processes"
-        self.cleaner_lock = self.folder / "cleaner.lock"
+        self.store = _store_name(identity)
+        super().__init__(root / self.store)
+        self.cleaner_lock = root / CLEANER_LOCK
         self._blobs = str(self.blobs)  # joined as text: this is on the path of every read
 
     def blob(self, oid: bytes, tid: bytes) -> str:
@@ -100,8 +165,9 @@ class Layout:
                 f"cache-dir {str(self.root)!r} is a ZODB blob directory (it has a file .layout), and a cache deletes"
                 " files; name an empty folder, for example /var/cache/plone"
             )
+        self._check_root()
         try:
-            text = (self.folder / MARKER).read_bytes()
+            text = self.marker.read_bytes()
         except FileNotFoundError:
             pass
         else:
@@ -111,18 +177,31 @@ class Layout:
             names = [name for name in os.listdir(self.folder) if not name.startswith(MARKER)]
         except FileNotFoundError:
             return
-        if names and not (self.folder / MARKER).exists():  # asked again: another process may be making it right now
+        if names and not self.marker.exists():  # asked again: another process may be making it right now
             raise ConfigurationError(
                 f"the folder {self.store!r} in cache-dir {str(self.root)!r} holds files but no {MARKER}, so it is not a"
                 " cache of ours; delete that folder, or name another cache-dir, for example /var/cache/plone"
             )
 
-    def _check_marker(self, text: bytes) -> None:
+    def _check_root(self) -> None:
+        # Nothing foreign is ever deleted, so other files beside ours do no harm: the cache of zodb-s3blobs may lie
+        # there. These two can only be a mistake.
+        root = os.path.realpath(self.root)
+        places = {"/": "the root of the file system", os.path.realpath(os.path.expanduser("~")): "a home directory"}
+        if root not in places:
+            return
         try:
-            marker = json.loads(text)
-            kind, number = marker["kind"], int(marker["format"])
-        except (ValueError, KeyError, TypeError):
-            kind, number = None, 0
+            foreign = [name for name in os.listdir(root) if name != CLEANER_LOCK and not _is_store(self.root / name)]
+        except FileNotFoundError:
+            return
+        if foreign:
+            raise ConfigurationError(
+                f"cache-dir {str(self.root)!r} is {places[root]}; name a folder of its own, for example"
+                " /var/cache/plone"
+            )
+
+    def _check_marker(self, text: bytes) -> None:
+        kind, number, _ = _parse_marker(text)
         if kind != KIND:
             raise ConfigurationError(
                 f"the folder {self.store!r} in cache-dir {str(self.root)!r} is marked as something else ({MARKER});"
@@ -141,8 +220,7 @@ class Layout:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if self.folder.stat().st_mode & 0o077:
             self.folder.chmod(0o700)
-        marker = self.folder / MARKER
-        if not marker.exists():
+        if not self.marker.exists():
             # Any number of processes may do this at once: each renames the same content into the same place.
             temporary = self.folder / f"{MARKER}.{os.getpid()}-{os.urandom(8).hex()}"
             try:
@@ -150,17 +228,10 @@ class Layout:
                     json.dump({"kind": KIND, "format": FORMAT, "store": self.identity}, file)
                     file.flush()
                     os.fsync(file.fileno())  # a crash of the machine must not leave an empty marker
-                os.replace(temporary, marker)
+                os.replace(temporary, self.marker)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
                 raise
         for folder in (self.blobs, self.locks, self.processes):
             folder.mkdir(mode=0o700, exist_ok=True)
-
-    def remove_old_markers(self) -> None:
-        """Remove temporary markers that a crash left. Never raises for the disk."""
-        with contextlib.suppress(OSError):
-            for path in self.folder.glob(f"{MARKER}.*"):
-                if path.stat().st_mtime < time.time() - _MARKER_AGE:
-                    path.unlink()

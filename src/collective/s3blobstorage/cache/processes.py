@@ -13,13 +13,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .locks import FileLock
 
 _LOCK = "lock"
 STAGING = "staging"  # of files that are being committed
+COUNTERS = "counters.json"  # what the process counted
 
 
 class ProcessFolder:
@@ -73,10 +74,16 @@ class ProcessFolder:
             self.path.rmdir()
 
 
-def living(parent: Path, prefix: str = "") -> Iterator[Path]:
+def _nothing_to_keep(folder: Path) -> bool:
+    return True
+
+
+def living(parent: Path, prefix: str = "", bury: Callable[[Path], bool] = _nothing_to_keep) -> Iterator[Path]:
     """The folders in ``parent`` after those of dead processes were removed. Never raises for the disk.
 
-    Only real folders of this user count: ``parent`` may be the machine's temporary folder.
+    ``bury`` is called with each of the latter, locked and empty but for what its process counted; where it returns
+    False, the folder stays until the next time. Only real folders of this user count: ``parent`` may be the machine's
+    temporary folder.
     """
     try:
         names = sorted(name for name in os.listdir(parent) if name.startswith(prefix))
@@ -96,21 +103,24 @@ def living(parent: Path, prefix: str = "") -> Iterator[Path]:
             continue
         # Nobody else can be in here: a process that finds the lock taken makes itself another folder, and another
         # sweeper takes us for the living owner.
-        _clear(path, others=True)
+        _clear(path, others=True, keep=(_LOCK, COUNTERS))
+        buried = bury(path)
+        if buried:
+            _clear(path)
         with contextlib.suppress(OSError):
-            lock.release(remove=True)
+            lock.release(remove=buried)
         with contextlib.suppress(OSError):
             path.rmdir()
 
 
-def _clear(folder: Path, *, others: bool = False) -> None:
+def _clear(folder: Path, *, others: bool = False, keep: tuple[str, ...] = (_LOCK,)) -> None:
     """Delete the files here and in our staging folder; with ``others`` also the folders that we did not make."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
         return
     for entry in entries:
-        if entry.name == _LOCK:
+        if entry.name in keep:
             continue
         with contextlib.suppress(OSError):
             if not entry.is_dir(follow_symlinks=False):

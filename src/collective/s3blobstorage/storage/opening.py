@@ -51,6 +51,8 @@ def open_cache(settings: StorageSettings, store: Any) -> BlobCache:
         settings.cache_dir,
         cache_identity(store.identity, settings.owner),
         size=settings.cache_size,
+        min_free=settings.cache_min_free,
+        fill_on_commit=settings.cache_fill_on_commit,
         staging_dir=settings.staging_dir,
         limit_commits=settings.commit_within_cache_size,
     )
