@@ -502,6 +502,7 @@ def test_counters(cache):
         "misses": 1,
         "waits": 0,
         "downloads": 1,
+        "parts": 0,
         "bytes_written": 5,
         "evictions": 0,
         "errors": 0,

@@ -88,6 +88,7 @@ def test_defaults_of_zodb_s3blobs():
     assert (store.download_connect_timeout, store.download_read_timeout) == (5, 10)
     assert store.download_max_attempts == 2
     assert parsed.cache_size == 1 * GB
+    assert (parsed.part_threshold, parsed.part_size) == (8 * 1024 * 1024, 4 * 1024 * 1024)
 
 
 def test_every_key_arrives(tmp_path):
@@ -116,6 +117,8 @@ def test_every_key_arrives(tmp_path):
         "s3-max-pool-connections 100",
         "upload-concurrency 16",
         "cache-size 1.5GB",
+        "part-threshold 32MB",
+        "part-size 512KB",
         f"staging-dir {tmp_path}/staging",
         "owner www.example.org",
         "read-only on",
@@ -149,6 +152,8 @@ def test_every_key_arrives(tmp_path):
         ),
         cache_dir=Path("/var/cache/plone-blobs"),
         cache_size=3 * GB // 2,
+        part_threshold=32 * 1024 * 1024,
+        part_size=512 * 1024,
         staging_dir=tmp_path / "staging",
         owner="www.example.org",
         read_only=True,
@@ -314,6 +319,9 @@ def test_endpoint_variables_of_boto3_decide_on_tls(monkeypatch):
         ("upload-concurrency", "0", "upload-concurrency '0' is too small."),
         ("cache-size", "viel", "cache-size 'viel' is not a size."),
         ("cache-size", "-1GB", "cache-size '-1GB' is negative."),
+        ("part-threshold", "0", "part-threshold '0' is too small."),
+        ("part-size", "1KB", "part-size '1KB' is too small."),
+        ("part-size", "2GB", "part-size '2GB' is too large."),
         ("staging-dir", "/", "staging-dir '/' is the root of the file system;"),
     ],
 )

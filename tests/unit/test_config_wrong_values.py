@@ -107,6 +107,8 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "upload-concurrency": _INTEGER,
     "cache-dir": {**_FOLDER, "empty": "is empty"},
     "cache-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
+    "part-threshold": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
+    "part-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "staging-dir": {**_FOLDER, "empty": ALLOWED},
     "owner": same("is not a name of an owner", empty="is empty"),
     "commit-within-cache-size": _BOOLEAN,

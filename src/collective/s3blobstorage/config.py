@@ -130,6 +130,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         ),
         cache_dir=cache_dir,
         cache_size=section.cache_size,
+        part_threshold=section.part_threshold,
+        part_size=section.part_size,
         staging_dir=section.staging_dir,
         commit_within_cache_size=section.commit_within_cache_size,
         owner=section.owner,

@@ -58,6 +58,8 @@ class StorageSettings:
     store: StoreSettings
     cache_dir: Path
     cache_size: int = 1 * GB
+    part_threshold: int = 8 * MB  # a larger blob is read by parts
+    part_size: int = 4 * MB
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
     owner: str | None = None

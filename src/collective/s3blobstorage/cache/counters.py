@@ -9,11 +9,12 @@ class Counters:
     """Whole numbers that only grow. ``snapshot`` is consistent; any thread may call anything.
 
     hits: reads answered by a file that was here. misses: reads that found none. waits: reads that waited for another
-    thread's download. downloads: downloads begun. bytes_written: bytes downloaded or adopted. evictions: files
-    removed for the bound. errors: operations of the cache's own disk that failed.
+    thread's download. downloads: downloads of whole blobs begun. parts: downloads of parts begun. bytes_written: bytes
+    downloaded or adopted. evictions: files removed for the bound. errors: operations of the cache's own disk that
+    failed.
     """
 
-    names = ("hits", "misses", "waits", "downloads", "bytes_written", "evictions", "errors")
+    names = ("hits", "misses", "waits", "downloads", "parts", "bytes_written", "evictions", "errors")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -68,6 +68,8 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
             size=settings.cache_size,
             staging_dir=settings.staging_dir,
             limit_commits=settings.commit_within_cache_size,
+            part_threshold=settings.part_threshold,
+            part_size=settings.part_size,
         )
         storage = S3BlobStorage(base, settings, late or store, cache, marker)
         if late is not None:
