@@ -90,6 +90,7 @@ def test_defaults_of_zodb_s3blobs():
     assert parsed.cache_size == 1 * GB
     assert parsed.cache_min_free == MinFree(share=0.05)
     assert parsed.cache_fill_on_commit == "small"
+    assert (parsed.part_threshold, parsed.part_size) == (8 * 1024 * 1024, 4 * 1024 * 1024)
 
 
 def test_every_key_arrives(tmp_path):
@@ -120,6 +121,8 @@ def test_every_key_arrives(tmp_path):
         "cache-size 1.5GB",
         "cache-min-free 10GB",
         "cache-fill-on-commit on",
+        "part-threshold 32MB",
+        "part-size 512KB",
         f"staging-dir {tmp_path}/staging",
         "owner www.example.org",
         "read-only on",
@@ -155,6 +158,8 @@ def test_every_key_arrives(tmp_path):
         cache_size=3 * GB // 2,
         cache_min_free=MinFree(size=10 * GB),
         cache_fill_on_commit="on",
+        part_threshold=32 * 1024 * 1024,
+        part_size=512 * 1024,
         staging_dir=tmp_path / "staging",
         owner="www.example.org",
         read_only=True,
@@ -320,6 +325,9 @@ def test_endpoint_variables_of_boto3_decide_on_tls(monkeypatch):
         ("upload-concurrency", "0", "upload-concurrency '0' is too small."),
         ("cache-size", "viel", "cache-size 'viel' is not a size."),
         ("cache-size", "-1GB", "cache-size '-1GB' is negative."),
+        ("part-threshold", "0", "part-threshold '0' is too small."),
+        ("part-size", "1KB", "part-size '1KB' is too small."),
+        ("part-size", "2GB", "part-size '2GB' is too large."),
         ("staging-dir", "/", "staging-dir '/' is the root of the file system;"),
     ],
 )

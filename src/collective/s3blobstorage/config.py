@@ -132,6 +132,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         cache_size=section.cache_size,
         cache_min_free=section.cache_min_free,
         cache_fill_on_commit=section.cache_fill_on_commit,
+        part_threshold=section.part_threshold,
+        part_size=section.part_size,
         staging_dir=section.staging_dir,
         commit_within_cache_size=section.commit_within_cache_size,
         inline_size=section.inline_size,

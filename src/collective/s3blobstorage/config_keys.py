@@ -226,6 +226,19 @@ cache_min_free = Key(
 cache_fill_on_commit = Key(
     "cache-fill-on-commit", datatypes.fill_on_commit, "on, off (also true, false, yes, no) or small", "on"
 )
+part_threshold = Key(
+    "part-threshold",
+    datatypes.size,
+    "1 byte to 1024PB: bytes, or a figure with KB, MB, GB, TB or PB (by 1024)",
+    "32MB",
+)
+# Below 64 KB the request costs more than the bytes; above 1 GB a part is what parts are there to avoid.
+part_size = Key(
+    "part-size",
+    partial(datatypes.size, minimum=64 * datatypes.KB, maximum=1024 * datatypes.KB**2),
+    "64KB to 1GB: bytes, or a figure with KB, MB or GB (by 1024)",
+    "8MB",
+)
 staging_dir = Key(
     "staging-dir",
     datatypes.optional(datatypes.directory),

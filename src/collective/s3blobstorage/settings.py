@@ -72,6 +72,8 @@ class StorageSettings:
     cache_size: int = 1 * GB
     cache_min_free: MinFree = MinFree(share=0.05)
     cache_fill_on_commit: str = "small"  # on, off or small
+    part_threshold: int = 8 * MB  # a larger blob is read by parts
+    part_size: int = 4 * MB
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none

@@ -25,9 +25,11 @@ from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
 from .downloads import DiskFailure, DownloadFile, disk, run, seal
 from .flights import Flights
-from .interfaces import IBlobCache
+from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, stores
 from .locks import FileLock
+from .partreader import PartReader
+from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
 
@@ -60,7 +62,8 @@ class BlobCache:
     of ``root``. fill_on_commit: which files ``adopt`` takes: ``on``, ``off``, or ``small``, those up to part_threshold
     bytes. staging_dir: a folder on the same file system makes ``adopt`` a rename; None: inside the store's folder.
     limit_commits: whether ``size`` also limits what is being committed and downloaded at one time (``make_room``).
-    patience: seconds to wait for another process's download. clock: seconds since 1970.
+    part_threshold: a larger blob is read by parts of ``part_size`` bytes. patience: seconds to wait for another
+    process's download. clock: seconds since 1970.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -76,9 +79,10 @@ class BlobCache:
         size: int,
         min_free: MinFree = MIN_FREE,
         fill_on_commit: str = "small",
-        part_threshold: int = 8 * 1024 * 1024,
         staging_dir: Path | None = None,
         limit_commits: bool = False,
+        part_threshold: int = 8 * 1024 * 1024,
+        part_size: int = 4 * 1024 * 1024,
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
@@ -97,6 +101,18 @@ class BlobCache:
         self._clock = clock
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._closed = False
+        surroundings = Surroundings(
+            find=self._find,
+            here=self._here,
+            publish=self._publish,
+            count=self._count,
+            written=self._note_written,
+            failed=self._note_failure,
+            clock=clock,
+        )
+        self._parts = PartStore(
+            self._layout, surroundings, threshold=part_threshold, part_size=part_size, patience=patience
+        )
         self._own()
         with self._degrading():
             self._layout.check_foreign()
@@ -107,6 +123,7 @@ class BlobCache:
     def _own(self) -> None:
         """Everything that belongs to one process and must not be shared with a forked child."""
         self._flights: Flights[Path] = Flights()
+        self._parts.own()
         self._lock = threading.Lock()
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
@@ -280,6 +297,38 @@ class BlobCache:
             os.rename(sealed, path)
         return path
 
+    # Reading by parts
+
+    def complete(self, oid: bytes, tid: bytes, source: IBlobSource) -> Path:
+        path = self.get(oid, tid)
+        if path is not None:
+            return path
+        described = self._parts.describe(oid, tid, source)
+        if not self._parts.is_large(described[0]):
+            return self.fetch(oid, tid, source.download)
+        self._count("misses")
+        return self._flights.run(
+            (oid, tid), lambda: self._bring_parts(oid, tid, described, source), lambda: self._count("waits")
+        )
+
+    def _bring_parts(self, oid: bytes, tid: bytes, described: tuple[int, bytes | None], source: IBlobSource) -> Path:
+        path = self._private.find((oid, tid))
+        if path is not None:
+            return path
+        try:
+            return self._parts.complete(oid, tid, described, source)
+        except DiskFailure as failure:
+            self._note_failure(failure)
+        return self._bring_private((oid, tid), source.download)
+
+    def open_lazily(
+        self, oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None
+    ) -> PartReader:
+        return PartReader(self, self._parts, oid, tid, source, name, blob)
+
+    def _count(self, name: str) -> None:
+        self.counters.add(name)
+
     # Committing
 
     def adopt(self, oid: bytes, tid: bytes, staged: Path) -> bool:
@@ -438,6 +487,7 @@ class BlobCache:
         self._own()
 
     def close(self) -> None:
+        self._parts.close()  # first: what it publishes needs the folder
         with self._lock:
             self._closed = True
             here, staging = self._folder, self._staging

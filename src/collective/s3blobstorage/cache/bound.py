@@ -140,9 +140,9 @@ def evict(
 def _remove(entry: Entry) -> bool:
     if entry.data is None:
         return _remove_unless_used(entry)
-    # Who makes or completes a pair holds the lock of its revision; who only reads parts has both files open.
+    # Who makes or publishes a pair holds its map lock; who only reads or brings parts has both files open.
     try:
-        lock = FileLock.take(entry.store.locks / os.path.basename(entry.path).partition(".")[0])
+        lock = FileLock.take(entry.store.locks / os.path.basename(entry.path))  # as PartStore.lock(…, "map") calls it
     except OSError:
         return False
     if lock is None:

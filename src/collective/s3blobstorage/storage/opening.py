@@ -55,6 +55,8 @@ def open_cache(settings: StorageSettings, store: Any) -> BlobCache:
         fill_on_commit=settings.cache_fill_on_commit,
         staging_dir=settings.staging_dir,
         limit_commits=settings.commit_within_cache_size,
+        part_threshold=settings.part_threshold,
+        part_size=settings.part_size,
     )
 
 

@@ -1,0 +1,318 @@
+"""The two files of a blob of which only parts are here: its bytes, sparse, and the map of the parts that are there.
+
+::
+
+    {oid}-{tid}.part    the blob's bytes, as long as the whole blob from the beginning, with holes; mode 0600
+    {oid}-{tid}.map     a header of 512 bytes, then eight bytes per part: the CRC-32 of its bytes, and its complement
+
+The header says size, part size, SHA-256 and version of the blob, and carries a checksum of its own. An entry is written
+after the part's bytes were, and one that is half written, zero or foreign is not its own complement: then the part is
+not there. Nothing is synced, since a part is not believed because of its entry: a process that did not download it
+compares the CRC-32 before it uses it. So a machine that crashed, or a file that something else cut or wrote to, costs a
+download and never a wrong byte.
+
+The file of bytes is never made longer: where it is shorter than the blob something cut it, and the bytes behind the cut
+would come back as zeros. Both files are then given up.
+
+No threads and no waiting here. Whoever calls ``open``, ``settle`` or ``discard`` holds the revision's map lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .downloads import disk
+from .layout import MAP_SUFFIX, PART_SUFFIX
+
+_MAGIC = b"s3bparts"
+_FORMAT = 1
+# magic, format, part size, size, whether there is a SHA-256, the SHA-256, length of the validator, the validator
+_HEADER = struct.Struct("<8sIIQB32sH449s")
+_CHECKSUM = struct.Struct("<I")
+_HEADER_SIZE = _HEADER.size + _CHECKSUM.size  # 512: one sector
+_LONGEST_VALIDATOR = 449
+_ENTRY = struct.Struct("<II")
+_ALL_BITS = 0xFFFFFFFF
+
+# Bytes that are read at a time to compute a checksum.
+_BLOCK = 256 * 1024
+
+
+class Lost(Exception):
+    """The files are not what they were when they were opened. Open them anew. Never leaves the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a map says of the blob. ``validator``: of the version that the parts are of; None before there is one."""
+
+    size: int
+    part_size: int
+    sha256: bytes | None
+    validator: str | None = None
+
+    def encode(self) -> bytes:
+        """OSError for a validator that is too long for a map: then the blob is read without one."""
+        validator = b"" if self.validator is None else self.validator.encode()
+        if len(validator) > _LONGEST_VALIDATOR:
+            raise OSError(f"the store's ETag has more than {_LONGEST_VALIDATOR} bytes")
+        known = self.sha256 is not None
+        digest = self.sha256 or bytes(32)
+        fields = (_MAGIC, _FORMAT, self.part_size, self.size, known, digest, len(validator), validator)
+        header = _HEADER.pack(*fields)
+        return header + _CHECKSUM.pack(zlib.crc32(header))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Header | None:
+        if len(data) < _HEADER_SIZE:
+            return None
+        header = data[: _HEADER.size]
+        magic, number, part_size, size, known, sha256, length, validator = _HEADER.unpack(header)
+        if magic != _MAGIC or number != _FORMAT or _CHECKSUM.pack(zlib.crc32(header)) != data[_HEADER.size : 512]:
+            return None
+        return cls(size, part_size, sha256 if known else None, validator[:length].decode() if length else None)
+
+
+def describe(base: str) -> tuple[int, bytes | None] | None:
+    """Size and SHA-256 by the map that is there, or None. Makes nothing and never raises for the disk."""
+    try:
+        descriptor = os.open(base + MAP_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        header = Header.decode(os.pread(descriptor, _HEADER_SIZE, 0))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None if header is None else (header.size, header.sha256)
+
+
+class PartFile:
+    """Both files, open. Any thread may call anything; one part is written by one thread of the machine at a time.
+
+    The descriptors are closed when nobody refers to the object any more, and not before: closed under a thread
+    that reads, a descriptor's number could be another file's. They stay usable where the files were evicted.
+
+    Every method raises DiskFailure where the disk does not do what was asked.
+    """
+
+    def __init__(self, base: str, header: Header, data: int, map_: int) -> None:
+        self._base = base
+        self._data = data
+        self._map = map_
+        self.header = header
+        self.size = header.size
+        self.part_size = header.part_size
+        self.sha256 = header.sha256
+        self.count = -(-header.size // header.part_size)
+
+    def __del__(self) -> None:
+        for descriptor in (self._data, self._map):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    @classmethod
+    def open(cls, base: str, size: int, sha256: bytes | None, part_size: int) -> PartFile:
+        """The files that are there, where they are whole and of this blob; else they are made anew."""
+        header = Header(size, part_size, sha256)
+        with disk():
+            found = cls._open(base, header)
+            if found is not None:
+                return found
+            for suffix in (MAP_SUFFIX, PART_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(base + suffix)
+            return cls._make(base, header)
+
+    @classmethod
+    def _open(cls, base: str, wanted: Header) -> PartFile | None:
+        opened: list[int] = []
+        found = None
+        try:
+            for suffix in (PART_SUFFIX, MAP_SUFFIX):
+                opened.append(os.open(base + suffix, os.O_RDWR | os.O_NOFOLLOW))
+            data, map_ = opened
+            header = Header.decode(os.pread(map_, _HEADER_SIZE, 0))
+            if header is None or wanted != Header(header.size, header.part_size, header.sha256):
+                return None
+            file = cls(base, header, data, map_)
+            opened.clear()  # the file closes them from here on
+            map_size = _HEADER_SIZE + _ENTRY.size * file.count
+            if os.fstat(data).st_size == header.size and os.fstat(map_).st_size == map_size:
+                found = file
+            return found
+        except (FileNotFoundError, PermissionError):
+            # One alone is of no use. Read-only is one that a process sealed, and then died before it renamed it.
+            return None
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    @classmethod
+    def _make(cls, base: str, header: Header) -> PartFile:
+        os.makedirs(os.path.dirname(base), mode=0o700, exist_ok=True)
+        opened: list[int] = []
+        try:
+            for suffix in (PART_SUFFIX, MAP_SUFFIX):
+                opened.append(os.open(base + suffix, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            data, map_ = opened
+            os.ftruncate(data, header.size)
+            file = cls(base, header, data, map_)
+            opened.clear()
+            # A process that dies in between leaves a map that does not parse, or is too short.
+            _write(map_, header.encode() + bytes(_ENTRY.size * file.count), 0)
+            return file
+        except BaseException:
+            for suffix in (MAP_SUFFIX, PART_SUFFIX):
+                with contextlib.suppress(OSError):
+                    os.unlink(base + suffix)
+            raise
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    # Parts
+
+    def span(self, part: int) -> tuple[int, int]:
+        """Where the part begins, and where it ends."""
+        start = part * self.part_size
+        return start, min(start + self.part_size, self.size)
+
+    def is_full(self) -> bool:
+        """Whether each part has its entry."""
+        with disk():
+            entries = os.pread(self._map, _ENTRY.size * self.count, _HEADER_SIZE)
+        if len(entries) < _ENTRY.size * self.count:
+            raise Lost
+        return all(crc ^ complement == _ALL_BITS for crc, complement in _ENTRY.iter_unpack(entries))
+
+    def check(self, part: int) -> bool:
+        """Whether the part is there and its bytes are those that were downloaded."""
+        with disk():
+            entry = os.pread(self._map, _ENTRY.size, self._place(part))
+        if len(entry) < _ENTRY.size:
+            raise Lost
+        expected, complement = _ENTRY.unpack(entry)
+        if expected ^ complement != _ALL_BITS:
+            return False
+        crc = 0
+        for block in self.blocks(part):
+            crc = zlib.crc32(block, crc)
+        return crc == expected
+
+    def blocks(self, part: int) -> Iterator[memoryview]:
+        """The part's bytes, a block at a time, each valid until the next one."""
+        start, end = self.span(part)
+        with memoryview(bytearray(min(_BLOCK, end - start))) as buffer:
+            while start < end:
+                block = buffer[: min(len(buffer), end - start)]
+                self.read_into(block, start)
+                yield block
+                start += len(block)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill the buffer. Lost where the file is too short for it."""
+        done = 0
+        while done < len(view):
+            with disk():
+                count = os.preadv(self._data, [view[done:]], offset + done)
+            if not count:
+                raise Lost
+            done += count
+
+    def write(self, octets: memoryview, offset: int) -> None:
+        """Bytes of a part that is being downloaded. Lost where something cut the file."""
+        with disk():
+            if os.fstat(self._data).st_size != self.size:
+                raise Lost
+            _write(self._data, octets, offset)
+
+    def enter(self, part: int, crc: int) -> None:
+        """Note that the part is there: in one call, after its bytes were written."""
+        with disk():
+            _write(self._map, _ENTRY.pack(crc, crc ^ _ALL_BITS), self._place(part))
+
+    def _place(self, part: int) -> int:
+        return _HEADER_SIZE + _ENTRY.size * part
+
+    # The whole
+
+    def settle(self, validator: str) -> bool:
+        """Note which version the parts are of, where nobody did yet; whether it is this one."""
+        with disk():
+            header = Header.decode(os.pread(self._map, _HEADER_SIZE, 0))
+            if header is None:
+                raise Lost
+            if header.validator is None:
+                header = Header(self.size, self.part_size, self.sha256, validator)
+                _write(self._map, header.encode(), 0)
+        self.header = header
+        return header.validator == validator
+
+    def is_named(self) -> bool:
+        """Whether both files still bear their names: not where they were evicted, given up or published."""
+        with disk():
+            try:
+                return all(
+                    os.path.samestat(os.fstat(descriptor), os.stat(self._base + suffix, follow_symlinks=False))
+                    for descriptor, suffix in ((self._data, PART_SUFFIX), (self._map, MAP_SUFFIX))
+                )
+            except FileNotFoundError:
+                return False
+
+    def is_sealed(self) -> bool:
+        """Whether some process found the whole to be right, and made it read-only: see ``publish`` in parts.py."""
+        with disk():
+            return os.fstat(self._data).st_mode & 0o777 == 0o400
+
+    def discard(self) -> None:
+        """Remove the files, where they still bear their names."""
+        with disk():
+            if self.is_named():
+                os.unlink(self._base + MAP_SUFFIX)
+                os.unlink(self._base + PART_SUFFIX)
+
+    def note_use(self, now: float) -> None:
+        """The map's access time is when the parts were used last: by it they are evicted. Never raises."""
+        with contextlib.suppress(OSError):
+            os.utime(self._map, ns=(int(now * 1e9), os.fstat(self._map).st_mtime_ns))
+
+    def sync(self) -> int:
+        """Bring the bytes to the disk; the descriptor, for ``downloads.seal``."""
+        with disk():
+            os.fsync(self._data)
+        return self._data
+
+    def take(self, path: str) -> bool:
+        """Rename the sealed file of bytes to ``path`` and remove the map; False where the names are not ours any more.
+
+        Who deletes or exchanges files without the map lock is no process of ours. So what was renamed is looked at
+        again: a file that is not ours is removed. Until then it cannot be taken for a published one, since only ours
+        has the stamp.
+        """
+        if not self.is_named():
+            return False
+        with disk():
+            try:
+                os.rename(self._base + PART_SUFFIX, path)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._base + MAP_SUFFIX)
+                if os.path.samestat(os.fstat(self._data), os.stat(path, follow_symlinks=False)):
+                    return True
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            return False
+
+
+def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    with memoryview(data) as view:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(descriptor, view[done:], offset + done)

@@ -1,0 +1,367 @@
+"""A file open for reading whose bytes come when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PreconditionFailed, Unavailable
+from .downloads import DiskFailure, disk
+from .interfaces import IBlobSource
+from .partfile import Lost
+from .parts import BlobParts, read_range
+from .partstore import ATTEMPTS, REWRITTEN, PartStore, Wish, check_rewritten
+from .prefetch import Window
+
+if TYPE_CHECKING:
+    from .blobcache import BlobCache
+
+# What is read at a time for small reads; larger ones go past this buffer. Python's own 8 KB costs eight times the
+# calls.
+_BUFFER = 64 * 1024
+
+# A use of parts is noted at most this often by one reader: as for complete files.
+_NOTING = 60.0  # seconds
+
+# After a failure of the disk, parts that are not here are read through memory this long before it is tried again.
+_REFUSED = 60.0  # seconds
+
+
+class PartReader(io.BufferedReader):
+    """See ``IBlobCache.open_lazily``. ``io.BufferedReader`` over the bytes that ``_Bytes`` brings."""
+
+    def __init__(
+        self,
+        cache: BlobCache,
+        store: PartStore,
+        oid: bytes,
+        tid: bytes,
+        source: IBlobSource,
+        name: os.PathLike[str],
+        blob: Any,
+    ) -> None:
+        self._blob = blob
+        super().__init__(_Bytes(cache, store, oid, tid, source, name), _BUFFER)
+
+    @property
+    def mode(self) -> str:
+        return "rb"
+
+    def fileno(self) -> int:
+        """A descriptor of the complete file, at this position, usable until the reader is closed.
+
+        Read on through the one or the other, not through both: neither moves the other's position.
+        """
+        position = self.tell()
+        descriptor = super().fileno()
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return descriptor
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            super().close()
+        finally:
+            blob, self._blob = self._blob, None
+            if blob is not None:
+                blob.closed(self)
+
+
+class _Whole:
+    """A complete file, opened.
+
+    FileNotFoundError where it was evicted; DiskFailure where no descriptor is free, which is no fault of this file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+            self.size = os.fstat(self.descriptor).st_size
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise DiskFailure(str(error)) from error
+            raise
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.descriptor)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Lost where the file was cut; DiskFailure."""
+        done = 0
+        while done < len(view):
+            with disk():
+                count = os.preadv(self.descriptor, [view[done:]], offset + done)
+            if not count:
+                raise Lost
+            done += count
+
+
+class _Bytes(io.RawIOBase):
+    """The bytes of one revision, for one thread at a time."""
+
+    def __init__(
+        self,
+        cache: BlobCache,
+        store: PartStore,
+        oid: bytes,
+        tid: bytes,
+        source: IBlobSource,
+        name: os.PathLike[str],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._cache = cache
+        self._store = store
+        self._oid = oid
+        self._tid = tid
+        self._source = source
+        self._position = 0
+        self._described: tuple[int, bytes | None] | None = None
+        self._process = os.getpid()
+        # The first of these that is not None is read from; before the first byte and after a fork none is.
+        self._whole: _Whole | None = None
+        self._parts: BlobParts | None = None
+        self._window: Window | None = None
+        self._numbered: _Whole | None = None  # whose descriptor was given away
+        self._wish = Wish()
+        self._noted = float("-inf")
+        self._restarted = self._rewritten = False
+        # Without the disk: the part that was read last, and the version that it is of.
+        self._refused = float("-inf")
+        self._memory: tuple[int, bytearray] = (-1, bytearray())
+        self._validator: str | None = None
+
+    # The file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._check_open()
+        if whence == os.SEEK_CUR:
+            offset += self._position
+        elif whence == os.SEEK_END:
+            offset += self._length()
+        elif whence != os.SEEK_SET:
+            raise ValueError(f"unsupported whence value: {whence}")
+        if offset < 0:
+            raise ValueError(f"negative seek position {offset}")
+        self._position = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        self._check_open()
+        with memoryview(buffer) as given, given.cast("B") as octets:
+            size = min(len(octets), self._length() - self._position)
+            if size <= 0:
+                return 0
+            with octets[:size] as view:
+                self._fill(view)
+        self._position += size
+        return size
+
+    def readall(self) -> bytes:
+        # The default reads 8 KB at a time. BytesIO hands out its buffer without copying it: half the memory.
+        buffer = io.BytesIO(bytes(max(0, self._length() - self._position)))
+        with buffer.getbuffer() as view:
+            self.readinto(view)
+        return buffer.getvalue()
+
+    def fileno(self) -> int:
+        self._check_open()
+        if self._numbered is None:
+            for _ in range(ATTEMPTS):
+                path = self._cache.complete(self._oid, self._tid, self._source)
+                with contextlib.suppress(FileNotFoundError):  # evicted between the two lines
+                    self._numbered = _Whole(path)
+                    break
+            else:
+                self._numbered = self._open_whole()
+        return self._numbered.descriptor
+
+    def close(self) -> None:
+        self._wish.dropped = True
+        self._whole = self._parts = self._numbered = None
+        self._memory = (-1, bytearray())
+        super().close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+
+    def _length(self) -> int:
+        if self._whole is None and self._described is None:
+            with contextlib.suppress(DiskFailure):
+                self._open_cached()
+        return self._whole.size if self._whole is not None else self._describe()[0]
+
+    def _describe(self) -> tuple[int, bytes | None]:
+        if self._described is None:
+            self._described = self._store.describe(self._oid, self._tid, self._source)
+        return self._described
+
+    def _open_cached(self) -> None:
+        path = self._cache.get(self._oid, self._tid)
+        if path is not None:
+            try:
+                self._whole = _Whole(path)
+            except FileNotFoundError:
+                pass  # evicted just now
+            except OSError as error:
+                raise DiskFailure(str(error)) from error
+
+    # Where the bytes come from
+
+    def _fill(self, view: memoryview) -> None:
+        """The bytes from this position. The loop ends: each round after the first is counted."""
+        if self._rewritten:
+            raise Unavailable(REWRITTEN)
+        lost = 0
+        while True:
+            if self._process != os.getpid():
+                self._become_child()
+            try:
+                if self._whole is None and self._parts is None and not self._is_refused():
+                    self._attach()
+                if self._whole is not None:
+                    self._whole.read_into(view, self._position)
+                else:
+                    self._fill_by_parts(view)
+                return
+            except Lost:
+                # Somebody cut or exchanged the file.
+                lost += 1
+                if self._parts is not None:
+                    with contextlib.suppress(DiskFailure):
+                        self._store.discard(self._parts)
+                self._whole = self._parts = None
+                if lost >= ATTEMPTS:
+                    self._refuse(DiskFailure("the files of a blob are lost again and again"))
+            except PreconditionFailed as error:
+                self._start_anew(error)
+            except DiskFailure as failure:
+                self._whole = self._parts = None
+                self._refuse(failure)
+
+    def _become_child(self) -> None:
+        """The threads that brought parts are the parent's, and so are its locks."""
+        self._process = os.getpid()
+        self._parts = None
+        self._wish = Wish()
+
+    def _attach(self) -> None:
+        """Open the complete file, or the parts. DiskFailure."""
+        for _ in range(ATTEMPTS):
+            self._open_cached()
+            if self._whole is not None:
+                return
+            if not self._store.is_large(self._length()):
+                self._whole = self._open_whole()
+                return
+            self._parts = self._store.attach(self._oid, self._tid, self._describe())
+            if self._parts is not None:
+                self._cache.counters.add("misses")
+                self._window = Window(self._parts.file.size, self._parts.file.part_size)
+                self._validator = self._parts.file.header.validator
+                return
+        raise DiskFailure("a complete file is evicted again and again")
+
+    def _open_whole(self) -> _Whole:
+        try:
+            return self._cache.open(self._oid, self._tid, self._source.download, _Whole)
+        except Unavailable as error:
+            if isinstance(error.__cause__, DiskFailure):
+                raise error.__cause__ from error  # no disk takes the file, but the store answers
+            raise
+
+    def _fill_by_parts(self, view: memoryview) -> None:
+        parts = self._parts
+        part_size = self._store.part_size
+        position, end = self._position, self._position + len(view)
+        if parts is not None:
+            now = time.monotonic()
+            if now - self._noted > _NOTING:
+                self._noted = now
+                parts.file.note_use(self._store.now())
+            if not self._window.read(position, end):
+                self._wish.dropped = True
+                self._wish = Wish()
+        for part in range(position // part_size, (end - 1) // part_size + 1):
+            start = part * part_size
+            first, last = max(position, start), min(end, start + part_size)
+            with view[first - position : last - position] as piece:
+                if parts is None or not self._from_disk(parts, part, piece, first):
+                    self._from_memory(part, piece, first - start)
+        if parts is not None and self._window.read_all and not self._is_refused():
+            # Whoever read all of it, in order, read the right bytes: the last ones are not given before that is known.
+            try:
+                parts.verify(self._source)
+                self._store.submit(lambda: parts.publish(self._source))
+            except DiskFailure as failure:
+                self._refuse(failure)
+
+    def _from_disk(self, parts: BlobParts, part: int, piece: memoryview, offset: int) -> bool:
+        """False where the disk does not do what is asked."""
+        try:
+            if not self._is_refused():
+                for later in self._window.ahead(part):
+                    self._store.prefetch(parts, later, self._source, self._wish)
+                parts.bring(part, self._source)
+            elif not parts.is_here(part):
+                return False
+            parts.file.read_into(piece, offset)
+            return True
+        except DiskFailure as failure:
+            self._refuse(failure)
+            return False
+
+    def _from_memory(self, part: int, piece: memoryview, offset: int) -> None:
+        number, data = self._memory
+        if number != part:
+            # Let go of before the next one comes: one part at a time is in memory.
+            self._memory = (-1, bytearray())
+            data = bytearray()
+            start = part * self._store.part_size
+            end = min(start + self._store.part_size, self._length())
+            validator = read_range(
+                self._source, start, end, lambda octets, _: data.extend(octets), self._validator or None
+            )
+            self._validator = validator
+            self._memory = (part, data)
+        piece[:] = data[offset : offset + len(piece)]
+
+    def _is_refused(self) -> bool:
+        return time.monotonic() - self._refused < _REFUSED
+
+    def _refuse(self, failure: BaseException) -> None:
+        """Read through memory for a while: the disk failed."""
+        self._store.failed(failure)
+        self._refused = time.monotonic()
+
+    def _start_anew(self, error: PreconditionFailed) -> None:
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            with contextlib.suppress(DiskFailure):
+                self._store.discard(parts)
+        self._validator = None
+        self._memory = (-1, bytearray())
+        again, self._restarted = self._restarted, True
+        self._rewritten = True  # from here on every read is refused, unless the new object has the same bytes
+        check_rewritten(self._describe(), self._source, error, again=again)
+        self._rewritten = False

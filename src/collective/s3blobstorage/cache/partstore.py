@@ -1,0 +1,300 @@
+"""The parts of large blobs in one cache: which are open, who downloads them, how they become ordinary files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import PreconditionFailed, StoreError, Unavailable
+from . import partfile
+from .downloads import DiskFailure, DownloadFile, disk, seal
+from .flights import Flights
+from .interfaces import IBlobSource
+from .layout import BLOB_SUFFIX, Layout
+from .locks import FileLock
+from .partfile import Lost, PartFile
+from .parts import BlobParts
+from .prefetch import MOST
+from .processes import ProcessFolder
+
+logger = logging.getLogger(__name__)
+
+# Downloads of parts at one time in this process, beside those that readers do in their own threads: what one reader's
+# window holds. boto3's download_file has as many.
+_THREADS = MOST
+
+# How often a thread that waits for another process's part looks whether the cache was closed.
+_CLOSED_CHECK = 0.5  # seconds
+
+# How often files that are lost again and again (something cuts them, or evicts them at once) are opened anew before the
+# blob is read without the disk.
+ATTEMPTS = 3
+
+REWRITTEN = "The blob was rewritten while it was read."
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the parts need of their cache; each is a method of BlobCache."""
+
+    find: Callable[[bytes, bytes], Path | None]  # the complete file
+    here: Callable[[], ProcessFolder]  # this process's folder, all folders made; OSError, Unavailable after close
+    publish: Callable[[Path, bytes, bytes], Path]  # a sealed file goes to its place; OSError
+    count: Callable[[str], None]  # a counter
+    written: Callable[[int], None]  # bytes
+    failed: Callable[[BaseException], None]  # a failure of the disk, for the log
+    clock: Callable[[], float]
+
+
+class Wish:
+    """What a reader would like to be fetched, until it drops it."""
+
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+
+class PartStore:
+    """Owned by one cache, which closes it. Any thread may call anything.
+
+    Raises what a source raises; DiskFailure where the disk does not do what was asked.
+    """
+
+    def __init__(
+        self, layout: Layout, surroundings: Surroundings, *, threshold: int, part_size: int, patience: float
+    ) -> None:
+        self._layout = layout
+        self._around = surroundings
+        self._threshold = threshold
+        self._part_size = part_size
+        self._patience = patience
+        self.own()
+
+    def own(self) -> None:
+        """Everything that belongs to one process and must not be shared with a forked child."""
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._attaching: Flights[BlobParts | None] = Flights()
+        self._open: weakref.WeakValueDictionary[tuple[bytes, bytes], BlobParts] = weakref.WeakValueDictionary()
+
+    def describe(self, oid: bytes, tid: bytes, source: IBlobSource) -> tuple[int, bytes | None]:
+        """Size and SHA-256; the source is asked only where no map says them."""
+        return partfile.describe(self._base(oid, tid)) or source.describe()
+
+    def is_large(self, size: int) -> bool:
+        return size > self._threshold
+
+    @property
+    def part_size(self) -> int:
+        return self._part_size
+
+    def attach(self, oid: bytes, tid: bytes, described: tuple[int, bytes | None]) -> BlobParts | None:
+        """The parts of that revision, opened where they are not open; None where the complete file is there now."""
+        return self._attaching.run((oid, tid), lambda: self._attach(oid, tid, *described), lambda: None)
+
+    def _attach(self, oid: bytes, tid: bytes, size: int, sha256: bytes | None) -> BlobParts | None:
+        with self._lock:
+            parts = self._open.get((oid, tid))
+        if parts is not None and parts.is_usable():
+            return parts
+        with self.lock(oid, tid, "map"):
+            # Under the lock that publishing takes too: else a process that looked for the complete file just before it
+            # was there would begin anew beside it.
+            if self._around.find(oid, tid) is not None:
+                return None
+            file = PartFile.open(self._base(oid, tid), size, sha256, self._part_size)
+        parts = BlobParts(self, oid, tid, file)
+        with self._lock:
+            self._open[oid, tid] = parts
+        return parts
+
+    def complete(self, oid: bytes, tid: bytes, described: tuple[int, bytes | None], source: IBlobSource) -> Path:
+        """The complete file, made of parts."""
+        restarted = False
+        for _ in range(ATTEMPTS):
+            parts = self.attach(oid, tid, described)
+            if parts is None:
+                path = self._around.find(oid, tid)
+                if path is None:
+                    continue  # evicted just now
+                return path
+            wish = Wish()
+            try:
+                for part in range(parts.file.count):
+                    # As many at a time as there are threads, so that hashing what arrived does not wait behind all.
+                    ahead = range(1 if part == 0 else MOST, MOST + 1)
+                    for later in ahead:
+                        if part + later < parts.file.count:
+                            self.prefetch(parts, part + later, source, wish)
+                    parts.bring(part, source)
+                return parts.publish(source)
+            except Lost:
+                self.discard(parts)
+            except PreconditionFailed as error:
+                with contextlib.suppress(DiskFailure):
+                    self.discard(parts)
+                check_rewritten(described, source, error, again=restarted)
+                restarted = True
+            finally:
+                wish.dropped = True
+        raise DiskFailure("the files of parts are lost again and again")
+
+    def discard(self, parts: BlobParts) -> None:
+        """Remove the files where they still bear their names; those who have them open notice by themselves."""
+        with self.lock(parts.oid, parts.tid, "map"):
+            parts.file.discard()
+        with self._lock:
+            if self._open.get((parts.oid, parts.tid)) is parts:
+                del self._open[parts.oid, parts.tid]
+
+    def publish(self, parts: BlobParts) -> Path:
+        """The verified file under its name, where no other process put one there meanwhile."""
+        oid, tid = parts.oid, parts.tid
+        descriptor = parts.file.sync()
+        with self.lock(oid, tid, "map"):
+            path = self._around.find(oid, tid)
+            if path is not None:
+                return path
+            path = self._layout.blob(oid, tid)
+            if parts.file.is_named():
+                with disk():
+                    seal(descriptor, self._around.clock())
+                if parts.file.take(path):
+                    return Path(path)
+        return self._copy(parts)
+
+    def _copy(self, parts: BlobParts) -> Path:
+        """Evicted while it was filled: a file without a name cannot get one, so it is copied."""
+        with disk():
+            temporary = self._around.here().new_name()
+            file = DownloadFile(temporary, self._around.written)
+        try:
+            with file:
+                for part in range(parts.file.count):
+                    for block in parts.file.blocks(part):
+                        file.write(block)
+                file.seal(self._around.clock())
+            with disk():
+                return self._around.publish(temporary, parts.oid, parts.tid)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    # Fetching ahead
+
+    def prefetch(self, parts: BlobParts, part: int, source: IBlobSource, wish: Wish) -> None:
+        """Bring the part in the background, unless the wish is dropped before a thread is free for it.
+
+        Nobody waits for this: who needs the part brings it itself, or finds it on its way.
+        """
+
+        def work() -> None:
+            if not wish.dropped and not self._closed:
+                parts.bring(part, source)
+
+        self.submit(work)
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """``work()`` in a thread of the pool. What it raises is raised again where somebody needs the bytes."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3blobs-parts")
+            # RuntimeError: no thread can be started, or the interpreter ends. Then readers do it all themselves.
+            with contextlib.suppress(RuntimeError):
+                self._pool.submit(self._quietly, work)
+
+    def _quietly(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except DiskFailure as failure:
+            self.failed(failure)
+        except (Lost, StoreError) as error:
+            logger.debug("fetching a part ahead: %s", error)
+        except Exception:
+            logger.exception("fetching a part ahead failed")
+
+    def failed(self, failure: BaseException) -> None:
+        self._around.failed(failure)
+
+    def count(self, name: str) -> None:
+        self._around.count(name)
+
+    def written(self, size: int) -> None:
+        self._around.written(size)
+
+    def find(self, oid: bytes, tid: bytes) -> Path | None:
+        return self._around.find(oid, tid)
+
+    def now(self) -> float:
+        return self._around.clock()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def check_open(self) -> None:
+        """Unavailable after close: what is being downloaded then is given up."""
+        if self._closed:
+            raise Unavailable("The blob storage is closed.")
+
+    @contextlib.contextmanager
+    def lock(self, oid: bytes, tid: bytes, what: str) -> Iterator[None]:
+        """A lock among the threads and processes of the machine: of one part, or of the map."""
+        path = self._layout.lock(oid, tid)
+        path = path.with_name(f"{path.name}.{what}")
+        with disk():
+            self._around.here()  # makes the folder where somebody deleted it
+            lock = self._take(path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.release(remove=True)
+
+    def _take(self, path: Path) -> FileLock:
+        until = time.monotonic() + self._patience
+        while True:
+            left = until - time.monotonic()
+            lock = FileLock.take(path, wait=max(0.0, min(left, _CLOSED_CHECK)))
+            if lock is not None:
+                return lock
+            self.check_open()
+            if left <= 0:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"another process downloads one part for over {self._patience:.0f} s"
+                )
+
+    def _base(self, oid: bytes, tid: bytes) -> str:
+        return self._layout.blob(oid, tid).removesuffix(BLOB_SUFFIX)
+
+    def close(self) -> None:
+        """Give up the downloads that are under way, finish what is being published, join the threads. Idempotent."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+
+def check_rewritten(
+    known: tuple[int, bytes | None], source: IBlobSource, error: PreconditionFailed, *, again: bool
+) -> None:
+    """The object in the store is not the one that was read so far, and its parts were given up.
+
+    Returns where the new one is known to have the same bytes (keys were rotated, for example): then the caller begins
+    anew, once. Else Unavailable.
+    """
+    if again or known[1] is None or source.describe() != known:
+        raise Unavailable(REWRITTEN) from error
