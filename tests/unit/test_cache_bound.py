@@ -393,7 +393,7 @@ def test_parts_whose_revision_is_locked_stay(tmp_path, clock, opened):
     cache = opened(tmp_path, 2, protect=10.0, clock=clock)
     cache.clean()
     make_pair(tmp_path, 1, clock.now - 1000, blocks=4)
-    lock = FileLock.take(Layout(tmp_path, "store").lock(*revision(1)))
+    lock = FileLock.take(Layout(tmp_path, "store").lock(*revision(1)).with_suffix(".map"))
     cache.clean()
     assert pairs(tmp_path, [1]) == [1]
     lock.release(remove=True)
