@@ -24,7 +24,7 @@ from urllib.parse import quote
 import boto3
 import urllib3.exceptions
 from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest, HeadersDict
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserFactory
 from botocore.utils import parse_timestamp
@@ -145,11 +145,10 @@ class SignedRequests:
         request = AWSRequest(method, route.url + _quoted(parameters["Key"]), headers)
         request.context.update(self._context)
         _Signer(self._credentials.get_frozen_credentials(), route, body).add_auth(request)
-        final = HeadersDict(request.headers.items())
+        final = dict(request.headers.items())
         if method == "PUT":
             final["Content-Length"] = str(len(body))
-        prepared = AWSPreparedRequest(method, request.url, final, body or None, method == "GET")
-        response = self._http.send(prepared)
+        response = self._http.send(AWSPreparedRequest(method, request.url, final, body or None, method == "GET"))
         if response.status_code < 300:
             return response
         error = self._error(method, response)
