@@ -13,6 +13,8 @@ import time
 import pytest
 
 from collective.s3blobstorage.cache import BlobCache
+from collective.s3blobstorage.cache.counters import counted_since_made
+from collective.s3blobstorage.cache.layout import Layout
 
 MB = 1024 * 1024
 
@@ -29,7 +31,7 @@ def revision(number):
 def say(*words):
     print(*words, flush=True)
 def opened(**options):
-    return BlobCache(ROOT / "cache", "store", size=10 * MB, **options)
+    return BlobCache(ROOT / "cache", "store", **{"size": 10 * MB, **options})
 """
 
 
@@ -374,6 +376,126 @@ def test_a_child_does_not_keep_alive_what_its_killed_parent_held(tmp_path, start
         cache.close()
     finally:
         os.kill(int(child), signal.SIGKILL)
+
+
+# Several databases in one folder
+
+OTHER = """
+def other(**options):
+    return BlobCache(ROOT / "cache", "other", **{"size": 10 * MB, **options})
+"""
+
+
+def counted(tmp_path, identity="store"):
+    counters, _ = counted_since_made(Layout(tmp_path / "cache", identity))
+    return {name: value for name, value in counters.items() if value}
+
+
+def test_a_process_of_one_database_evicts_what_those_of_another_read(tmp_path, start):
+    """Four processes of two databases read and clean with bounds far too small: no byte is wrong, the bound holds."""
+    script = OTHER + textwrap.dedent("""
+    cache = {open}(size=2 * MB, protect=0.0)
+    data = [b"{letter}%d" % number * 30_000 for number in range(30)]
+    say("ready")
+    sys.stdin.readline()
+    wrong = 0
+    for turn in range(300):
+        number = turn * 7 % 30
+        with cache.open(*revision(number), lambda file: file.write(data[number])) as file:
+            wrong += file.read() != data[number]
+    cache.clean()
+    say(wrong, cache.counters.snapshot()["errors"])
+    cache.close()
+    """)
+    processes = [
+        start(script.replace("{open}", open_).replace("{letter}", letter))
+        for open_, letter in (("opened", "a"), ("other", "b"), ("opened", "a"), ("other", "b"))
+    ]
+    for process in processes:
+        process.hear("ready")
+    for process in processes:
+        process.tell()
+    for process in processes:
+        assert process.end() == ("0 0\n", "")
+    taken = sum(path.stat().st_blocks * 512 for path in tmp_path.glob("cache/*/blobs/*/*.blob"))
+    assert taken <= 2 * MB
+    for identity in ("store", "other"):
+        sums = counted(tmp_path, identity)
+        assert sums["hits"] + sums["misses"] >= 600 and sums["evictions"] > 0
+    assert folders_of_processes(tmp_path) == []
+
+
+def test_a_killed_process_of_another_database_is_swept_and_its_counters_stay(tmp_path, start):
+    dead = start(OTHER + HALF_A_DOWNLOAD.replace("opened()", "other()"))
+    dead.hear("half")
+    dead.kill()
+    assert len(list(tmp_path.glob("cache/*/processes/*/staging/staged"))) == 1
+    cache = opened(tmp_path)
+    cache.clean()
+    assert len(folders_of_processes(tmp_path)) == 1  # ours
+    assert list(tmp_path.glob("cache/*/processes/*/staging/staged")) == []
+    cache.close()
+
+
+COUNTED = """
+from collective.s3blobstorage.cache import cleaner
+cleaner._TICK = 0.02
+cache = opened()
+for number in range(5):
+    cache.fetch(*revision(number), lambda file: file.write(b"12345"))
+for _ in range(95):
+    cache.get(*revision(1))
+say("counted")
+sys.stdin.readline()
+"""
+
+
+def test_counters_survive_kill_9(tmp_path, start):
+    dead = start(COUNTED)
+    dead.hear("counted")
+    living = start(COUNTED.replace("range(5)", "range(10, 13)").replace("95", "7"))
+    living.hear("counted")
+    time.sleep(0.5)  # 25 ticks
+    dead.kill()
+    sums = {"hits": 102, "misses": 8, "downloads": 8, "bytes": 40}
+    assert counted(tmp_path) == sums
+    cache = opened(tmp_path)
+    cache.clean()
+    cache.close()
+    assert counted(tmp_path) == sums
+    living.kill()
+    cache = opened(tmp_path)
+    cache.clean()
+    cache.close()
+    assert counted(tmp_path) == sums
+
+
+def test_processes_that_sweep_at_once_count_each_dead_one_once(tmp_path, start):
+    dead = [start(COUNTED.replace("range(5)", f"range({number}, {number + 1})")) for number in range(4)]
+    for process in dead:
+        process.hear("counted")
+    time.sleep(0.3)
+    for process in dead:
+        process.kill()
+    before = counted(tmp_path)
+    assert before["downloads"] == 4 and before["bytes"] == 20
+    script = """
+    say("ready")
+    sys.stdin.readline()
+    cache = opened()
+    for _ in range(20):
+        cache.clean()
+    cache.close()
+    """
+    sweepers = [start(script) for _ in range(3)]
+    for process in sweepers:
+        process.hear("ready")
+    for process in sweepers:
+        process.tell()
+    for process in sweepers:
+        assert process.end() == ("", "")
+    assert counted(tmp_path) == before
+    assert folders_of_processes(tmp_path) == []
 
 
 # As an ordinary user: root overrides permissions, so its power to do that is taken from the process.

@@ -193,6 +193,13 @@ def test_cache_larger_than_the_disk(configured, settings, checked):
     assert checked(write(f"cache-size {fits}"))[0] == 0
 
 
+def test_disk_with_less_free_than_the_cache_leaves(configured, settings, checked):
+    _, write = configured
+    status, findings = checked(write("cache-min-free 900PB"))
+    assert (status, wrong(findings)) == (1, ["cache space"])
+    assert findings["cache space"]["mend"].startswith("cache-min-free: less")
+
+
 def test_cache_that_cannot_be_used(configured, settings, checked):
     site, write = configured
     cache = site.settings.cache_dir

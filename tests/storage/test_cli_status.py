@@ -7,11 +7,14 @@ import pty
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 
 import pytest
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
 from servers import faults
 from sites import commit_blobs, wait_until
+
+from collective.s3blobstorage.cache import BlobCache
 
 IMPORT = "%import collective.s3blobstorage\n"
 
@@ -40,6 +43,7 @@ def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, 
     s3.create_multipart_upload(Bucket=settings.bucket, Key="blobs/unfinished")
     path = write("owner www.example.org", "cache-size 1MB")
     assert (site.folder / "Data.fs.lock").exists()
+    db.storage.cache.counters.save()  # or its own thread does within five seconds
     before = sorted(str(entry) for entry in site.settings.cache_dir.rglob("*"))
 
     result = s3blobs("--config", path, "status", "--json", env=keys_of(settings))
@@ -53,18 +57,55 @@ def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, 
     assert objects["total"]["objects"] == 5
     assert (told["owner"], told["owner_differs"], told["layouts"]) == ("www.example.org", False, ["ours"])
     assert told["unfinished_uploads"]["count"] == 1
-    cache = told["cache"]
-    assert (cache["files"], cache["bound"], cache["processes"]) == (2, 1024**2, 1)
-    assert 101_000 <= cache["bytes"] <= 150_000
+    cache, machine = told["cache"], told["machine"]
+    assert (cache["files"], cache["processes"], machine["databases"], machine["bound"]) == (2, 1, 1, 1024**2)
+    assert 101_000 <= cache["bytes"] == machine["bytes"] <= 150_000
+    assert cache["counters"] == machine["counters"] == db.storage.cache.counters.snapshot()
+    assert cache["counters"]["bytes"] == 101_000
+    assert datetime.fromisoformat(cache["since"]) <= datetime.now(UTC)
     assert sorted(str(entry) for entry in site.settings.cache_dir.rglob("*")) == before
 
     result = s3blobs("--config", path, "status", env=keys_of(settings))
     assert (result.returncode, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
     words = " ".join(result.stdout.split())
-    for said in ("database main (filestorage)", " blobs 2 objects, 98.6 KB ", " of 1.0 MB (1"):
+    for said in (
+        "database main (filestorage)",
+        " blobs 2 objects, 98.6 KB ",
+        " cache 2 files, ",
+        " 0 parts, 98.6 KB written, ",
+        f" since {cache['since']} ",
+        " cache-dir 1 database, ",
+        " of 1.0 MB (1",
+    ):
         assert said in words
     assert settings.secret_key not in result.stdout
+
+
+def test_status_of_a_cache_that_two_databases_share(configured, settings):
+    site, write = configured
+    db = site.db()
+    commit_blobs(db, small=b"x" * 1000)
+    other = BlobCache(site.settings.cache_dir, "of another database", size=1024**2)
+    for number in range(3):
+        other.fetch(bytes(8), number.to_bytes(8, "big"), lambda file: file.write(b"12345"))
+    other.get(bytes(8), bytes(8))
+    other.close()
+    db.storage.cache.counters.save()
+    (site.settings.cache_dir / "notes").write_bytes(bytes(100_000))
+    path = write("owner www.example.org")
+    told = document(s3blobs("--config", path, "status", "--json", env=keys_of(settings)))
+    cache, machine = told["cache"], told["machine"]
+    assert (cache["files"], machine["files"], machine["databases"], machine["processes"]) == (1, 4, 2, 1)
+    assert cache["bytes"] < machine["bytes"] < 100_000
+    theirs = {name: machine["counters"][name] - cache["counters"][name] for name in cache["counters"]}
+    assert theirs == {
+        "hits": 1, "misses": 3, "waits": 0, "downloads": 3, "parts": 0, "bytes": 15, "evictions": 0, "errors": 0
+    }  # fmt: skip
+    assert machine["since"] <= cache["since"]
+    result = s3blobs("--config", path, "status", env=keys_of(settings))
+    words = " ".join(result.stdout.split())
+    assert " cache-dir 2 databases, " in words and f" cache-dir use {machine['counters']['hits']} hits (" in words
 
 
 def test_pages_are_counted_and_the_rate_is_shown_on_a_terminal(configured, settings, s3):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.s3blobstorage.cache import BlobCache
+from collective.s3blobstorage.cache import BlobCache, bound
 from collective.s3blobstorage.cache.layout import FORMAT, KIND, Layout
 from collective.s3blobstorage.cache.locks import FileLock
 from collective.s3blobstorage.cache.processes import ProcessFolder
@@ -110,7 +110,7 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     one, two = opened("one", 1), opened("two", 1)
     one.fetch(*revision(1), download_of(5))
     clock.now += 100
-    lock = FileLock.take(tmp_path / "cache" / "cleaner.lock")
+    lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
     assert lock is not None
     cleaning = threading.Thread(target=two.clean)
     cleaning.start()
@@ -119,6 +119,40 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     lock.release()
     cleaning.join()
     assert present(tmp_path, "one") == []
+
+
+def clean_at_once(tmp_path, caches):
+    """All wait for the lock before the first one gets it."""
+    lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
+    assert lock is not None
+    threads = [threading.Thread(target=cache.clean) for cache in caches]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    lock.release()
+    for thread in threads:
+        thread.join()
+
+
+def test_of_many_that_wait_for_each_other_one_reads_the_folders(tmp_path, clock, opened, monkeypatch):
+    """Ten processes that are started at one time do not read a million files ten times."""
+    caches = [opened(f"store {number}", 10 + number) for number in range(6)]
+    for number in range(30):
+        caches[0].fetch(*revision(number), download_of(1))
+    clock.now += 100
+    clean_at_once(tmp_path, caches)
+    assert len(present(tmp_path, "store 0")) == 9, "whoever was first, the smallest bound is kept"
+    surveys, survey = [], bound.survey
+
+    def noted_survey(*arguments):
+        surveys.append(arguments)
+        return survey(*arguments)
+
+    monkeypatch.setattr(bound, "survey", noted_survey)
+    clean_at_once(tmp_path, caches)
+    assert len(surveys) == 1
+    caches[0].clean()
+    assert len(surveys) == 2, "what is asked for later is looked at"
 
 
 def test_what_other_databases_stage_counts_and_stays(tmp_path, clock, opened):

@@ -159,6 +159,7 @@ class Cleaner:
 
     def _clean(self, more: int, needed: Callable[[], bool]) -> float | None:
         """``needed`` is asked when it is our turn: what another process evicted meanwhile may be enough."""
+        asked = time.time()
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -173,11 +174,30 @@ class Cleaner:
         else:
             return None
         try:
-            return self._keep_bound(more) if needed() else None
+            if not needed() or (not more and self._is_kept_since(asked, lock)):
+                return None
+            return self._keep_bound(more, lock)
         finally:
             lock.release()
 
-    def _keep_bound(self, more: int) -> float | None:
+    def _is_kept_since(self, asked: float, lock: FileLock) -> bool:
+        """Whether another process looked after ``asked`` and left no more than we would. Then it saw what we wrote.
+
+        So that of the many that are started at one time, or wait for each other, not each reads all folders.
+        """
+        try:
+            looked, left = lock.note().split()
+            # A time to come is from before the clock was set back.
+            if not (asked < float(looked) <= time.time() and int(left) <= self._margins.target):
+                return False
+        except (OSError, ValueError):
+            return False  # the first one of all
+        with self._changed:
+            self._left, self._since = int(left), 0
+        return self._lacking() == 0
+
+    def _keep_bound(self, more: int, lock: FileLock) -> float | None:
+        looked = time.time()
         with self._changed:
             self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
         now = self._clock()
@@ -194,6 +214,9 @@ class Cleaner:
         with self._changed:
             self._left = found.total - freed
             self._unseen = 0
+        if not self._closed:  # else it did not look everywhere
+            with contextlib.suppress(OSError):
+                lock.leave_note(f"{looked!r} {found.total - freed}")
         self._crowded = self._lacking() > 0
         if found.total - freed <= self._margins.size and not self._crowded:
             return None

@@ -45,7 +45,7 @@ class IBlobCache(Interface):
     disk, and a program that changes a file and sets its time back.
     """
 
-    counters = Attribute("counters.Counters: what was done in this process since it was opened")
+    counters = Attribute("counters.Counters: what was done in this process since it was opened; saved in its folder")
 
     def expected(oid: bytes, tid: bytes) -> str:
         """Where the complete file of that revision is while the cache has it. No system call."""
@@ -105,8 +105,8 @@ class IBlobCache(Interface):
     def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only.
 
-        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken; the caller then deletes
-        it, where it is still there. Syncs the file, and copies it where it lies on another file system. It may be
+        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken (``fill_on_commit`` leaves
+        it out, or the disk does not take it); the caller then deletes it, where it is still there. Syncs the file, and copies it where it lies on another file system. It may be
         evicted until it is handed out by ``get``.
         """
 
@@ -123,12 +123,12 @@ class IBlobCache(Interface):
 
         With ``limit_commits``: what all processes stage and download, this file included, is at most the bound, and all
         files together, those handed out lately too, are at most twice the bound; else StagingError names the setting.
-        Always: a floor of free bytes stays on the folder's disk (``room.floor``); complete files are evicted for it, in
-        the calling thread. OSError where that is not enough, or the disk does not answer.
+        Always: a floor of free bytes stays on the folder's disk (``room.commit_floor``); what may go is evicted for it,
+        in the calling thread. OSError where that is not enough, or the disk does not answer.
         """
 
     def clean() -> None:
-        """Sweep what dead processes left and enforce the bound now, in the calling thread."""
+        """Sweep what dead processes of all stores left, and enforce bound and floor now, in the calling thread."""
 
     def close() -> None:
         """Join the cleaner's thread, release locks, remove this process's temporary files. Idempotent.

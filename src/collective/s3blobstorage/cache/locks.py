@@ -81,6 +81,15 @@ class FileLock:
             finally:
                 os.close(descriptor)
 
+    def note(self) -> str:
+        """What the last holder left for the next one; "" where it left nothing. OSError."""
+        return os.pread(self._descriptor, 1024, 0).decode("ascii", "replace")
+
+    def leave_note(self, text: str) -> None:
+        """For whoever holds the lock next, as long as the file is there. Replaces the last one. OSError."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode("ascii"), 0)
+
     def is_named(self) -> bool:
         """Whether the lock file still is where it was made: false when somebody deleted the folder."""
         return self._descriptor >= 0 and _bears_name(self.path, self._descriptor)

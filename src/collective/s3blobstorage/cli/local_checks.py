@@ -25,7 +25,7 @@ from ..storage.owner import cache_identity, read_marker
 from .configuration import Database, opened_read_only
 from .messages import one_line
 from .output import byte_count
-from .status import cache_use
+from .status import cache_use, machine_use
 
 Result = tuple[bool | None, str, str]
 
@@ -95,17 +95,21 @@ class LocalChecks:
 
     def cache_space(self) -> Result:
         settings = self.settings
-        use = cache_use(settings.cache_dir, self.identity, settings.cache_size)
-        if use is None:
+        if cache_use(settings.cache_dir, self.identity) is None:
             return None, "the folder cannot be read by this user", _as_site("cache-dir")
-        free = shutil.disk_usage(_existing(settings.cache_dir)).free
-        growth = max(0, settings.cache_size - use.bytes)
+        use = machine_use(settings.cache_dir, settings.cache_size)
+        disk = shutil.disk_usage(_existing(settings.cache_dir))
+        floor = settings.cache_min_free.of(disk.total)
+        growth, room = max(0, settings.cache_size - use.bytes), max(0, disk.free - floor)
         bound = byte_count(settings.cache_size)
-        detail = f"the cache holds {byte_count(use.bytes)} of {bound}, {byte_count(free)} are free on its disk"
-        if growth <= free:
+        detail = f"the cache holds {byte_count(use.bytes)} of {bound}, {byte_count(disk.free)} are free on its disk"
+        if disk.free < floor:
+            return False, f"{detail}, and {byte_count(floor)} stay free", "cache-min-free: less, or a larger disk"
+        if growth <= room:
             return True, detail, ""
-        fits = max(1, (use.bytes + free) * 9 // 10 // 1024**2)
-        return False, f"{detail}: it may grow by {byte_count(growth)}", f"cache-size {fits}MB, or a larger disk"
+        fits = max(1, (use.bytes + room) * 9 // 10 // 1024**2)
+        detail = f"{detail}, of which {byte_count(floor)} stay free: it may grow by {byte_count(growth)}"
+        return False, detail, f"cache-size {fits}MB, or a larger disk"
 
     def one_file_system(self) -> Result:
         cache = self.settings.cache_dir

@@ -6,14 +6,15 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cache.layout import BLOB_SUFFIX, Layout, occupied
+from ..cache.counters import Counters, counted_since_made
+from ..cache.layout import BLOB_SUFFIX, PART_SUFFIX, Layout, StoreFolder, occupied, stores
 from ..errors import Refused, StoreError
 from . import output
 from .configuration import Database
@@ -67,13 +68,22 @@ class Uploads:
 
 @dataclass
 class CacheUse:
-    """The files of this database in ``cache-dir``, counted as the bound counts them."""
+    """The files of one database in ``cache-dir``, or of all of them, counted as the bound counts them."""
 
     folder: str
-    files: int  # complete blobs
-    bytes: int  # all files, also of downloads and commits under way
-    bound: int  # cache-size
-    processes: int  # folders of processes; those of dead ones stay until the next start
+    files: int = 0  # complete blobs
+    bytes: int = 0  # all files, also of downloads and commits under way
+    processes: int = 0  # folders of processes; those of dead ones stay until somebody sweeps
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Counters.names, 0))
+    since: str | None = None  # ISO 8601: when the folder was made, and counting began
+
+
+@dataclass
+class MachineUse(CacheUse):
+    """All databases whose folders lie in ``cache-dir``; the bound is over all."""
+
+    databases: int = 0
+    bound: int = 0  # cache-size
 
 
 def count_objects(store: IObjectStore, advance: Callable[[int], None]) -> Objects:
@@ -105,27 +115,56 @@ def unfinished_uploads(store: IObjectStore) -> Uploads:
     return Uploads(count, _iso(oldest))
 
 
-def cache_use(cache_dir: Path, identity: str, bound: int) -> CacheUse | None:
+def cache_use(cache_dir: Path, identity: str) -> CacheUse | None:
     """None where this user may not read the folder. A folder that is not there is empty. Changes nothing."""
-    layout = Layout(cache_dir, identity)
-    use = CacheUse(str(layout.folder), 0, 0, bound, 0)
+    return _store_use(Layout(cache_dir, identity))
+
+
+def machine_use(cache_dir: Path, bound: int) -> MachineUse:
+    """What lies in all the folders that this user may read. Changes nothing."""
+    found = MachineUse(str(cache_dir), bound=bound)
+    for store in stores(cache_dir):
+        use = _store_use(store)
+        if use is None:
+            continue
+        found.databases += 1
+        found.files += use.files
+        found.bytes += use.bytes
+        found.processes += use.processes
+        for name, value in use.counters.items():
+            found.counters[name] = found.counters.get(name, 0) + value
+        found.since = min(filter(None, (found.since, use.since)), default=None)
+    return found
+
+
+def _store_use(store: StoreFolder) -> CacheUse | None:
+    use = CacheUse(str(store.folder))
     denied: list[OSError] = []
 
     def note(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             denied.append(error)
 
-    for part in (layout.blobs, layout.processes):
+    for part in (store.blobs, store.processes):
         for folder, folders, names in os.walk(part, onerror=note):
-            if Path(folder) == layout.processes:
+            if Path(folder) == store.processes:
                 use.processes = len(folders)
             for name in names:
                 try:
                     status = os.stat(os.path.join(folder, name), follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # evicted meanwhile
-                use.files += part == layout.blobs and name.endswith(BLOB_SUFFIX)
-                use.bytes += occupied(status)
+                use.files += part == store.blobs and name.endswith(BLOB_SUFFIX)
+                # Parts are in sparse files.
+                use.bytes += status.st_blocks * 512 if name.endswith(PART_SUFFIX) else occupied(status)
+    try:
+        use.counters, since = counted_since_made(store)
+    except FileNotFoundError:
+        pass  # never used
+    except OSError as error:
+        denied.append(error)
+    else:
+        use.since = _iso(datetime.fromtimestamp(since, UTC))
     return None if denied else use
 
 
@@ -168,7 +207,8 @@ def _collect(database: Database) -> dict[str, Any]:
             output.complain(f"unfinished uploads could not be listed: {error}")
             uploads = None
         identity = cache_identity(store.identity, settings.owner)
-        use = cache_use(settings.cache_dir, identity, settings.cache_size)
+        use = cache_use(settings.cache_dir, identity)
+        machine = machine_use(settings.cache_dir, settings.cache_size)
     layouts = None
     if marker is not None:
         layouts = ["ours", "zodb-s3blobs"] if marker.foreign_keys else ["ours"]
@@ -187,11 +227,13 @@ def _collect(database: Database) -> dict[str, Any]:
         "objects": {**asdict(objects), "total": asdict(objects.total)},
         "unfinished_uploads": asdict(uploads) if uploads is not None else None,
         "cache": asdict(use) if use is not None else None,
+        "machine": asdict(machine),
     }
 
 
 def _print(document: dict[str, Any]) -> None:
-    objects, uploads, cache = document["objects"], document["unfinished_uploads"], document["cache"]
+    objects, uploads = document["objects"], document["unfinished_uploads"]
+    cache, machine = document["cache"], document["machine"]
     lines = [
         ("database", f"{document['database']} ({document['base']})"),
         ("bucket", f"{document['bucket']}, prefix {document['prefix'] or '(none)'}"),
@@ -214,9 +256,14 @@ def _print(document: dict[str, Any]) -> None:
     if cache is None:
         lines.append(("cache", "cannot be read by this user; run the command as the site's user"))
     else:
-        used = f"{cache['files']:,} files, {output.byte_count(cache['bytes'])} of {output.byte_count(cache['bound'])}"
-        lines.append(("cache", f"{used} ({cache['bytes'] / cache['bound']:.0%})"))
+        lines.append(("cache", f"{cache['files']:,} files, {output.byte_count(cache['bytes'])}"))
         lines.append(("cache folder", cache["folder"]))
+        lines.append(("cache use", _counted(cache)))
+    used = f"{output.byte_count(machine['bytes'])} of {output.byte_count(machine['bound'])}"
+    databases = "1 database" if machine["databases"] == 1 else f"{machine['databases']} databases"
+    lines.append(("cache-dir", f"{databases}, {used} ({machine['bytes'] / machine['bound']:.0%})"))
+    if machine["databases"] > 1:
+        lines.append(("cache-dir use", _counted(machine)))
     console = output.console()
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
@@ -235,6 +282,25 @@ def _owner(document: dict[str, Any]) -> str:
         configured = document["configured_owner"]
         return f"none, {configured} from the next opening for writing on" if configured else "none"
     return str(document["owner"])
+
+
+def _counted(use: dict[str, Any]) -> str:
+    if use["since"] is None:
+        return "none yet"
+    counters = use["counters"]
+    reads = counters["hits"] + counters["misses"]
+    share = f" ({counters['hits'] / reads:.0%})" if reads else ""
+    figures = [
+        f"{counters['hits']:,} hits{share}",
+        f"{counters['misses']:,} misses",
+        f"{counters['downloads']:,} downloads",
+        f"{counters['parts']:,} parts",
+        f"{output.byte_count(counters['bytes'])} written",
+        f"{counters['waits']:,} waits",
+        f"{counters['evictions']:,} evictions",
+        f"{counters['errors']:,} errors",
+    ]
+    return f"{', '.join(figures)} since {use['since']}"
 
 
 def _amount(count: dict[str, int]) -> str:
