@@ -1,10 +1,14 @@
-"""A source of one blob in memory, for tests of reading by parts: it counts, and fails, stands still or lies as told."""
+"""Sources of one blob, for tests of reading by parts: they count, and fail, stand still or lie as told."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from zope.interface import implementer
@@ -66,3 +70,48 @@ class MemorySource:
             self.between(start, length)
         self.after(start, length)
         return version
+
+
+@implementer(IBlobSource)
+class FileSource:
+    """A source for several processes: the blob is a file, and each read is a line in another one.
+
+    A line is ``start length pid``. ``pause``: seconds that each read takes.
+    """
+
+    def __init__(self, path: Path, log: Path, *, known: bool = True, pause: float = 0.0) -> None:
+        self.path = path
+        self.log = log
+        self.pause = pause
+        with path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").digest() if known else None
+
+    def describe(self) -> tuple[int, bytes | None]:
+        return self.path.stat().st_size, self.sha256
+
+    def download(self, file) -> None:
+        self._note("whole")
+        with self.path.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+    def read(self, start, length, write, validator):
+        self._note(f"{start} {length}")
+        time.sleep(self.pause)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            while length:
+                piece = file.read(min(length, 64 * 1024))
+                length -= len(piece)
+                write(piece)
+        return "v1"
+
+    def _note(self, line: str) -> None:
+        with self.log.open("a") as log:  # one write at the end of the file: whole lines, whoever else writes
+            log.write(f"{line} {os.getpid()}\n")
+
+    def reads(self) -> list[tuple[int, int]]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [(int(start), int(length)) for start, length, _ in map(str.split, lines)]
+
+    def readers(self) -> set[str]:
+        return {line.split()[2] for line in self.log.read_text().splitlines()}

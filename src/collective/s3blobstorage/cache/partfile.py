@@ -284,9 +284,11 @@ class PartFile:
             os.utime(self._map, ns=(int(now * 1e9), os.fstat(self._map).st_mtime_ns))
 
     def sync(self) -> int:
-        """Bring the bytes to the disk; the descriptor, for ``downloads.seal``."""
+        """Bring the bytes to the disk; the descriptor, for ``downloads.seal``. Lost where something cut the file."""
         with disk():
             os.fsync(self._data)
+            if os.fstat(self._data).st_size != self.size:
+                raise Lost
         return self._data
 
     def take(self, path: str) -> bool:

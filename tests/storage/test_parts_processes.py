@@ -1,0 +1,289 @@
+"""One large blob and several processes: each part downloaded once, kill -9, forks, memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from part_source import FileSource
+
+from collective.s3blobstorage.cache import BlobCache
+
+KB = 1024
+MB = 1024 * KB
+PART = 64 * KB
+KEY = bytes(8), bytes(8)
+TESTS = Path(__file__).parents[1]
+
+PRELUDE = """
+import hashlib, logging, os, random, sys, threading, time, warnings
+from pathlib import Path
+from part_source import FileSource
+from collective.s3blobstorage.cache import BlobCache
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+warnings.simplefilter("ignore")  # forking with threads: it is what is tested
+KB, MB = 1024, 1024 * 1024
+ROOT = Path(sys.argv[1])
+KEY = bytes(8), bytes(8)
+def say(*words):
+    print(*words, flush=True)
+def opened(**options):
+    return BlobCache(ROOT / "cache", "store", **{"size": 1000 * MB, "part_threshold": 128 * KB, "part_size": 64 * KB,
+                                                 **options})
+def source(**options):
+    return FileSource(ROOT / "blob", ROOT / "log", **options)
+def lazily(cache, source):
+    return cache.open_lazily(*KEY, source, name=Path("/name"))
+"""
+
+
+@pytest.fixture
+def blob(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "blob").write_bytes(random.Random(1).randbytes(60 * PART + 1))
+    return FileSource(tmp_path / "blob", tmp_path / "log")
+
+
+@pytest.fixture
+def start(tmp_path, blob):
+    processes = []
+
+    def start_process(script, *arguments):
+        environment = dict(
+            os.environ,
+            TMPDIR=str(tmp_path / "elsewhere"),
+            PYTHONPATH=os.pathsep.join([str(TESTS), *sys.path]),
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + textwrap.dedent(script), str(tmp_path), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start_process
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def hear(process, expected):
+    line = process.stdout.readline().strip()
+    if line != expected:
+        process.kill()
+        raise AssertionError(f"{line!r} instead of {expected!r}: {process.communicate()[1]}")
+
+
+def go(processes):
+    for process in processes:
+        hear(process, "ready")
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+
+def end(process):
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def files(tmp_path):
+    return sorted(path.suffix for path in tmp_path.glob("cache/*/blobs/*/*"))
+
+
+READING = {
+    "whole": """
+        with lazily(cache, blob) as reader:
+            while piece := reader.read(50000):
+                digest.update(piece)
+        """,
+    "complete": """
+        digest.update(cache.complete(*KEY, blob).read_bytes())
+        """,
+    "randomly": """
+        data = (ROOT / "blob").read_bytes()
+        randomly = random.Random(os.getpid())
+        with lazily(cache, blob) as reader:
+            for _ in range(60):
+                at = randomly.randrange(len(data))
+                reader.seek(at)
+                assert reader.read(100_000) == data[at:at + 100_000], "a wrong byte"
+            reader.seek(0)
+            digest.update(reader.read())
+        """,
+}
+
+
+@pytest.mark.parametrize("how", READING)
+def test_eight_processes_download_each_part_once(tmp_path, start, blob, how):
+    script = f"""
+    cache, blob, digest = opened(), source(pause=0.01), hashlib.sha256()
+    def read(digest):
+        {textwrap.indent(textwrap.dedent(READING[how]), "        ").strip()}
+    say("ready")
+    sys.stdin.readline()
+    digests = [hashlib.sha256(), hashlib.sha256()]
+    threads = [threading.Thread(target=read, args=(digest,)) for digest in digests]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    cache.close()
+    say(*[digest.digest() == blob.sha256 for digest in digests], cache.counters.snapshot()["errors"])
+    """
+    processes = [start(script) for _ in range(8)]
+    go(processes)
+    for process in processes:
+        assert end(process) == ("True True 0\n", "")
+    reads = blob.reads()
+    assert len(reads) == len(set(reads)) == 61
+    assert len(blob.readers()) > 1, "the processes did not share the work"
+    assert files(tmp_path) == [".blob"]
+    assert list(tmp_path.glob("cache/*/locks/*")) == []
+    assert list(tmp_path.glob("cache/*/processes/*")) == []
+
+
+@pytest.mark.parametrize("how", ["whole", "complete"])
+def test_killed_in_the_middle_and_the_next_one_uses_its_parts(tmp_path, start, blob, how):
+    process = start(
+        f"""
+        cache, blob, digest = opened(), source(pause=0.02), hashlib.sha256()
+        {textwrap.indent(textwrap.dedent(READING[how]), "        ").strip()}
+        """
+    )
+    while len(blob.reads()) < 30:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    asked = len(blob.reads())
+    assert asked < 61
+    cache = BlobCache(tmp_path / "cache", "store", size=1000 * MB, part_threshold=2 * PART, part_size=PART)
+    with cache.open_lazily(*KEY, blob, name=Path("/name")) as reader:
+        assert reader.read() == blob.path.read_bytes()
+    # Only what was under way is fetched again: ten threads and the reader.
+    assert len(blob.reads()) <= 61 + 11
+    assert len(set(blob.reads())) == 61
+    assert cache.complete(*KEY, blob).read_bytes() == blob.path.read_bytes()
+    cache.clean()
+    assert list(tmp_path.glob("cache/*/locks/*")) == []
+    cache.close()
+    assert files(tmp_path) == [".blob"]
+
+
+def test_killed_at_any_instant(tmp_path, start, blob):
+    """Whatever the instant: the next one reads the right bytes, and no file under a final name is anything else."""
+    data = blob.path.read_bytes()
+    for instant in range(12):
+        process = start(
+            """
+            cache, blob = opened(), source()
+            say("ready")
+            while True:
+                with lazily(cache, blob) as reader:
+                    reader.read()
+                cache.complete(*KEY, blob).unlink()
+            """
+        )
+        hear(process, "ready")
+        time.sleep(0.007 * instant)
+        process.kill()
+        process.wait()
+        for path in tmp_path.glob("cache/*/blobs/*/*.blob"):
+            assert path.read_bytes() == data
+        cache = BlobCache(tmp_path / "cache", "store", size=1000 * MB, part_threshold=2 * PART, part_size=PART)
+        with cache.open_lazily(*KEY, blob, name=Path("/name")) as reader:
+            assert reader.read() == data
+        cache.close()
+        assert ".blob" in files(tmp_path)
+        for path in tmp_path.glob("cache/*/blobs/*/*.blob"):
+            path.unlink()
+
+
+def test_a_part_of_a_process_that_is_killed_is_taken_over_at_once(tmp_path, start, blob):
+    process = start(
+        """
+        cache, blob = opened(), source(pause=60)
+        lazily(cache, blob).read(1)
+        """
+    )
+    while not blob.reads():
+        time.sleep(0.005)
+    waiter = start(
+        """
+        cache, blob = opened(), source()
+        say("ready")
+        sys.stdin.readline()
+        say(lazily(cache, blob).read(10) == (ROOT / "blob").read_bytes()[:10])
+        cache.close()
+        """
+    )
+    go([waiter])
+    time.sleep(0.2)
+    assert blob.reads() == [(0, PART)]
+    process.kill()
+    assert end(waiter) == ("True\n", "")
+
+
+def test_a_forked_child_reads_on_and_so_does_its_parent(tmp_path, start, blob):
+    process = start(
+        """
+        data = (ROOT / "blob").read_bytes()
+        cache, blob = opened(), source(pause=0.005)
+        reader = lazily(cache, blob)
+        right = reader.read(300_000) == data[:300_000]  # parts are being fetched ahead now
+        pid = os.fork()
+        right = right and reader.read(900_000) == data[300_000:1_200_000]
+        reader.seek(-1000, os.SEEK_END)
+        right = right and reader.read() == data[-1000:]
+        right = right and cache.complete(*KEY, blob).read_bytes() == data
+        right = right and os.pread(reader.fileno(), 1000, 0) == data[:1000]
+        reader.close()
+        cache.close()
+        if pid == 0:
+            os._exit(0 if right else 1)
+        say(right, os.waitpid(pid, 0)[1])
+        """
+    )
+    assert end(process) == ("True 0\n", "")
+    reads = blob.reads()
+    assert len(set(reads)) == 61
+    assert len(reads) == 61, "the child did not use the parts of its parent, or the parent those of its child"
+
+
+GROWTH = """
+def status(name):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * KB
+blob = source()
+cache = BlobCache(Path(sys.argv[2]), "store", size=4000 * MB)
+small = cache.open_lazily(bytes(8), b"another.", blob, name=Path("/small"))
+small.read(1)  # so that everything is imported
+small.close()
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+with lazily(cache, blob) as reader:
+    while reader.read(256 * KB):
+        pass
+say(status("VmHWM") - before)
+cache.close()
+"""
+
+
+@pytest.mark.parametrize("root, allowed", [("{folder}/cache", 8 * MB), ("/proc/no-such-folder", 16 * MB)])
+def test_memory_does_not_grow_with_the_blob(tmp_path, start, blob, root, allowed):
+    """Without a disk one part of 4 MB is in memory, grown as it arrives."""
+    with blob.path.open("wb") as file:
+        for number in range(256):
+            file.write(random.Random(number).randbytes(MB))
+    out, log = end(start(GROWTH, root.format(folder=tmp_path)))
+    assert int(out) < allowed
+    blob.path.unlink()
