@@ -20,7 +20,7 @@ from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import z64
 
 from collective.s3blobstorage.cli.command import run
-from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER
+from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER, LAST_BEFORE_WRITING
 
 IMPORT = "%import collective.s3blobstorage\n"
 LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
@@ -60,7 +60,9 @@ def checked(settings, monkeypatch, capfd) -> Callable[..., tuple[int, dict[str, 
 def findings_of(status: int, told: dict) -> dict[str, dict]:
     """The findings by name, after what holds of every run."""
     assert told["ok"] is (status == 0)
-    assert [finding["name"] for finding in told["findings"]] == [*LOCAL, *AT_OPEN, *DEEPER, "owner"]
+    asked = AT_OPEN.index(LAST_BEFORE_WRITING) + 1
+    remote = [*AT_OPEN[:asked], "owner", *AT_OPEN[asked:], *DEEPER]
+    assert [finding["name"] for finding in told["findings"]] == LOCAL + remote
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
@@ -126,21 +128,47 @@ def test_site_that_was_never_started(configured, settings, checked):
     assert findings["owner"]["mend"] == "owner: name the site. Example: owner www.example.org"
 
 
-def test_prefix_of_another_site(configured, settings, checked):
-    site, write = configured
-    site.open().close()
-    status, findings = checked(write(owner="owner staging"))
-    assert (status, wrong(findings)) == (1, ["owner"])
-    assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org', and owner is 'staging'"
-    assert "another s3-prefix, or read-only on" in findings["owner"]["mend"]
+OTHER_OWNER = b'{"format": 1, "owner": "www.example.com", "layouts": ["ours"]}'
 
 
-def test_damaged_marker(configured, settings, s3, checked):
+@pytest.mark.parametrize(
+    "marker, owner, said, mend, why",
+    [
+        (OTHER_OWNER, "owner staging", "belongs to 'www.example.com', and owner is 'staging'", "another s3-prefix, or", 0),
+        (OTHER_OWNER, "", "belongs to 'www.example.com', and owner is not set", "owner www.example.com, if this is", 0),
+        (b"{", "owner www.example.org", "is damaged", "s3-prefix: name the prefix of this site", 1),
+        (b'{"format": 2, "owner": "x", "layouts": []}', "owner x", "by a newer release", "upgrade this process", 1),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_into_a_prefix_that_is_not_ours(
+    configured, settings, s3, proxy, checked, marker, owner, said, mend, why
+):
+    """Not even the objects of the checks, which the owner's gc would not know."""
     _, write = configured
-    s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=b"{")
-    status, findings = checked(write())
+    s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=marker)
+    path = write(owner=owner)
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    status, findings = checked(path)
+    assert {exchange.method for exchange in proxy.exchanges} <= {"GET", "HEAD"}
+    assert bucket_keys(settings) == [".s3blobs.json"]
     assert (status, wrong(findings)) == (1, ["owner"])
-    assert "is damaged" in findings["owner"]["detail"]
+    assert said in findings["owner"]["detail"] and mend in findings["owner"]["mend"]
+    reason = ["not tried: the prefix belongs to another owner", "not tried: it is not known whose prefix this is"][why]
+    asked = {name for name, finding in findings.items() if finding["detail"] != reason}
+    read = {"read", "range", "listing", "provider"}
+    assert asked == {*LOCAL, "owner", *AT_OPEN[: AT_OPEN.index(LAST_BEFORE_WRITING) + 1], *read}
+    assert findings["listing"]["ok"] is True
+
+
+def test_an_owner_that_cannot_be_asked_for_is_no_leave_to_write(configured, settings, proxy, checked):
+    _, write = configured
+    path = write()
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    proxy.fail(faults.answer(403, "AccessDenied"), method="GET", target=".s3blobs.json")
+    status, findings = checked(path)
+    assert (status, wrong(findings)) == (1, ["owner"])
+    assert {exchange.method for exchange in proxy.exchanges} <= {"GET", "HEAD"}
+    assert findings["write"]["detail"] == "not tried: it is not known whose prefix this is"
 
 
 @pytest.mark.parametrize(
