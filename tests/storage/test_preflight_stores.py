@@ -146,6 +146,13 @@ def test_a_certificate_that_nobody_signed(settings, tls_front):
     assert isinstance(error, ConfigurationError) and "s3-ca-bundle" in str(error)
 
 
+def test_an_authority_that_boto3_is_told_of_counts_for_signed_urls_too(settings, tls_proxy, ca, monkeypatch):
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(ca.bundle))
+    findings = found(settings, endpoint_url=tls_proxy.endpoint_url, ca_bundle=None, thorough=True)
+    assert findings["tls"].detail == f"trusted by {ca.bundle}"
+    assert findings["presigned GET"].ok and findings["presigned PUT"].ok
+
+
 def test_https_at_a_port_without_tls(settings, front):
     findings = found(settings, endpoint_url=front.endpoint_url.replace("http:", "https:"))
     assert failed(findings) == ["tls"] and "http://" in findings["tls"].mend

@@ -269,8 +269,8 @@ class _Checking:
 
     def _tls(self) -> _Result:
         if self.store.endpoint_url.startswith("https://"):
-            bundle = self.store.settings.ca_bundle
-            return self._good("tls", f"trusted by {bundle}" if bundle else "trusted by the machine's authorities")
+            bundle = client.authorities(self.store.settings)
+            return self._good("tls", "trusted by boto3's authorities" if bundle is True else f"trusted by {bundle}")
         return self._none("tls", "not used: s3-endpoint-url is http, so the data can be read on the way")
 
     def _clock(self, answer: Answer) -> _Result:
