@@ -59,8 +59,8 @@ PLONE_61_NEWEST = "2026-01-15T21:00:00Z"
 PLONE_62_BOUNDS = ["plone.app.layout<7"]
 
 SUITES = ("unit", "storage", "ceph", "ceph-https", "plone", "plone61")
-# Suites that are another one's folder once more. Those on Ceph take of the storage tests what uses a server, and of that
-# the tier's share (tests/server_pass.py); quick is without them.
+# Suites that are another one's folder once more. Those on Ceph take of the storage tests what uses a server, and of
+# that the tier's share (tests/server_pass.py); quick is without them.
 FOLDERS = {"ceph": "storage", "ceph-https": "storage", "plone61": "plone"}
 ON_CEPH = ("ceph", "ceph-https")
 DEMO_DOWNLOAD_MB = 111  # measured: the packages of its environment and of MiniStack's, without uv
@@ -694,7 +694,9 @@ def parse(arguments):
         help="how often tests repeat things; default: %(default)s (ci where CI=true)",
     )
     one.add_argument(
-        "--s3", choices=("ministack",) + ON_CEPH, help="the S3 server of the tests; default: ministack, then Ceph's share"
+        "--s3",
+        choices=("ministack",) + ON_CEPH,
+        help="the S3 server of all tests; default: ministack, and Ceph for the suites of that name",
     )
     one.add_argument("--only", choices=SUITES, action="append", help="only this suite; may be repeated")
     commands.add_parser(

@@ -1,7 +1,7 @@
 """A pass of run.py over another S3 server: of the tests that use one, those that are worth it, in the tier's share.
 
-``--s3-pass`` with ``--s3 ceph`` or ``--s3 ceph-https``. ``tiers.toml`` has a table per tier and server with the share, and
-counts that differ there. Where the server cannot be had, every chosen test is skipped, and the summary names them.
+``--s3-pass`` with ``--s3 ceph`` or ``--s3 ceph-https``. ``tiers.toml`` has a table per tier and server with the share,
+and counts that differ there. Where the server cannot be had, every chosen test is skipped, and the summary names them.
 """
 
 from __future__ import annotations

@@ -144,7 +144,8 @@ def run_zeo(folder: Path, section: str, option: str = "") -> tuple[int, subproce
 def store_as_json(store: StoreSettings) -> dict[str, Any]:
     """``store`` for a child process: what ``StoreSettings`` takes, without what is None."""
     given = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value is not None}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def raw_client(store: StoreSettings) -> Any:

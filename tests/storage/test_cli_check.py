@@ -134,7 +134,7 @@ OTHER_OWNER = b'{"format": 1, "owner": "www.example.com", "layouts": ["ours"]}'
 @pytest.mark.parametrize(
     "marker, owner, said, mend, why",
     [
-        (OTHER_OWNER, "owner staging", "belongs to 'www.example.com', and owner is 'staging'", "another s3-prefix, or", 0),
+        (OTHER_OWNER, "owner staging", "to 'www.example.com', and owner is 'staging'", "another s3-prefix, or", 0),
         (OTHER_OWNER, "", "belongs to 'www.example.com', and owner is not set", "owner www.example.com, if this is", 0),
         (b"{", "owner www.example.org", "is damaged", "s3-prefix: name the prefix of this site", 1),
         (b'{"format": 2, "owner": "x", "layouts": []}', "owner x", "by a newer release", "upgrade this process", 1),

@@ -378,7 +378,8 @@ servers.ceph.install = lambda: None
 def test_a_pass_without_its_server_says_by_name_what_it_skipped(tmp_path):
     (tmp_path / "no_ceph.py").write_text(NO_CEPH)
     command = [sys.executable, "-m", "pytest", "-p", "no_ceph", "--tier", "full", "--s3", "ceph-https", "--s3-pass"]
-    command += [str(REPOSITORY / "tests" / "storage" / name) for name in ("test_undo.py", "test_cli_docs.py", "test_proxy.py")]
+    modules = ("test_undo.py", "test_cli_docs.py", "test_proxy.py")
+    command += [str(REPOSITORY / "tests" / "storage" / name) for name in modules]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY / "tests")])}
     answer = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0

@@ -60,8 +60,8 @@ def abort_unknown(connection: Connection, key: str, lost: int, *, ours: bool) ->
     """After ``lost`` attempts to begin an upload whose answers were lost: there may be uploads whose ids nobody knows.
 
     Called when no upload of the caller's to this key goes on. ``ours``: nobody else uploads to it, so all are aborted;
-    else, and where the store does not let us, it is logged, as for attempts of which nothing is seen: a request that was
-    held up on the way may still be carried out, and is gc's then. Never raises for the store.
+    else, and where the store does not let us, it is logged, as for attempts of which nothing is seen: a request that
+    was held up on the way may still be carried out, and is gc's then. Never raises for the store.
     """
     try:
         others = [upload_id for name, upload_id, _ in list_uploads(connection, key) if name == key]
