@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +16,7 @@ import pytest
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
 from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
+from test_preflight_stores import KEY, a_user
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.TimeStamp import TimeStamp
@@ -194,6 +197,73 @@ def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, setting
     assert said in findings[name]["mend"]
     assert findings["owner"]["detail"] == "not tried: the bucket cannot be read"
     assert "wrong-secret-of-test" not in str(findings)
+
+
+# What an operator gets wrong: (what to change of the configuration, what the check says, its mend). The rest of the list
+# of mistakes is above and below: wrong secret, wrong bucket, endpoint down; folders on other file systems.
+
+
+def wrong_region(settings, front, **_):
+    front.strange.region = "eu-central-1"
+    return {"endpoint_url": front.endpoint_url, "region": "us-west-2"}
+
+
+def clock_off_by_20_minutes(front, **_):
+    front.strange.clock, front.strange.refuses_skew = 1200, True
+    return {"endpoint_url": front.endpoint_url}
+
+
+def no_conditional_writes(front, **_):
+    front.strange.ignores = ("if-none-match",)
+    return {"endpoint_url": front.endpoint_url}
+
+
+def ignores_sse_c(tls_front, ca, **_):
+    tls_front.strange.ignores = ("x-amz-server-side",)
+    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+
+
+def self_signed(tls_front, **_):
+    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": None}
+
+
+def bucket_of_somebody_else(s3_server, s3, bucket, **_):
+    return a_user(s3_server, s3, bucket, [])
+
+
+def read_only_user(s3_server, s3, bucket, **_):
+    return a_user(s3_server, s3, bucket, ["s3:GetObject", "s3:ListBucket"])
+
+
+@pytest.mark.parametrize(
+    "mistake, name, said, mend",
+    [
+        (wrong_region, "region", "the bucket is in eu-central-1, not in us-west-2", "s3-region eu-central-1"),
+        (clock_off_by_20_minutes, "clock", "20 minutes behind the object store's", "set this machine's clock by NTP"),
+        (no_conditional_writes, "conditional writes", "ignores If-None-Match", "open a new prefix with one process"),
+        (ignores_sse_c, "encryption", "it keeps objects in clear", "s3-sse-customer-key: remove it"),
+        (self_signed, "tls", "signed by nobody that this machine trusts", "s3-ca-bundle"),
+        (bucket_of_somebody_else, "bucket", "belongs to somebody else", "bucket-name"),
+        (read_only_user, "write", "can be read, but not written", "s3-access-key: let its policy allow s3:PutObject"),
+    ],
+)
+def test_what_is_wrong_is_named_alone_and_with_its_mend(
+    mistake, name, said, mend, settings, front, tls_front, ca, s3_server, s3, bucket, tmp_path, checked
+):
+    place = {"settings": settings, "front": front, "tls_front": tls_front, "ca": ca}
+    changed = dataclasses.replace(settings, **mistake(**place, s3_server=s3_server, s3=s3, bucket=bucket))
+    base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
+    more, env = [], {"SITE_ACCESS_KEY": changed.access_key, "SITE_SECRET_KEY": changed.secret_key}
+    if changed.sse_customer_key:
+        more, env["SITE_SSE_KEY"] = ["s3-sse-customer-key $(SITE_SSE_KEY)"], base64.b64encode(KEY).decode()
+    path = tmp_path / "site.conf"
+    path.write_text(IMPORT + section(changed, tmp_path / "cache", base, *more, name="1"))
+    status, findings = checked(path, **env)
+    assert (status, wrong(findings)) == (1, [name])
+    assert said in findings[name]["detail"]
+    assert findings[name]["mend"].startswith(mend)
+    assert bucket_keys(settings) == []  # nothing of the checks stays
+    assert env["SITE_SECRET_KEY"] not in str(findings)
 
 
 def test_folders_on_other_file_systems(configured, settings, tmp_path, checked):

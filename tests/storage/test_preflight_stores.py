@@ -10,7 +10,6 @@ import uuid
 import pytest
 from servers.faults import answer
 from servers.proxy import Proxy
-from strange_front import Front
 from test_preflight import found, keys
 
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
@@ -19,20 +18,6 @@ from collective.s3blobstorage.objectstore.preflight import run
 from collective.s3blobstorage.settings import StoreSettings
 
 KEY = hashlib.sha256(b"the key of these tests").digest()
-
-
-@pytest.fixture
-def front(s3_server):
-    opened = Front(s3_server)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def tls_front(s3_server, ca):
-    opened = Front(s3_server, ca)
-    yield opened
-    opened.close()
 
 
 def failed(findings) -> list[str]:
