@@ -199,8 +199,8 @@ def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, setting
     assert "wrong-secret-of-test" not in str(findings)
 
 
-# What an operator gets wrong, by what a mistake changes of the settings. Others are above and below: wrong secret, wrong
-# bucket, endpoint down; folders on other file systems.
+# What an operator gets wrong, by what a mistake changes of the settings. Others are above and below: wrong secret,
+# wrong bucket, endpoint down; folders on other file systems.
 
 
 def wrong_region(settings, front, **_):
