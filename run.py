@@ -58,7 +58,11 @@ PLONE_61_NEWEST = "2026-01-15T21:00:00Z"
 # plone.app.layout 7 is an alpha for Plone 7: Plone 6.2 does not start with it, and pip would take it.
 PLONE_62_BOUNDS = ["plone.app.layout<7"]
 
-SUITES = ("unit", "storage", "plone", "plone61")
+SUITES = ("unit", "storage", "ceph", "ceph-https", "plone", "plone61")
+# Suites that are another one's folder once more. Those on Ceph take of the storage tests what uses a server, and of
+# that the tier's share (tests/server_pass.py); quick is without them.
+FOLDERS = {"ceph": "storage", "ceph-https": "storage", "plone61": "plone"}
+ON_CEPH = ("ceph", "ceph-https")
 DEMO_DOWNLOAD_MB = 111  # measured: the packages of its environment and of MiniStack's, without uv
 
 # What apt-get installs for the tests on Debian as root: a program that shows that it is there, and the package.
@@ -413,7 +417,7 @@ def clean_environ():
 
 def test(options, arguments):
     """Make the environments, run the suites, print the sum of their counts; returns the exit status."""
-    chosen = options.only or list(SUITES)
+    chosen = options.only or default_suites(options)
     plans = []
     for suite in SUITES:
         paths, others = paths_of(suite, arguments)
@@ -441,20 +445,30 @@ def test(options, arguments):
     for suite, paths, others in plans:
         python = environments["6.1" if suite == "plone61" else "6.2"].python
         command = [python, "-m", "pytest", "--tier", options.tier]
-        if options.s3:
+        if suite in ON_CEPH:
+            command += ["--s3", suite, "--s3-pass"]
+        elif options.s3:
             command += ["--s3", options.s3]
         if sys.stdout.isatty():
             command.append("--color=yes")
-        say("\n----- tests/%s on Plone %s -----" % (("plone", "6.1") if suite == "plone61" else (suite, "6.2")))
+        place = "Plone " + ("6.1" if suite == "plone61" else "6.2")
+        if suite in ON_CEPH:
+            place = "Ceph over https" if suite == "ceph-https" else "Ceph"
+        say("\n----- tests/%s on %s -----" % (FOLDERS.get(suite, suite), place))
         counts.add(suite, *run_pytest(without_file_override(command + others + paths), environ))
     if "plone61" in suites and not python_61:
         counts.summary["skipped"] = counts.summary.get("skipped", 0) + 1
     return counts.close()
 
 
+def default_suites(options):
+    """All of them; those on Ceph not in quick, and not where ``--s3`` says what all tests run on."""
+    return [suite for suite in SUITES if suite not in ON_CEPH or (options.tier != "quick" and not options.s3)]
+
+
 def paths_of(suite, arguments):
     """What pytest runs of ``suite``: the paths among ``arguments`` in it, all of it if none is named; and the rest."""
-    folder = REPOSITORY / "tests" / suite.replace("61", "")
+    folder = REPOSITORY / "tests" / FOLDERS.get(suite, suite)
     named, others = [], []
     for argument in arguments:
         path = Path(argument.split("::")[0])
@@ -679,7 +693,11 @@ def parse(arguments):
         default=os.environ.get("S3BLOBS_TIER") or default,
         help="how often tests repeat things; default: %(default)s (ci where CI=true)",
     )
-    one.add_argument("--s3", choices=("ministack", "ceph"), help="the S3 server of the tests; default: ministack")
+    one.add_argument(
+        "--s3",
+        choices=("ministack",) + ON_CEPH,
+        help="the S3 server of all tests; default: ministack, and Ceph for the suites of that name",
+    )
     one.add_argument("--only", choices=SUITES, action="append", help="only this suite; may be repeated")
     commands.add_parser(
         "pins",

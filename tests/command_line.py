@@ -47,6 +47,7 @@ def section(store: StoreSettings, cache_dir: Path, base: str, *more: str, name: 
         f"s3-prefix {store.prefix}",
         f"s3-endpoint-url {store.endpoint_url}",
         f"s3-region {store.region}",
+        *([f"s3-ca-bundle {store.ca_bundle}"] if store.ca_bundle else []),
         "s3-access-key $(SITE_ACCESS_KEY)",
         "s3-secret-key $(SITE_SECRET_KEY)",
         f"cache-dir {cache_dir}",

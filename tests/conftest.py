@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_servers"]
+pytest_plugins = ["fixtures_servers", "server_pass"]
 
 # As tests/storage/sites.py spells them.
 ALL_BASES = [
@@ -49,7 +49,11 @@ class Tier(dict):
 
 def pytest_configure(config):
     name = config.getoption("--tier")
-    config._s3blobs_tier = Tier(name, TIERS[name])
+    table = TIERS[name]
+    counts = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    if config.getoption("--s3-pass"):
+        counts |= table[config.getoption("--s3")]
+    config._s3blobs_tier = Tier(name, counts)
 
 
 def pytest_collection_modifyitems(config, items):

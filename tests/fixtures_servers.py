@@ -1,6 +1,7 @@
 """Fixtures: an S3 server, a bucket on it, the settings to reach it.
 
-``--s3 ceph`` runs the same tests over a Ceph gateway.
+``--s3 ceph`` runs the same tests over a Ceph gateway, ``--s3 ceph-https`` over its https endpoint, whose certificate is
+of a private authority. With ``--s3-share`` the session is one of the passes of run.py (``server_pass.py``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import botocore.config
@@ -26,7 +28,7 @@ from collective.s3blobstorage.settings import StoreSettings
 def pytest_addoption(parser):
     parser.addoption(
         "--s3",
-        choices=("ministack", "ceph"),
+        choices=("ministack", "ceph", "ceph-https"),
         default=os.environ.get("S3BLOBS_S3", "ministack"),
         help="the S3 server behind the fixture `s3_server`; default: ministack, or $S3BLOBS_S3",
     )
@@ -42,6 +44,8 @@ def s3_client(server, endpoint_url: str | None = None, **arguments):
         s3={"addressing_style": "path"},
     )
     keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
+    if endpoint_url is None and server.endpoint_url.startswith("https:"):
+        keys["verify"] = str(server.ca_bundle)
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url or server.endpoint_url,
@@ -74,10 +78,11 @@ def ceph(ca) -> Iterator[ceph_gateway.Ceph]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(pytestconfig, request, tmp_path_factory) -> Iterator[MiniStack | ceph_gateway.Ceph]:
+def s3_server(pytestconfig, request, tmp_path_factory) -> Iterator[Any]:
     """The S3 server of the session: MiniStack, or what ``--s3`` names."""
-    if pytestconfig.getoption("--s3") == "ceph":
-        yield request.getfixturevalue("ceph")
+    if pytestconfig.getoption("--s3") != "ministack":
+        server = request.getfixturevalue("ceph")
+        yield ceph_gateway.CephOverTls(server) if pytestconfig.getoption("--s3") == "ceph-https" else server
         return
     server = MiniStack(tmp_path_factory.mktemp("ministack")).start()
     yield server
@@ -116,18 +121,26 @@ def settings(s3_server, bucket) -> StoreSettings:
         region=s3_server.region,
         access_key=s3_server.access_key,
         secret_key=s3_server.secret_key,
+        ca_bundle=s3_server.ca_bundle if s3_server.endpoint_url.startswith("https:") else None,
     )
 
 
 @pytest.fixture
-def proxy(s3_server) -> Iterator[Proxy]:
-    """A proxy in front of ``s3_server``; ``dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)`` uses it."""
+def proxy(s3_server, ca) -> Iterator[Proxy]:
+    """A proxy in front of ``s3_server``; ``dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)`` uses it.
+
+    It speaks https on both sides where the server does.
+    """
+    if s3_server.endpoint_url.startswith("https:"):
+        with Proxy(s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle) as between:
+            yield between
+        return
     with Proxy(s3_server.endpoint_url) as between:
         yield between
 
 
 @pytest.fixture
 def tls_proxy(s3_server, ca) -> Iterator[Proxy]:
-    """The same with https on its own side, by a certificate of ``ca``."""
-    with Proxy(s3_server.endpoint_url, ca=ca) as between:
+    """The same with https on its own side in any case, by a certificate of ``ca``."""
+    with Proxy(s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle) as between:
         yield between

@@ -68,14 +68,15 @@ PASSING = [
 
 
 class Messages(logging.Handler):
-    """Counts what the operator is told about things that stay in the bucket."""
+    """Keeps of which keys the operator is told that a multipart upload may stay in the bucket, for gc to abort."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.uploads = 0
+        super().__init__(logging.INFO)
+        self.uploads: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.uploads += "unfinished multipart upload" in record.getMessage()
+        if "unfinished multipart upload of " in record.msg:
+            self.uploads.add(record.args[0])
 
 
 class Counts:
@@ -239,11 +240,15 @@ class Soak:
         """What was broken."""
         before = self.figures()
         said = Messages()
-        logging.getLogger("collective.s3blobstorage").addHandler(said)
+        logger = logging.getLogger("collective.s3blobstorage")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # the table is what is printed
+        logger.addHandler(said)
         with self.proxy:
             samples = self.storm(seconds, every)
-        self.client.close()
         after = self.figures()
+        left = {upload["Key"] for upload in self.client.list_multipart_uploads(Bucket="soak").get("Uploads", ())}
+        self.client.close()
         print("after closing:\n" + after.row(), flush=True)
         broken = list(self.counts.broken)
         if after.threads > before.threads:
@@ -253,8 +258,8 @@ class Soak:
             broken.append(f"descriptors are left: {before.descriptors} before, {after.descriptors} after")
         if after.files:
             broken.append(f"{after.files} files are left")
-        if after.uploads > said.uploads:
-            broken.append(f"{after.uploads} multipart uploads are left, {said.uploads} were announced")
+        if left - said.uploads:
+            broken.append(f"multipart uploads are left without a word: {sorted(left - said.uploads)}")
         middle = samples[len(samples) // 3]
         if samples[-1].memory > middle.memory + GROWTH:
             broken.append(f"memory grew from {middle.memory / MB:.0f} to {samples[-1].memory / MB:.0f} MB")

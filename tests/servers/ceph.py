@@ -290,3 +290,27 @@ class Ceph:
         if done.returncode:
             raise ServerFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         return done.stdout
+
+
+class CephOverTls:
+    """The same gateway seen through its https endpoint, whose certificate only ``ca_bundle`` verifies."""
+
+    region = Ceph.region
+
+    def __init__(self, server: Ceph) -> None:
+        self.server = server
+        self.endpoint_url = self.tls_endpoint_url = server.tls_endpoint_url
+        self.ca_bundle = server.ca_bundle
+        self.access_key, self.secret_key = server.access_key, server.secret_key
+
+    def __repr__(self) -> str:
+        return f"<CephOverTls {self.endpoint_url}>"
+
+    def create_user(self, name: str) -> tuple[str, str]:
+        return self.server.create_user(name)
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def restart(self) -> None:
+        self.server.restart()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from servers.postgresql import PostgreSQL
 from sites import Site
+from strange_front import Front
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,19 @@ def make_site(tmp_path, settings, request) -> Iterator[Callable[..., Site]]:
             return site
 
         yield make
+
+
+@pytest.fixture
+def front(s3_server) -> Iterator[Front]:
+    """A store over http that is strange in what the test says; nothing at first."""
+    opened = Front(s3_server)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def tls_front(s3_server, ca) -> Iterator[Front]:
+    """The same over https, with a certificate of ``ca``."""
+    opened = Front(s3_server, ca)
+    yield opened
+    opened.close()

@@ -30,6 +30,7 @@ if __name__ == "__main__":
 import transaction
 import ZODB
 from fault_cases import CASES, REQUESTS, SMALL, TROUBLES, Request, Trouble
+from servers.ca import CertificateAuthority
 from servers.faults import answer
 from servers.proxy import Proxy
 from sites import connected, raw_client
@@ -90,12 +91,12 @@ def content(size: int, seed: int = 0) -> bytes:
 
 
 class Bench:
-    """One database over FileStorage, on a prefix of its own, behind a proxy."""
+    """One database over FileStorage, on a prefix of its own, behind a proxy; with ``ca`` https is spoken throughout."""
 
-    def __init__(self, folder: Path, store: StoreSettings):
+    def __init__(self, folder: Path, store: StoreSettings, ca: CertificateAuthority | None = None):
         self.folder = folder
         self.direct = dataclasses.replace(store, prefix=f"m{uuid.uuid4().hex[:12]}")
-        self.proxy = Proxy(store.endpoint_url).start()
+        self.proxy = Proxy(store.endpoint_url, ca=ca, upstream_ca=store.ca_bundle).start()
         behind = dataclasses.replace(
             self.direct,
             endpoint_url=self.proxy.endpoint_url,
@@ -289,9 +290,11 @@ class Outcome:
         return f"{self.what} ({self.requests})"
 
 
-def run_case(trouble: Trouble, request: Request, folder: Path, store: StoreSettings) -> Outcome:
+def run_case(
+    trouble: Trouble, request: Request, folder: Path, store: StoreSettings, ca: CertificateAuthority | None = None
+) -> Outcome:
     """One cell of the matrix. AssertionError where a promise was broken."""
-    bench = Bench(folder, store)
+    bench = Bench(folder, store, ca)
     try:
         with messages() as said:
             bench.prepare(request)

@@ -141,6 +141,13 @@ def run_zeo(folder: Path, section: str, option: str = "") -> tuple[int, subproce
     return port, process
 
 
+def store_as_json(store: StoreSettings) -> dict[str, Any]:
+    """``store`` for a child process: what ``StoreSettings`` takes, without what is None."""
+    given = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
 def raw_client(store: StoreSettings) -> Any:
     """boto3 itself, around everything under test."""
     return boto3.client(
@@ -149,7 +156,12 @@ def raw_client(store: StoreSettings) -> Any:
         region_name=store.region,
         aws_access_key_id=store.access_key,
         aws_secret_access_key=store.secret_key,
-        config=boto3.session.Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        verify=str(store.ca_bundle) if store.ca_bundle else None,
+        config=boto3.session.Config(
+            signature_version="s3v4",
+            request_checksum_calculation="when_required",  # Ceph wants no trailing checksum over https
+            s3={"addressing_style": "path"},
+        ),
     )
 
 

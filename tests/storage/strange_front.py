@@ -8,6 +8,7 @@ signed anew, by the test's own keys; a form's policy is left to that server.
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -55,8 +56,6 @@ class Front:
         self._http.daemon_threads = True
         self.scheme = "http"
         if ca is not None:
-            import ssl
-
             certificate = ca.issue("front")
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate.chain, certificate.key)
@@ -117,7 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
         request = AWSRequest(self.command, behind.endpoint_url + path, headers=kept, data=body)
         S3SigV4Auth(Credentials(behind.access_key, behind.secret_key), "s3", behind.region).add_auth(request)
         target = urlsplit(behind.endpoint_url)
-        connection = http.client.HTTPConnection(target.hostname, target.port, timeout=20)
+        if target.scheme == "https":
+            trusted = ssl.create_default_context(cafile=str(behind.ca_bundle))
+            connection = http.client.HTTPSConnection(target.hostname, target.port, timeout=20, context=trusted)
+        else:
+            connection = http.client.HTTPConnection(target.hostname, target.port, timeout=20)
         try:
             connection.request(self.command, path, body, dict(request.headers.items()))
             answer = connection.getresponse()

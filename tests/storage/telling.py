@@ -153,6 +153,7 @@ class Site:
             self.meeting(fault, "GET", lambda: self.read(db, "small"))
             self.meeting(fault, "DELETE", lambda: self.conflict(db))
             db.storage.uploads.settle()
+        self.commit(db, "between", b"x")  # an answer, which closes the circuit
         self.meeting(flip(2), "GET", lambda: self.read(db, "small"))
         self.proxy.down()
         self.tried(lambda: self.read(db, "small"))
@@ -190,7 +191,7 @@ def main() -> None:
         root = logging.getLogger()
         root.setLevel(logging.DEBUG)
         root.addHandler(told)
-        with Proxy(given["upstream"], ca=ca) as proxy:
+        with Proxy(given["upstream"], ca=ca, upstream_ca=given["upstream_ca"]) as proxy:
             site = Site(given, proxy, ca.bundle, told)
             site.run()
     print(json.dumps(site.errors))

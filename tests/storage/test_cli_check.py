@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
 import signal
@@ -14,13 +16,14 @@ import pytest
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
 from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
+from test_preflight_stores import KEY, a_user
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import z64
 
 from collective.s3blobstorage.cli.command import run
-from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER
+from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER, LAST_BEFORE_WRITING
 
 IMPORT = "%import collective.s3blobstorage\n"
 LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
@@ -60,7 +63,9 @@ def checked(settings, monkeypatch, capfd) -> Callable[..., tuple[int, dict[str, 
 def findings_of(status: int, told: dict) -> dict[str, dict]:
     """The findings by name, after what holds of every run."""
     assert told["ok"] is (status == 0)
-    assert [finding["name"] for finding in told["findings"]] == [*LOCAL, *AT_OPEN, *DEEPER, "owner"]
+    asked = AT_OPEN.index(LAST_BEFORE_WRITING) + 1
+    remote = [*AT_OPEN[:asked], "owner", *AT_OPEN[asked:], *DEEPER]
+    assert [finding["name"] for finding in told["findings"]] == LOCAL + remote
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
@@ -126,21 +131,47 @@ def test_site_that_was_never_started(configured, settings, checked):
     assert findings["owner"]["mend"] == "owner: name the site. Example: owner www.example.org"
 
 
-def test_prefix_of_another_site(configured, settings, checked):
-    site, write = configured
-    site.open().close()
-    status, findings = checked(write(owner="owner staging"))
-    assert (status, wrong(findings)) == (1, ["owner"])
-    assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org', and owner is 'staging'"
-    assert "another s3-prefix, or read-only on" in findings["owner"]["mend"]
+OTHER_OWNER = b'{"format": 1, "owner": "www.example.com", "layouts": ["ours"]}'
 
 
-def test_damaged_marker(configured, settings, s3, checked):
+@pytest.mark.parametrize(
+    "marker, owner, said, mend, why",
+    [
+        (OTHER_OWNER, "owner staging", "to 'www.example.com', and owner is 'staging'", "another s3-prefix, or", 0),
+        (OTHER_OWNER, "", "belongs to 'www.example.com', and owner is not set", "owner www.example.com, if this is", 0),
+        (b"{", "owner www.example.org", "is damaged", "s3-prefix: name the prefix of this site", 1),
+        (b'{"format": 2, "owner": "x", "layouts": []}', "owner x", "by a newer release", "upgrade this process", 1),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_into_a_prefix_that_is_not_ours(
+    configured, settings, s3, proxy, checked, marker, owner, said, mend, why
+):
+    """Not even the objects of the checks, which the owner's gc would not know."""
     _, write = configured
-    s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=b"{")
-    status, findings = checked(write())
+    s3.put_object(Bucket=settings.bucket, Key=".s3blobs.json", Body=marker)
+    path = write(owner=owner)
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    status, findings = checked(path)
+    assert {exchange.method for exchange in proxy.exchanges} <= {"GET", "HEAD"}
+    assert bucket_keys(settings) == [".s3blobs.json"]
     assert (status, wrong(findings)) == (1, ["owner"])
-    assert "is damaged" in findings["owner"]["detail"]
+    assert said in findings["owner"]["detail"] and mend in findings["owner"]["mend"]
+    reason = ["not tried: the prefix belongs to another owner", "not tried: it is not known whose prefix this is"][why]
+    asked = {name for name, finding in findings.items() if finding["detail"] != reason}
+    read = {"read", "range", "listing", "provider"}
+    assert asked == {*LOCAL, "owner", *AT_OPEN[: AT_OPEN.index(LAST_BEFORE_WRITING) + 1], *read}
+    assert findings["listing"]["ok"] is True
+
+
+def test_an_owner_that_cannot_be_asked_for_is_no_leave_to_write(configured, settings, proxy, checked):
+    _, write = configured
+    path = write()
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    proxy.fail(faults.answer(403, "AccessDenied"), method="GET", target=".s3blobs.json")
+    status, findings = checked(path)
+    assert (status, wrong(findings)) == (1, ["owner"])
+    assert {exchange.method for exchange in proxy.exchanges} <= {"GET", "HEAD"}
+    assert findings["write"]["detail"] == "not tried: it is not known whose prefix this is"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +197,73 @@ def test_what_is_wrong_with_the_store_is_named_with_its_mend(configured, setting
     assert said in findings[name]["mend"]
     assert findings["owner"]["detail"] == "not tried: the bucket cannot be read"
     assert "wrong-secret-of-test" not in str(findings)
+
+
+# What an operator gets wrong, by what a mistake changes of the settings. Others are above and below: wrong secret,
+# wrong bucket, endpoint down; folders on other file systems.
+
+
+def wrong_region(settings, front, **_):
+    front.strange.region = "eu-central-1"
+    return {"endpoint_url": front.endpoint_url, "region": "us-west-2"}
+
+
+def clock_off_by_20_minutes(front, **_):
+    front.strange.clock, front.strange.refuses_skew = 1200, True
+    return {"endpoint_url": front.endpoint_url}
+
+
+def no_conditional_writes(front, **_):
+    front.strange.ignores = ("if-none-match",)
+    return {"endpoint_url": front.endpoint_url}
+
+
+def ignores_sse_c(tls_front, ca, **_):
+    tls_front.strange.ignores = ("x-amz-server-side",)
+    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+
+
+def self_signed(tls_front, **_):
+    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": None}
+
+
+def bucket_of_somebody_else(s3_server, s3, bucket, **_):
+    return a_user(s3_server, s3, bucket, [])
+
+
+def read_only_user(s3_server, s3, bucket, **_):
+    return a_user(s3_server, s3, bucket, ["s3:GetObject", "s3:ListBucket"])
+
+
+@pytest.mark.parametrize(
+    "mistake, name, said, mend",
+    [
+        (wrong_region, "region", "the bucket is in eu-central-1, not in us-west-2", "s3-region eu-central-1"),
+        (clock_off_by_20_minutes, "clock", "20 minutes behind the object store's", "set this machine's clock by NTP"),
+        (no_conditional_writes, "conditional writes", "ignores If-None-Match", "open a new prefix with one process"),
+        (ignores_sse_c, "encryption", "it keeps objects in clear", "s3-sse-customer-key: remove it"),
+        (self_signed, "tls", "signed by nobody that this machine trusts", "s3-ca-bundle"),
+        (bucket_of_somebody_else, "bucket", "belongs to somebody else", "bucket-name"),
+        (read_only_user, "write", "can be read, but not written", "s3-access-key: let its policy allow s3:PutObject"),
+    ],
+)
+def test_what_is_wrong_is_named_alone_and_with_its_mend(
+    mistake, name, said, mend, settings, front, tls_front, ca, s3_server, s3, bucket, tmp_path, checked
+):
+    place = {"settings": settings, "front": front, "tls_front": tls_front, "ca": ca}
+    changed = dataclasses.replace(settings, **mistake(**place, s3_server=s3_server, s3=s3, bucket=bucket))
+    base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
+    more, env = [], {"SITE_ACCESS_KEY": changed.access_key, "SITE_SECRET_KEY": changed.secret_key}
+    if changed.sse_customer_key:
+        more, env["SITE_SSE_KEY"] = ["s3-sse-customer-key $(SITE_SSE_KEY)"], base64.b64encode(KEY).decode()
+    path = tmp_path / "site.conf"
+    path.write_text(IMPORT + section(changed, tmp_path / "cache", base, *more, name="1"))
+    status, findings = checked(path, **env)
+    assert (status, wrong(findings)) == (1, [name])
+    assert said in findings[name]["detail"]
+    assert findings[name]["mend"].startswith(mend)
+    assert bucket_keys(settings) == []  # nothing of the checks stays
+    assert env["SITE_SECRET_KEY"] not in str(findings)
 
 
 def test_folders_on_other_file_systems(configured, settings, tmp_path, checked):

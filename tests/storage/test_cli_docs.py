@@ -47,6 +47,8 @@ def test_examples_do_and_print_what_the_document_says(tmp_path, settings):
         S3_ACCESS_KEY=settings.access_key, S3_SECRET_KEY=settings.secret_key, TMPDIR=str(tmp_path), LANG="C.UTF-8"
     )
     env["PATH"] = f"{SCRIPT.parent}:{env['PATH']}"
+    if settings.ca_bundle:
+        env["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
     assert len(examples()) == 8
     for command, expected, status in examples():
         result = subprocess.run(

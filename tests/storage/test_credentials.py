@@ -45,6 +45,8 @@ def opened(settings, tmp_path):
     def run(variables: dict[str, str], more: str = "") -> dict:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment |= {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"} | variables
+        if settings.ca_bundle:
+            environment["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
         finished = subprocess.run(
             [sys.executable, "-c", CHILD],
             input=SECTION.format(bucket=settings.bucket, folder=tmp_path, more=more),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sites import bucket_keys, unfinished_uploads
+from sites import bucket_keys, store_as_json, unfinished_uploads
 
 HERE = Path(__file__).parent
 SEED = 20261121
@@ -68,7 +67,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_the_disk_fails(fault, operation, size, settings, tmp_path, request):
     disk = request.getfixturevalue("small_disk") if FAULTS[fault][0] else None
-    store = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    store = store_as_json(settings)
     folder = tmp_path / "site"
     temporary = (disk if fault == "full_with_temporary" else tmp_path) / "tmp"
     folder.mkdir(), temporary.mkdir()

@@ -18,9 +18,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", chosen, ids=[title(*case) for case in chosen])
 
 
-def test_a_request_meets_a_fault(case, settings, tmp_path):
+def test_a_request_meets_a_fault(case, settings, tmp_path, ca):
     trouble, request = case
-    outcome = run_case(trouble, request, tmp_path, settings)
+    outcome = run_case(trouble, request, tmp_path, settings, ca if settings.ca_bundle else None)
     assert outcome.what == documented()[trouble.name, request.name]
 
 

@@ -306,6 +306,7 @@ def test_a_base_with_blobs_of_its_own_is_refused_and_closed(make_site, tmp_path)
 @pytest.fixture
 def zeo_conf(make_site, settings, tmp_path):
     """The text of our section, as a ZEO server's configuration has it."""
+    trusted = f"s3-ca-bundle {settings.ca_bundle}" if settings.ca_bundle else ""
     return f"""
         %import collective.s3blobstorage
         <s3blobstorage main>
@@ -314,6 +315,7 @@ def zeo_conf(make_site, settings, tmp_path):
           s3-region {settings.region}
           s3-access-key {settings.access_key}
           s3-secret-key {settings.secret_key}
+          {trusted}
           cache-dir {tmp_path}/server-cache
           <filestorage>
             path {tmp_path}/server.fs

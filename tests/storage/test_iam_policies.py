@@ -17,13 +17,13 @@ import pytest
 import transaction
 import ZODB
 from example_files import EXAMPLES
-from servers.faults import answer
+from servers.faults import answer, reset
 from sites import commit_blobs, connected, read_blob
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
 
 from collective.s3blobstorage.objectstore import open_store
-from collective.s3blobstorage.objectstore.preflight import FOLDER
+from collective.s3blobstorage.objectstore.preflight import FOLDER, checks
 
 ARN = "arn:aws:s3:::my-site-blobs"
 
@@ -44,6 +44,7 @@ ACTIONS = {
     "DeleteObjects": ["s3:DeleteObject"],
     "ListParts": ["s3:ListMultipartUploadParts"],
     "ListMultipartUploads": ["s3:ListBucketMultipartUploads"],
+    "PostBucket": [],  # a form; its key is in the body, and s3:PutObject is asked for on that
 }
 
 
@@ -78,8 +79,15 @@ def nameless(site, oid: bytes, tid: bytes, data: bytes) -> None:
 
 
 def use_everything(site, proxy) -> None:
-    """Open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again."""
+    """Check, open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again.
+
+    The answer to the first upload's beginning is lost, so that it is looked for.
+    """
+    store = open_store(site.settings.store)
+    assert [finding.name for finding in checks(store, writable=True, thorough=True) if finding.ok is False] == []
+    store.close()
     db = site.db()
+    proxy.fail(reset("answer"), method="POST", target="?uploads")
     commit_blobs(db, a=b"small", large=os.urandom(20 * 1024 * 1024))
     with connected(db) as connection:
         oid, tid = connection.root()["a"]._p_oid, connection.root()["a"]._p_serial

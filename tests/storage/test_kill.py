@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -14,14 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ZODB
 from BTrees.OOBTree import OOBTree
 from fixtures_servers import s3_client
 from servers.ministack import MiniStack
-from sites import Site, connected, raw_client
+from sites import Site, connected, raw_client, store_as_json
 from ZODB.blob import Blob
 
 from collective.s3blobstorage.settings import StoreSettings
@@ -31,11 +29,6 @@ HERE = Path(__file__).parent
 THREADS = 4
 SEED = 20261121  # the instants are random, and the same each time
 OURS = re.compile(r"blobs/[0-9a-f]{16}/[0-9a-f]{32}")
-
-
-def store_as_json(store: StoreSettings) -> dict[str, Any]:
-    given = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 class Child:
@@ -272,14 +265,18 @@ def test_a_process_that_commits_is_killed(make_site, start, tmp_path, monkeypatc
     db.close()
 
 
-def test_the_server_is_killed(tmp_path, make_site, start, monkeypatch, tier):
+def test_the_server_is_killed(tmp_path, make_site, start, monkeypatch, tier, request, settings):
     """It comes back on the same data and port; the process that commits never ends."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    server = MiniStack(tmp_path / "ministack").start()
+    own = None  # a MiniStack that no other test uses: it forgets unfinished uploads
     try:
-        s3_client(server).create_bucket(Bucket="kills")
-        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
-        store = StoreSettings(bucket="kills", endpoint_url=server.endpoint_url, region=server.region, **keys)
+        if request.config.getoption("--s3") == "ministack":
+            server = own = MiniStack(tmp_path / "ministack").start()
+            s3_client(server).create_bucket(Bucket="kills")
+            keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+            store = StoreSettings(bucket="kills", endpoint_url=server.endpoint_url, region=server.region, **keys)
+        else:
+            server, store = request.getfixturevalue("s3_server"), settings
         site = make_site("filestorage", store=store)
         child = start()
         prepare(site)
@@ -314,7 +311,8 @@ def test_the_server_is_killed(tmp_path, make_site, start, monkeypatch, tier):
         assert all(OURS.fullmatch(key) for key in leftovers)
         assert_swept(site, tmp_path / "tmp", processes=0)
     finally:
-        server.stop()
+        if own is not None:
+            own.stop()
 
 
 HOLDING = """

@@ -544,6 +544,35 @@ def test_an_upload_that_cannot_be_aborted_raises_the_first_error(store, proxy, f
     assert list(store.list_uploads()) == []
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_upload_whose_beginning_was_held_up_is_aborted_in_the_end(store, proxy, file, s3, bucket, fails):
+    """The answer to the first attempt is lost, and the store carries it out while the second one's parts are sent."""
+    path, _ = file(32 * MB)
+    proxy.fail(reset("before"), method="POST", target="?uploads")
+    if fails:
+        proxy.fail(answer(403, "AccessDenied"), method="POST", target="uploadId=")
+    late = []
+
+    def begin_late(count: int) -> None:
+        if not late:
+            late.append(s3.create_multipart_upload(Bucket=bucket, Key="p/x")["UploadId"])
+
+    if fails:
+        with pytest.raises(Refused):
+            store.put_file("x", path, metadata={}, progress=begin_late)
+    else:
+        store.put_file("x", path, metadata={}, progress=begin_late)
+    assert late and list(store.list_uploads()) == []
+
+
+def test_an_attempt_that_may_still_be_carried_out_is_logged(store, proxy, file, caplog):
+    path, _ = file(32 * MB)
+    proxy.fail(reset("before"), method="POST", target="?uploads")
+    with caplog.at_level("INFO"):
+        store.put_file("x", path, metadata={})
+    assert "upload of 'x' may still begin" in caplog.text
+
+
 # Deleting
 
 

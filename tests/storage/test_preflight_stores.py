@@ -10,7 +10,6 @@ import uuid
 import pytest
 from servers.faults import answer
 from servers.proxy import Proxy
-from strange_front import Front
 from test_preflight import found, keys
 
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
@@ -19,20 +18,6 @@ from collective.s3blobstorage.objectstore.preflight import run
 from collective.s3blobstorage.settings import StoreSettings
 
 KEY = hashlib.sha256(b"the key of these tests").digest()
-
-
-@pytest.fixture
-def front(s3_server):
-    opened = Front(s3_server)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def tls_front(s3_server, ca):
-    opened = Front(s3_server, ca)
-    yield opened
-    opened.close()
 
 
 def failed(findings) -> list[str]:
@@ -144,6 +129,13 @@ def test_a_certificate_that_nobody_signed(settings, tls_front):
     assert findings["tls"].mend.startswith("s3-ca-bundle")
     [error] = errors(settings, endpoint_url=tls_front.endpoint_url)
     assert isinstance(error, ConfigurationError) and "s3-ca-bundle" in str(error)
+
+
+def test_an_authority_that_boto3_is_told_of_counts_for_signed_urls_too(settings, tls_proxy, ca, monkeypatch):
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(ca.bundle))
+    findings = found(settings, endpoint_url=tls_proxy.endpoint_url, ca_bundle=None, thorough=True)
+    assert findings["tls"].detail == f"trusted by {ca.bundle}"
+    assert findings["presigned GET"].ok and findings["presigned PUT"].ok
 
 
 def test_https_at_a_port_without_tls(settings, front):

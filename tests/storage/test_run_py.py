@@ -330,6 +330,68 @@ def test_paths_are_sorted_into_suites(monkeypatch):
     assert run.paths_of("unit", ["-x"]) == ([str(REPOSITORY / "tests" / "unit")], ["-x"])
 
 
+@pytest.mark.parametrize(
+    "arguments, suites",
+    [
+        ([], ["unit", "storage", "plone", "plone61"]),
+        (["--tier", "ci"], ["unit", "storage", "ceph", "ceph-https", "plone", "plone61"]),
+        (["--tier", "full"], ["unit", "storage", "ceph", "ceph-https", "plone", "plone61"]),
+        (["--tier", "ci", "--s3", "ceph"], ["unit", "storage", "plone", "plone61"]),
+        (["--tier", "ci", "--only", "unit"], ["unit"]),
+        (["--only", "ceph-https"], ["ceph-https"]),
+    ],
+)
+def test_which_suites_run(arguments, suites, monkeypatch, capsys):
+    """And each of Ceph's is a pass of its own over the storage tests, whose failure is the whole run's."""
+    commands = []
+    answers = {"ceph-https": ("== 1 failed, 2 passed in 1.00s ==", 1)}
+
+    def run_pytest(command, environ):
+        server = command[command.index("--s3") + 1] if "--s3-pass" in command else ""
+        commands.append((server, Path(command[-1]).name))
+        text, status = answers.get(server, ("== 3 passed in 1.00s ==", 0))
+        return status, f"...\n{text}\n"
+
+    monkeypatch.delenv("S3BLOBS_TIER", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(run, "run_pytest", run_pytest)
+    monkeypatch.setattr(run, "install_system_packages", lambda: None)
+    monkeypatch.setattr(run.Environment, "make", lambda self: self)
+    monkeypatch.setattr(run, "find_python", lambda version: sys.executable)
+    status = run.test(*run.parse(["test", *arguments]))
+    folders = {"ceph": "storage", "ceph-https": "storage", "plone61": "plone"}
+    servers = {"ceph", "ceph-https"}
+    assert commands == [(suite if suite in servers else "", folders.get(suite, suite)) for suite in suites]
+    last = capsys.readouterr().out.splitlines()[-1].strip("= ")
+    failed = "ceph-https" in suites
+    assert status == (1 if failed else 0)
+    assert last.startswith(f"1 failed, {3 * len(suites) - 1} passed in " if failed else f"{3 * len(suites)} passed in ")
+
+
+NO_CEPH = """
+import servers.ceph
+servers.ceph.available = lambda: "Ceph is not installed (radosgw missing)"
+servers.ceph.install = lambda: None
+"""
+
+
+def test_a_pass_without_its_server_says_by_name_what_it_skipped(tmp_path):
+    (tmp_path / "no_ceph.py").write_text(NO_CEPH)
+    command = [sys.executable, "-m", "pytest", "-p", "no_ceph", "--tier", "full", "--s3", "ceph-https", "--s3-pass"]
+    modules = ("test_undo.py", "test_cli_docs.py", "test_proxy.py")
+    command += [str(REPOSITORY / "tests" / "storage" / name) for name in modules]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY / "tests")])}
+    answer = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0
+    lines = answer.stdout.splitlines()
+    title = next(number for number, line in enumerate(lines) if "not run on ceph-https: Ceph is not installed" in line)
+    assert lines[title + 1].startswith("tests/storage/test_cli_docs.py: test_examples_do_and_print")
+    assert lines[title + 2].startswith("tests/storage/test_undo.py: test_")
+    assert "test_comparison_sees_differences" not in answer.stdout  # it uses no server
+    assert "test_proxy" not in answer.stdout.replace(" ".join(command), "")
+    assert " skipped" in lines[-1] and " passed" not in lines[-1]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has the file override")
 def test_root_runs_the_tests_without_its_file_override(tmp_path):
     closed = tmp_path / "closed"

@@ -44,11 +44,12 @@ def temporary_keys(settings) -> tuple[str, str, str]:
         region_name=settings.region,
         aws_access_key_id=settings.access_key,
         aws_secret_access_key=settings.secret_key,
+        verify=str(settings.ca_bundle) if settings.ca_bundle else None,
     )
     try:
         issued = client.get_session_token()["Credentials"]
     except ClientError as error:
-        pytest.skip(f"the server issues no session token: {error.response['Error']['Code']}")
+        pytest.skip(f"the server issues no session token: {error}")
     return issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"]
 
 
@@ -75,6 +76,7 @@ def test_no_secret_is_told(settings, s3_server, tmp_path, sse, token):
         "region": settings.region,
         "folder": str(tmp_path),
         "upstream": getattr(s3_server, "tls_endpoint_url", None) or settings.endpoint_url,
+        "upstream_ca": str(s3_server.ca_bundle) if hasattr(s3_server, "ca_bundle") else None,
         "told": str(tmp_path / "told"),
         "sse": sse,
         "token": token,

@@ -33,8 +33,9 @@ def expected() -> dict[str, bytes]:
 def configuration(settings, tmp_path) -> str:
     """The same text that zodb-s3blobs was given, but for one word."""
     shutil.copy(WRITTEN / "Data.fs", tmp_path / "Data.fs")
+    trusted = f"\n  s3-ca-bundle {settings.ca_bundle}" if settings.ca_bundle else ""
     return CONFIGURATION.format(
-        endpoint=settings.endpoint_url,
+        endpoint=settings.endpoint_url + trusted,
         bucket=settings.bucket,
         access_key=settings.access_key,
         secret_key=settings.secret_key,

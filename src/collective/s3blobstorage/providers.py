@@ -18,10 +18,14 @@ WEEK = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A value and where it is from: a URL, or "measured" with the server's version."""
+    """A value and where it is from: a URL, or "measured" with the server's version.
+
+    ``read``: the source was opened and says so (November 2026); else it is cited after others.
+    """
 
     value: Any
     source: str
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ _R2 = "https://developers.cloudflare.com/r2/"
 _RCLONE = "https://github.com/rclone/rclone/blob/master/backend/s3/provider/"
 _GARAGE = "https://garagehq.deuxfleurs.fr/documentation/reference-manual/s3-compatibility/"
 _CEPH = "measured on Ceph 16.2.15"
+_SCALEWAY = "https://www.scaleway.com/en/docs/object-storage/api-cli/"
 _TIGRIS = "https://www.tigrisdata.com/docs/"
 
 PROVIDERS: tuple[Provider, ...] = (
@@ -77,27 +82,30 @@ PROVIDERS: tuple[Provider, ...] = (
                 r"s3\.amazonaws\.com",
             ),
             "https://docs.aws.amazon.com/general/latest/gr/s3.html",
+            read=False,
         ),
-        addressing=Fact("either", _AWS + "userguide/VirtualHosting.html"),
+        addressing=Fact("either", _AWS + "userguide/VirtualHosting.html", read=False),
         conditional_writes=Fact(True, _AWS + "userguide/conditional-writes.html"),
-        checksum_headers=Fact(True, _AWS + "userguide/checking-object-integrity.html"),
-        copies_encrypted=Fact(True, _AWS + "userguide/specifying-s3-c-encryption.html"),
-        most_parts=Fact(10_000, _AWS + "userguide/qfacts.html"),
-        smallest_part=Fact(5 * MB, _AWS + "userguide/qfacts.html"),
-        post_policies=Fact(True, _AWS + "API/RESTObjectPOST.html"),
-        delete_checksum=Fact("either", _AWS + "API/API_DeleteObjects.html"),
-        longest_expiry=Fact(WEEK, _AWS + "userguide/using-presigned-url.html"),
+        checksum_headers=Fact(True, _AWS + "userguide/checking-object-integrity.html", read=False),
+        copies_encrypted=Fact(True, _AWS + "userguide/specifying-s3-c-encryption.html", read=False),
+        most_parts=Fact(10_000, _AWS + "userguide/qfacts.html", read=False),
+        smallest_part=Fact(5 * MB, _AWS + "userguide/qfacts.html", read=False),
+        post_policies=Fact(True, _AWS + "API/RESTObjectPOST.html", read=False),
+        delete_checksum=Fact("either", _AWS + "API/API_DeleteObjects.html", read=False),
+        longest_expiry=Fact(WEEK, _AWS + "userguide/using-presigned-url.html", read=False),
     ),
     Provider(
         "b2",
         "Backblaze B2",
         hosts=Fact((r"s3\.(?P<region>[a-z0-9-]+)\.backblazeb2\.com",), _B2),
         addressing=Fact("either", _B2),
-        post_policies=Fact(False, "https://github.com/safebucket/safebucket/issues/1278"),
+        checksum_headers=Fact(False, "https://github.com/home-assistant/core/issues/143995"),
+        post_policies=Fact(False, _B2),  # not among its supported calls
         key_variables=Fact(
             (("B2_KEY_ID", "B2_APP_KEY"), ("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY")),
             # the second pair; the first is what containers' configurations commonly set
             "https://www.backblaze.com/docs/cloud-storage-account-authorize-command",
+            read=False,
         ),
     ),
     Provider(
@@ -105,11 +113,13 @@ PROVIDERS: tuple[Provider, ...] = (
         "Cloudflare R2",
         hosts=Fact((r"[0-9a-z]+(?:\.[a-z]+)?\.r2\.cloudflarestorage\.com",), _R2 + "api/s3/api/"),
         region=Fact("auto", _R2 + "api/s3/api/"),
-        addressing=Fact("either", _R2 + "api/s3/presigned-urls/"),
-        conditional_writes=Fact(True, _R2 + "api/s3/extensions/#conditional-operations-in-putobject"),
+        addressing=Fact("either", _R2 + "api/s3/presigned-urls/", read=False),
+        conditional_writes=Fact(True, _R2 + "api/s3/extensions/#conditional-operations-in-putobject", read=False),
         checksum_headers=Fact(True, _R2 + "api/s3/api/"),
-        equal_parts=Fact(True, "https://gist.github.com/johnspurlock-skymethod/6027c81953f81aa535d889d86a1061ba"),
-        post_policies=Fact(False, _R2 + "api/s3/presigned-urls/#supported-http-methods"),
+        equal_parts=Fact(
+            True, "https://gist.github.com/johnspurlock-skymethod/6027c81953f81aa535d889d86a1061ba", read=False
+        ),
+        post_policies=Fact(False, _R2 + "api/s3/presigned-urls/#supported-http-methods", read=False),
         longest_expiry=Fact(WEEK, _R2 + "api/s3/presigned-urls/"),
     ),
     Provider(
@@ -123,18 +133,22 @@ PROVIDERS: tuple[Provider, ...] = (
         "OVHcloud Object Storage",
         hosts=Fact((r"s3\.(?P<region>[a-z0-9-]+)\.io\.cloud\.ovh\.(?:net|us)",), _RCLONE + "OVHcloud.yaml"),
         conditional_writes=Fact(
-            True, "https://docs.ovhcloud.com/de/guides/storage-and-backup/object-storage/s3-conditional-writes"
+            True,
+            "https://docs.ovhcloud.com/de/guides/storage-and-backup/object-storage/s3-conditional-writes",
+            read=False,
         ),
     ),
     Provider(
         "scaleway",
         "Scaleway Object Storage",
         hosts=Fact((r"s3\.(?P<region>[a-z]{2}-[a-z]{3})\.scw\.cloud",), _RCLONE + "Scaleway.yaml"),
-        conditional_writes=Fact(True, "https://github.com/scaleway/docs-content/pull/6644"),
+        conditional_writes=Fact(True, _SCALEWAY + "using-conditional-writes/"),
         most_parts=Fact(1000, _RCLONE + "Scaleway.yaml"),
+        post_policies=Fact(True, _SCALEWAY + "post-object/"),
         key_variables=Fact(
             (("SCW_ACCESS_KEY", "SCW_SECRET_KEY"),),
             "https://www.scaleway.com/en/docs/scaleway-cli/reference-content/environment-variables/",
+            read=False,
         ),
     ),
     Provider(
@@ -142,11 +156,12 @@ PROVIDERS: tuple[Provider, ...] = (
         "DigitalOcean Spaces",
         hosts=Fact(
             (r"(?P<region>[a-z]{3}\d)\.digitaloceanspaces\.com",),
-            "https://docs.digitalocean.com/products/spaces/reference/s3-compatibility/",
+            "https://docs.digitalocean.com/products/spaces/reference/aws-sdks/",
         ),
         key_variables=Fact(
             (("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"),),
             "https://docs.digitalocean.com/reference/terraform/reference/",
+            read=False,
         ),
     ),
     Provider(
@@ -160,15 +175,15 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "tigris",
         "Tigris",
-        hosts=Fact((r"fly\.storage\.tigris\.dev", r"t3\.storage\.dev"), _TIGRIS + "get-started/"),
-        region=Fact("auto", "https://www.tigrisdata.com/llms.txt"),
+        hosts=Fact((r"fly\.storage\.tigris\.dev", r"t3\.storage\.dev"), _TIGRIS + "get-started/", read=False),
+        region=Fact("auto", "https://www.tigrisdata.com/llms.txt", read=False),
         addressing=Fact("virtual", "https://www.tigrisdata.com/blog/virtual-hosted-urls/"),
         conditional_writes=Fact(True, _TIGRIS + "objects/conditionals/"),
     ),
     Provider(
         "ceph",
         "Ceph Object Gateway",
-        addressing=Fact("path", "https://docs.ceph.com/en/latest/radosgw/s3/commons/"),
+        addressing=Fact("path", "https://docs.ceph.com/en/latest/radosgw/s3/commons/", read=False),
         conditional_writes=Fact(True, _CEPH),
         checksum_headers=Fact(False, _CEPH),
         copies_encrypted=Fact(False, _CEPH),
@@ -179,20 +194,25 @@ PROVIDERS: tuple[Provider, ...] = (
         "swift",
         "OpenStack Swift (s3api)",
         addressing=Fact("path", _GARAGE),
-        post_policies=Fact(False, _GARAGE),
+        post_policies=Fact(False, _GARAGE, read=False),
     ),
     Provider(
         "garage",
         "Garage",
-        region=Fact("garage", "https://garagehq.deuxfleurs.fr/documentation/reference-manual/configuration/#s3_region"),
+        region=Fact(
+            "garage",
+            "https://garagehq.deuxfleurs.fr/documentation/reference-manual/configuration/#s3_region",
+            read=False,
+        ),
         addressing=Fact("either", _GARAGE),
-        post_policies=Fact(True, _GARAGE),
+        post_policies=Fact(True, _GARAGE, read=False),
     ),
     Provider(
         "seaweedfs",
         "SeaweedFS",
         addressing=Fact("path", _RCLONE + "SeaweedFS.yaml"),
-        conditional_writes=Fact(True, "https://github.com/seaweedfs/seaweedfs/wiki/S3-Conditional-Operations"),
+        # from 3.97 on; up to 4.16 two PUTs at one moment could both succeed (issue 8800 there)
+        conditional_writes=Fact(True, "https://github.com/seaweedfs/seaweedfs/pull/7154"),
     ),
 )
 

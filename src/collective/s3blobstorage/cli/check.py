@@ -54,9 +54,12 @@ def check(request: Request, as_json: bool, no_write: bool, no_base: bool) -> int
 
 
 def _findings(database: Database, started: float, no_write: bool, no_base: bool) -> Iterator[Finding]:
-    """Every finding, in the order in which a person would look: the machine, the store, then the prefix."""
+    """Every finding, in the order in which a person would look: the machine, the store, the prefix, then writing.
+
+    Nothing is written, not even an object of the checks, before the owner marker said that the prefix is ours.
+    """
     from ..objectstore import open_store  # here, since these import boto3
-    from ..objectstore.preflight import Finding, checks
+    from ..objectstore.preflight import LAST_BEFORE_WRITING, Finding, checks
     from .local_checks import LocalChecks, Result
 
     def timed(name: str, asked: Callable[[], Result]) -> Finding:
@@ -79,13 +82,15 @@ def _findings(database: Database, started: float, no_write: bool, no_base: bool)
         yield timed("one file system", local.one_file_system)
         yield timed("database", lambda: (None, "not tried (--no-base)", "") if no_base else local.base())
         yield timed("local clock", local.local_clock)
+        not_asked: Result = (None, "not tried: the bucket cannot be read", "")
         reached = False
-        with closing(checks(store, writable=writable, thorough=True)) as remote:
+        remote = checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)
+        with closing(remote):
             for finding in remote:
                 reached = reached or (finding.name == "bucket" and finding.ok is True)
                 yield finding
-        not_asked: Result = (None, "not tried: the bucket cannot be read", "")
-        yield timed("owner", local.owner if reached else lambda: not_asked)
+                if finding.name == LAST_BEFORE_WRITING:
+                    yield timed("owner", local.owner if reached else lambda: not_asked)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -35,6 +35,8 @@ _CLOCKS_AGREE = 5.0  # seconds
 # ZODB gives a transaction the last one's time and a little more where the clock is behind it: harmless for a minute.
 _FUTURE = 60.0  # seconds
 
+_UNKNOWN = "not tried: it is not known whose prefix this is"
+
 
 class LocalChecks:
     """The checks of one database on this machine."""
@@ -43,6 +45,7 @@ class LocalChecks:
         self.database = database
         self.settings = database.settings
         self.store = store
+        self.not_ours = _UNKNOWN  # why nothing may be written into the prefix; "" once ``owner`` found that it may
         self.identity = cache_identity(store.identity, self.settings.owner)
         self.layout = Layout(self.settings.cache_dir, self.identity)
         self._disk_ahead: float | None = None  # seconds, of the clock that stamps files in cache-dir
@@ -167,6 +170,7 @@ class LocalChecks:
     # The bucket
 
     def owner(self) -> Result:
+        """Sets ``not_ours`` too, as ``storage.owner.open_prefix`` would decide."""
         ours = self.settings.owner
         try:
             marker = read_marker(self.store)
@@ -174,9 +178,11 @@ class LocalChecks:
             return False, one_line(error), "s3-prefix: name the prefix of this site, or upgrade this process"
         theirs = marker.owner if marker is not None else None
         if theirs is not None and theirs != ours:
+            self.not_ours = "not tried: the prefix belongs to another owner"
             detail = f"the prefix belongs to {theirs!r}, and " + (f"owner is {ours!r}" if ours else "owner is not set")
             mend = f"owner {theirs}, if this is that site; for a copy of it another s3-prefix, or read-only on"
             return (None, f"{detail}: it can be read only", "") if self.settings.read_only else (False, detail, mend)
+        self.not_ours = ""
         if ours is None:
             return (
                 None,

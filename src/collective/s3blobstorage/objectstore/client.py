@@ -55,6 +55,13 @@ def session(settings: StoreSettings) -> boto3.session.Session:
         raise ConfigurationError(f"s3-access-key, s3-profile: boto3 cannot use them ({type(error).__name__})") from None
 
 
+def authorities(settings: StoreSettings) -> str | bool:
+    """What certificates are verified with: ``s3-ca-bundle``, else boto3's (``AWS_CA_BUNDLE``), else True: its own."""
+    if settings.ca_bundle is not None:
+        return str(settings.ca_bundle)
+    return botocore.session.Session(profile=settings.profile).get_config_variable("ca_bundle") or True
+
+
 def client(session: boto3.session.Session, settings: StoreSettings, *, reading: bool) -> Any:
     """An S3 client (about 50 ms and 13 MB: one per process and purpose). Makes no request.
 

@@ -56,22 +56,26 @@ def abort(connection: Connection, key: str, upload_id: str) -> None:
         log.warning("an unfinished multipart upload of %r is left behind in the bucket", key)
 
 
-def abort_unknown(connection: Connection, key: str, known: str, *, ours: bool) -> None:
-    """After an attempt to begin an upload whose answer was lost: there may be one whose id nobody knows.
+def abort_unknown(connection: Connection, key: str, lost: int, *, ours: bool) -> None:
+    """After ``lost`` attempts to begin an upload whose answers were lost: there may be uploads whose ids nobody knows.
 
-    ``known`` is the id of the upload that goes on, "" where none does. ``ours``: nobody else uploads to this key, so
-    the others are aborted; else, and where the store does not let us, it is logged. Never raises for the store.
+    Called when no upload of the caller's to this key goes on. ``ours``: nobody else uploads to it, so all are aborted;
+    else, and where the store does not let us, it is logged, as for attempts of which nothing is seen: a request that
+    was held up on the way may still be carried out, and is gc's then. Never raises for the store.
     """
     try:
-        others = [found for name, found, _ in list_uploads(connection, key) if name == key and found != known]
+        others = [upload_id for name, upload_id, _ in list_uploads(connection, key) if name == key]
     except StoreError:
         log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
         return
-    if ours:
-        for other in others:
-            abort(connection, key, other)
-    elif others:
-        log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
+    if not ours:
+        if others:
+            log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
+        return
+    for upload_id in others:
+        abort(connection, key, upload_id)
+    if len(others) < lost:
+        log.info("an unfinished multipart upload of %r may still begin, and is left behind then", key)
 
 
 def abort_upload(connection: Connection, key: str, upload_id: str) -> None:

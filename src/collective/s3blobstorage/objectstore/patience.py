@@ -76,9 +76,14 @@ class Attempts:
         self.until = until
         self.cancelled = cancelled
         self.failures = 0
-        self.ambiguous = False  # an earlier attempt may have been carried out
+        self.lost = 0  # failed attempts that may have been carried out all the same, or still will be
         self.refusal_expected = False  # the caller says what a refusal means, and how often
         self._first_failure = 0.0
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether an earlier attempt may have been carried out."""
+        return self.lost > 0
 
     def progressed(self) -> None:
         """Bytes arrived: what failed before is no reason to give up."""
@@ -111,7 +116,7 @@ class Attempts:
     def _again(self, failure: Failure) -> None:
         now = self.clock.monotonic()
         self.failures += 1
-        self.ambiguous = self.ambiguous or failure.ambiguous
+        self.lost += failure.ambiguous
         if self.failures == 1:
             self._first_failure = now
         pause = self.patience.pause(self.failures, failure.retry_after)

@@ -14,7 +14,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -66,23 +66,32 @@ class Finding:
     mend: str
 
 
-def checks(store: S3ObjectStore, *, writable: bool, thorough: bool) -> Iterator[Finding]:
+def _nothing_forbids() -> str:
+    return ""
+
+
+def checks(
+    store: S3ObjectStore, *, writable: bool, thorough: bool, forbidden: Callable[[], str] = _nothing_forbids
+) -> Iterator[Finding]:
     """Every finding in a fixed order: ``AT_OPEN``, then, where ``thorough``, ``DEEPER``.
 
     Raises nothing of the store's; a failure is a finding with ``ok`` False. What a failure makes pointless is there
     too, with ``ok`` None. Corrects the store by what was measured: its region and addressing style where the server
     tells them, ``conditional_put``, ``provider``. Runs in the caller's thread, before other threads use the store.
+
+    ``forbidden`` is called once, after ``LAST_BEFORE_WRITING`` was handed out and before anything is written: why
+    nothing may be, or "". What needs writing is then not tried.
     """
-    with closing(run(store, writable=writable, thorough=thorough)) as results:
+    with closing(run(store, writable=writable, thorough=thorough, forbidden=forbidden)) as results:
         for finding, _ in results:
             yield finding
 
 
 def run(
-    store: S3ObjectStore, *, writable: bool, thorough: bool
+    store: S3ObjectStore, *, writable: bool, thorough: bool, forbidden: Callable[[], str] = _nothing_forbids
 ) -> Generator[tuple[Finding, S3BlobStorageError | None], None, None]:
     """As ``checks``, each with the error that forbids to use the store. A finding that is only a warning has none."""
-    checking = _Checking(store, writable=writable and not store.read_only, thorough=thorough)
+    checking = _Checking(store, writable=writable and not store.read_only, thorough=thorough, forbidden=forbidden)
     coming = list(AT_OPEN + (DEEPER if thorough else ()))
     failed = ""
     try:
@@ -119,18 +128,23 @@ class _Stop(Exception):
 class _Checking:
     """One run. Belongs to one thread."""
 
-    def __init__(self, store: S3ObjectStore, *, writable: bool, thorough: bool) -> None:
+    def __init__(
+        self, store: S3ObjectStore, *, writable: bool, thorough: bool, forbidden: Callable[[], str]
+    ) -> None:
         self.store = store
         self.writable = writable
         self.thorough = thorough
+        self.forbidden = forbidden
         self.scratch = Scratch(store, uuid.uuid4().hex)
         self._since = time.monotonic()
 
     def results(self) -> Iterator[_Result]:
         try:
             yield from self._reached()
-            if not self.writable:
-                why = "not tried: opened for reading only (read-only)"
+            why = self.forbidden() if self.writable else "not tried: opened for reading only (read-only)"
+            self._since = time.monotonic()  # what the caller asked meanwhile took its own time
+            if why:
+                self.writable = False
                 for name in AT_OPEN[AT_OPEN.index(LAST_BEFORE_WRITING) + 1 :]:
                     yield self._none(name, why)
             else:
@@ -255,8 +269,8 @@ class _Checking:
 
     def _tls(self) -> _Result:
         if self.store.endpoint_url.startswith("https://"):
-            bundle = self.store.settings.ca_bundle
-            return self._good("tls", f"trusted by {bundle}" if bundle else "trusted by the machine's authorities")
+            bundle = client.authorities(self.store.settings)
+            return self._good("tls", "trusted by boto3's authorities" if bundle is True else f"trusted by {bundle}")
         return self._none("tls", "not used: s3-endpoint-url is http, so the data can be read on the way")
 
     def _clock(self, answer: Answer) -> _Result:

@@ -211,9 +211,8 @@ class _Deeper:
         self, method: str, url: str, data: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes, str]:
         """As a browser would: no credentials, only the URL. (status, body, kind of the error); 0 without an answer."""
-        bundle = self.store.settings.ca_bundle
         timeouts = (self.store.settings.download_connect_timeout, self.store.settings.download_read_timeout)
-        session = URLLib3Session(verify=str(bundle) if bundle else True, timeout=timeouts)
+        session = URLLib3Session(verify=client.authorities(self.store.settings), timeout=timeouts)
         try:
             answer = session.send(AWSRequest(method=method, url=url, data=data, headers=dict(headers or {})).prepare())
             return answer.status_code, answer.content, ""

@@ -226,11 +226,21 @@ class _Upload:
 
     def in_parts(self, each: int) -> ObjectInfo:
         """A multipart upload. The SHA-256 is computed here while the pool's threads send."""
+        self._check_absent()
+        beginning = self._attempts("CreateMultipartUpload")
+        try:
+            return self._in_parts(each, beginning)
+        finally:
+            if beginning.lost:
+                # Not before: a request whose answer was lost may be carried out after the next attempt, when a proxy
+                # held it up. A key that may be there already may be in the hands of another process too.
+                abort_unknown(self.connection, self.key, beginning.lost, ours=not self.if_absent)
+
+    def _in_parts(self, each: int, beginning: Attempts) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size)}
         if self.sha256 is not None:
             metadata["sha256"] = self.sha256.hex()
-        self._check_absent()
-        created = self._create(metadata)
+        created = create_upload(self.connection, beginning, self.key, metadata)
         upload_id = created["UploadId"]
         pending: set[Future] = set()
         try:
@@ -245,18 +255,6 @@ class _Upload:
             raise
         assert self.sha256 is not None
         return ObjectInfo(self.key, self.size, etag, metadata, None, self.sha256)
-
-    def _create(self, metadata: Mapping[str, str]) -> dict[str, Any]:
-        attempts = self._attempts("CreateMultipartUpload")
-        known = ""
-        try:
-            created = create_upload(self.connection, attempts, self.key, metadata)
-            known = created["UploadId"]
-        finally:
-            if attempts.ambiguous:
-                # A key that may be there already may be in the hands of another process too.
-                abort_unknown(self.connection, self.key, known, ours=not self.if_absent)
-        return created
 
     def _send_all(self, upload_id: str, each: int, pending: set[Future]) -> dict[int, str]:
         """Send every part; {number: ETag}.

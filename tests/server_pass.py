@@ -1,0 +1,76 @@
+"""A pass of run.py over another S3 server: of the tests that use one, those that are worth it, in the tier's share.
+
+``--s3-pass`` with ``--s3 ceph`` or ``--s3 ceph-https``. ``tiers.toml`` has a table per tier and server with the share,
+and counts that differ there. Where the server cannot be had, every chosen test is skipped, and the summary names them.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from servers import ceph
+
+STORAGE = Path(__file__).parent / "storage"
+
+# They use a server, but show nothing of it: how packages are installed, and our own tools.
+SAME_EVERYWHERE = {"test_installations.py", "test_proxy.py"}
+
+LEFT_OUT = pytest.StashKey[str]()  # why the whole pass is skipped
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--s3-pass",
+        action="store_true",
+        help="only tests of tests/storage that use the S3 server, and of those the tier's share for --s3",
+    )
+
+
+def uses_the_server(item: pytest.Item) -> bool:
+    """The upstream suites are left out: they are about the bases."""
+    return item.path.parent == STORAGE and item.path.name not in SAME_EVERYWHERE and "s3_server" in item.fixturenames
+
+
+def share_of(names: list[str], share: float, server: str) -> set[str]:
+    """That part of them, at least one: always the same, whatever else there is, and others on another server."""
+    chance = {name: (zlib.crc32(f"{server} {name}".encode()), name) for name in names}
+    return set(sorted(names, key=chance.__getitem__)[: math.ceil(share * len(names))])
+
+
+@pytest.hookimpl(trylast=True)  # after the tier has left out its bases
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--s3-pass"):
+        return
+    share = config._s3blobs_tier["share"]
+    modules = defaultdict(list)
+    for item in items:
+        if uses_the_server(item) and (share == 1 or not item.get_closest_marker("slow")):
+            modules[item.path].append(item.nodeid)
+    server = config.getoption("--s3")
+    chosen = set().union(*(share_of(names, share, server) for names in modules.values()))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+    items[:] = [item for item in items if item.nodeid in chosen]
+    if server != "ministack":
+        ceph.install()
+        reason = ceph.available()
+        if reason:
+            config.stash[LEFT_OUT] = reason
+            for item in items:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    reason = config.stash.get(LEFT_OUT, "")
+    if not reason:
+        return
+    terminalreporter.section(f"not run on {config.getoption('--s3')}: {reason}")
+    names = defaultdict(dict)  # in order, each once
+    for report in terminalreporter.stats.get("skipped", ()):
+        path, _, name = report.nodeid.partition("::")
+        names[path][name.partition("[")[0]] = None
+    for path, tests in sorted(names.items()):
+        terminalreporter.write_line(f"{path}: {', '.join(tests)}")
