@@ -155,7 +155,7 @@ def _read_oids(path: Path) -> list[bytes]:
 
 def _until_interrupted(work: Any) -> Report:
     """``work(stop)`` in a thread; the first Ctrl-C asks it to stop, a second one ends the command."""
-    stop = threading.Event()
+    stop, done = threading.Event(), threading.Event()
     results: list[Any] = []
 
     def run() -> None:
@@ -163,17 +163,19 @@ def _until_interrupted(work: Any) -> Report:
             results.append(work(stop))
         except BaseException as error:
             results.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, name="s3blobs-warm", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="s3blobs-warm", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.2)
+        # Not join: interrupted, it takes the thread for ended from then on.
+        while not done.wait(0.2):
+            pass
     except KeyboardInterrupt:
         stop.set()
         output.complain("stopping after the downloads that are under way; Ctrl-C again to end at once")
         try:
-            thread.join()
+            done.wait()
         except KeyboardInterrupt:
             # Python would wait for the pool's threads. What they leave is in this process's folder of the cache, and
             # the next process sweeps it; whole files and parts stay.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
-from ..errors import S3BlobStorageError
+from ..errors import BlobMissing, S3BlobStorageError
 from ..storage.reading import BlobReader
 from .records import BlobRevision
 
@@ -146,7 +146,8 @@ def _note(
         report.fetched += 1
         report.bytes += size
     elif isinstance(error, S3BlobStorageError):
-        report.failed.append((oid_repr(revision.oid), str(error)))
+        missing = isinstance(error, BlobMissing)  # as a POSKeyError it says its oid and nothing else
+        report.failed.append((oid_repr(revision.oid), "its object is in no place where it may be" if missing else str(error)))
     else:
         raise error
     advance(1, size)

