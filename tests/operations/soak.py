@@ -233,7 +233,7 @@ class Soak:
             descriptors=len(os.listdir("/proc/self/fd")),
             memory=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
             uploads=len(self.client.list_multipart_uploads(Bucket="soak").get("Uploads", ())),
-            files=sum(path.name != "lock" for path in staged),
+            files=sum(path.name not in ("lock", "counters.json") for path in staged),
         )
 
     def run(self, seconds: float, every: float) -> list[str]:

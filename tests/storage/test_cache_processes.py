@@ -560,6 +560,21 @@ def test_a_folder_that_loses_its_permission(tmp_path, start, folder):
     assert len(log.splitlines()) == 1 and "cache-dir" in log
 
 
+def test_closing_where_the_folder_lost_its_permission(tmp_path, start):
+    process = start(
+        """
+        cache = opened()
+        cache.fetch(*revision(1), lambda file: file.write(b"x"))
+        (folder,) = (ROOT / "cache").glob("*/processes")
+        os.chmod(folder, 0o000)
+        cache.close()
+        os.chmod(folder, 0o700)
+        """,
+        as_ordinary_user(),
+    )
+    process.end()
+
+
 def test_a_file_that_cannot_be_opened(tmp_path, start):
     process = start(
         """

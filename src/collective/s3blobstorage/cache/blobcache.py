@@ -495,8 +495,7 @@ class BlobCache:
         self._cleaner.close()
         self.counters.end()
         if here is not None:
-            if here.usable:
-                add_to_total(self._layout, here.path)
+            add_to_total(self._layout, here.path)
             here.remove()
         if staging is not None:
             staging.remove()

@@ -160,6 +160,8 @@ class Cleaner:
     def _clean(self, more: int, needed: Callable[[], bool]) -> float | None:
         """``needed`` is asked when it is our turn: what another process evicted meanwhile may be enough."""
         asked = time.time()
+        with self._changed:
+            before = self._since  # what is written from here on may be seen and count twice: it errs upwards
         self._remove_leftovers()
         while not self._closed:
             try:
@@ -174,13 +176,18 @@ class Cleaner:
         else:
             return None
         try:
-            if not needed() or (not more and self._is_kept_since(asked, lock)):
+            if not needed() or (not more and self._is_kept_since(asked, before, lock)):
                 return None
-            return self._keep_bound(more, lock)
+            return self._keep_bound(more, before, lock)
         finally:
             lock.release()
 
-    def _is_kept_since(self, asked: float, lock: FileLock) -> bool:
+    def _note_left(self, left: int, before: int) -> None:
+        with self._changed:
+            self._left = left
+            self._since -= before
+
+    def _is_kept_since(self, asked: float, before: int, lock: FileLock) -> bool:
         """Whether another process looked after ``asked`` and left no more than we would. Then it saw what we wrote.
 
         So that of the many that are started at one time, or wait for each other, not each reads all folders.
@@ -192,14 +199,13 @@ class Cleaner:
                 return False
         except (OSError, ValueError):
             return False  # the first one of all
-        with self._changed:
-            self._left, self._since = int(left), 0
-        return self._lacking() == 0
+        if self._lacking():
+            return False
+        self._note_left(int(left), before)
+        return True
 
-    def _keep_bound(self, more: int, lock: FileLock) -> float | None:
+    def _keep_bound(self, more: int, before: int, lock: FileLock) -> float | None:
         looked = time.time()
-        with self._changed:
-            self._since = 0  # what is written from here on may be seen by the survey and count twice: it errs upwards
         now = self._clock()
         all_stores = stores(self._layout.root)
         found = bound.survey(all_stores, self._margins, now, self._is_closed)
@@ -211,9 +217,7 @@ class Cleaner:
             self._counters.add("evictions", count)
             self._counters.save()
             logger.debug("evicted %d files, %d bytes, from the cache", count, freed)
-        with self._changed:
-            self._left = found.total - freed
-            self._unseen = 0
+        self._note_left(found.total - freed, before)
         if not self._closed:  # else it did not look everywhere
             with contextlib.suppress(OSError):
                 lock.leave_note(f"{looked!r} {found.total - freed}")

@@ -105,9 +105,9 @@ class IBlobCache(Interface):
     def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only.
 
-        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken (``fill_on_commit`` leaves
-        it out, or the disk does not take it); the caller then deletes it, where it is still there. Syncs the file, and copies it where it lies on another file system. It may be
-        evicted until it is handed out by ``get``.
+        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken (``fill_on_commit``
+        leaves it out, or the disk does not take it); the caller then deletes it, if it is there. Syncs the file, and
+        copies it where it lies on another file system. It may be evicted until it is handed out by ``get``.
         """
 
     def staging(*, elsewhere: bool = False) -> Path:

@@ -187,7 +187,7 @@ class Layout(StoreFolder):
         # Nothing foreign is ever deleted, so other files beside ours do no harm: the cache of zodb-s3blobs may lie
         # there. These two can only be a mistake.
         root = os.path.realpath(self.root)
-        places = {"/": "the root of the file system", os.path.realpath(os.path.expanduser("~")): "a home directory"}
+        places = {os.path.realpath(os.path.expanduser("~")): "a home directory", "/": "the root of the file system"}
         if root not in places:
             return
         try:
