@@ -12,7 +12,10 @@ MB = 1024 * KB
 
 @dataclass(frozen=True)
 class Scale:
-    """Counts and sizes in bytes. ``rounds`` are made within a process; repetitions are processes, by a row's weight."""
+    """Counts and sizes in bytes. Repetitions are processes, by a row's weight; rounds are made within a process.
+
+    ``local_rounds`` are those of reads that make no request: they are short, and a busy machine disturbs most of them.
+    """
 
     warm: int = 200
     cold: int = 64
@@ -25,7 +28,8 @@ class Scale:
     commits: int = 100
     loads: int = 3000
     threads: int = 8
-    rounds: int = 5
+    rounds: int = 3
+    local_rounds: int = 20
     light_repetitions: int = 7
     heavy_repetitions: int = 5
     huge_repetitions: int = 1
@@ -37,7 +41,7 @@ class Scale:
 
 # Every code path and nothing to be measured: the large blob is just over what goes out in one PUT.
 QUICK = Scale(
-    warm=10, cold=8, committed=4, large=17 * MB, huge=20 * MB, commits=5, loads=20, rounds=1,
+    warm=10, cold=8, committed=4, large=17 * MB, huge=20 * MB, commits=5, loads=20, rounds=1, local_rounds=1,
     light_repetitions=1, heavy_repetitions=1,
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ Only ZODB's public interface is used, as an application uses it, so that every s
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import threading
 import time
@@ -171,7 +172,7 @@ def read_warm(task: Task) -> dict[str, float]:
         blobs = connection.root()["small"]
         for number, blob in enumerate(blobs):
             assert read(blob) == small_blob(task.scale, number)
-        return {"seconds": min(_timed_reads(connection, blobs) for _ in range(task.scale.rounds))}
+        return {"seconds": min(_timed_reads(connection, blobs) for _ in range(task.scale.local_rounds))}
 
 
 def _timed_reads(connection: Any, blobs: list[Blob]) -> float:
@@ -290,11 +291,13 @@ def commit_beside(task: Task) -> dict[str, float]:
 def commit_objects(task: Task) -> dict[str, float]:
     with opened(task) as db, connected(db) as connection:
         objects = connection.root()["objects"]
-        elapsed = 0.0
-        for number in range(task.scale.commits):
+
+        times = []
+        for number in range(task.scale.commits * task.scale.rounds):
             objects[number % len(objects)]["number"] += 1
-            elapsed += commit(connection)
-        return {"seconds": elapsed}
+            times.append(commit(connection))
+        # Not their sum, which is made by the few that wait for what else the disk does: FileStorage syncs each commit.
+        return {"seconds": statistics.median(times) * task.scale.commits}
 
 
 def load_objects(task: Task) -> dict[str, float]:
@@ -308,7 +311,7 @@ def load_objects(task: Task) -> dict[str, float]:
                 one._p_activate()
             return time.perf_counter() - started
 
-        return {"seconds": min(once() for _ in range(task.scale.rounds))}
+        return {"seconds": min(once() for _ in range(task.scale.local_rounds))}
 
 
 def write_huge(task: Task) -> dict[str, float]:

@@ -9,8 +9,8 @@ import sys
 import pytest
 from run_py import REPOSITORY
 
-# A row of each kind: through the delay with counts, of one part, beside another writer, in memory.
-ROWS = ["warm-read", "cold-read", "commit-small", "size", "other-writer", "commits", "memory-write", "memory-read"]
+# Of each kind the row with the fewest processes: counts behind the delay, bare requests, two writers, the base, memory.
+ROWS = ["cold-read", "commit-small", "size", "other-writer", "commits", "memory-write", "memory-read"]
 
 
 @pytest.fixture(scope="module")
@@ -56,5 +56,5 @@ def test_a_missing_peer_is_said_and_an_installed_one_compared(made):
         assert (line["other"], line["value"]) == ("zodb-s3blobs: not installed", None)
     else:
         assert line["value"] > 0
-    assert made["warm-read"][0]["value"] > 0  # ZODB's blob directory is always there
-    assert all(line["met"] is None for row in ("warm-read", "commits") for line in made[row])
+    assert made["commits"][0]["value"] > 0  # ZODB is always there
+    assert made["commits"][0]["met"] is None  # and is not held to a target in a quick run
