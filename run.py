@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The two commands of this repository: ``python3 run.py demo`` and ``python3 run.py test``.
+"""The commands of this repository: ``python3 run.py demo``, ``python3 run.py test`` and ``python3 run.py benchmark``.
 
 One file of standard library. It needs nothing but Python: no pip, no ensurepip, no root. It fetches uv, and with uv
 makes the environments under ``.venv`` that the rest runs in, from the pins in ``constraints*.txt``.
@@ -55,6 +55,8 @@ INDEX_TIMEOUT = 60  # seconds per socket operation: the wheel of uv has 20 MB
 PLONE_61 = "6.1.4"
 PLONE_61_PYTHON = "3.12"
 PLONE_61_NEWEST = "2026-01-15T21:00:00Z"
+# The benchmark compares with zodb-s3blobs, which needs one of these.
+BENCHMARK_PYTHONS = ("3.12", "3.13")
 # plone.app.layout 7 is an alpha for Plone 7: Plone 6.2 does not start with it, and pip would take it.
 PLONE_62_BOUNDS = ["plone.app.layout<7"]
 
@@ -349,6 +351,17 @@ def plone_61(python):
     return Environment("plone-6.1-py" + PLONE_61_PYTHON, python, arguments, ["pyproject.toml", "constraints-6.1.txt"])
 
 
+def benchmark_environment():
+    """What all contestants of the benchmark run in: one Python, one ZODB, one boto3."""
+    found = [(version, find_python(version)) for version in BENCHMARK_PYTHONS]
+    version, python = next((pair for pair in found if pair[1]), (None, None))
+    if python is None:
+        raise Stopped("The benchmark needs Python 3.12 or 3.13 on PATH: zodb-s3blobs does not run on older ones.")
+    pins = ["-c", "constraints.txt", "--build-constraints", "constraints.txt"]
+    arguments = ["-e", ".[benchmark]"] + pins
+    return Environment("benchmark-py" + version, python, arguments, ["pyproject.toml", "constraints.txt"])
+
+
 def ministack():
     """MiniStack's environment, of its own because it pins botocore."""
     arguments = ["--require-hashes", "-r", "requirements-ministack.txt"]
@@ -621,7 +634,7 @@ def install_system_packages():
         say("Without Debian's %s, %s are skipped." % (packages, what))
 
 
-# --- demo and pins --------------------------------------------------------------------------------------------------
+# --- demo, benchmark and pins ---------------------------------------------------------------------------------------
 
 
 def demo(options):
@@ -642,6 +655,15 @@ def demo(options):
     os.execve(command[0], command, environ)
 
 
+def benchmark(arguments):
+    """Become the benchmark: the process that starts MiniStack and the contestants."""
+    contestants, store = benchmark_environment().make(), ministack().make()
+    environ = clean_environ()
+    environ["S3BLOBS_MINISTACK"] = str(Path(store.python).with_name("ministack"))
+    command = [contestants.python, str(REPOSITORY / "benchmarks" / "storage.py")] + arguments
+    os.execve(command[0], command, environ)
+
+
 def pins():
     """Resolve constraints.txt, constraints-6.1.txt and requirements-ministack.txt anew."""
     uv = find_uv()
@@ -659,7 +681,9 @@ def pins():
         bounds = written("bounds-6.1.txt", ["Products.CMFPlone==" + PLONE_61])
         named = written("named-6.1.in", ["plone.api"])
         day = ["--python-version", PLONE_61_PYTHON, "--exclude-newer", PLONE_61_NEWEST]
-        run_uv(compile_ + project_ + [named, "-c", bounds, "-o", "constraints-6.1.txt"] + day)
+        # Not the extra of the benchmark: zodb-s3blobs 1.2.1 is younger than that day.
+        tested = ["pyproject.toml", "--extra", "plone", "--extra", "test"]
+        run_uv(compile_ + tested + [named, "-c", bounds, "-o", "constraints-6.1.txt"] + day)
         lines = (REPOSITORY / "requirements-ministack.txt").read_text().splitlines()
         wanted = [line.rstrip(" \\") for line in lines if line.startswith("ministack==")]
         hashed = ["--universal", "--python-version", "3.11", "--generate-hashes", "-o", "requirements-ministack.txt"]
@@ -671,8 +695,10 @@ def pins():
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="run.py", description="collective.s3blobstorage: its demo and its tests.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | pins")
+    parser = argparse.ArgumentParser(
+        prog="run.py", description="collective.s3blobstorage: its demo, tests and benchmark."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | benchmark | pins")
     one = commands.add_parser(
         "demo",
         help="a Plone site whose files and images live in a local S3 server",
@@ -700,12 +726,19 @@ def parse(arguments):
     )
     one.add_argument("--only", choices=SUITES, action="append", help="only this suite; may be repeated")
     commands.add_parser(
+        "benchmark",
+        help="compare with ZODB's blob directory, zodb-s3blobs and boto3",
+        description="Make the environment and run benchmarks/storage.py, which takes all further arguments.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    commands.add_parser(
         "pins",
         help="resolve the constraints anew",
         description="Resolve constraints.txt, constraints-6.1.txt and requirements-ministack.txt anew.",
     )
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "test":
+    if rest and options.command not in ("test", "benchmark"):
         parser.error("unrecognized arguments: " + " ".join(rest))
     return options, rest
 
@@ -723,6 +756,8 @@ def main(arguments):
     try:
         if options.command == "test":
             return test(options, rest)
+        if options.command == "benchmark":
+            return benchmark(rest)
         if options.command == "pins":
             return pins()
         return demo(options)

@@ -1,0 +1,66 @@
+"""What the benchmark prints, and what it writes into docs/."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import plot
+from benchmarks.rows import Line
+from benchmarks.scale import MB, Scale
+
+TABLE_HEAD = "| row | work | ours | compared with | ratio or count | target | met |\n" + "|---" * 7 + "|"
+# What is between these lines of docs/performance.md is written anew.
+BEGIN, END = "<!-- begin: written by run.py benchmark --write -->", "<!-- end -->"
+PLOT = "images/performance.svg"
+
+
+def head(scale: Scale) -> str:
+    """What the figures depend on, in one paragraph."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("ZODB", "boto3", "zodb-s3blobs"))
+    return (
+        f"{datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, load "
+        f"average {load()} before; best of {scale.light_repetitions} "
+        f"processes ({scale.heavy_repetitions} for {scale.large // MB} MB), "
+        f"seed {scale.seed}"
+    )
+
+
+def foot() -> str:
+    return f"; load average {load()} after"
+
+
+def load() -> str:
+    return " ".join(f"{average:.1f}" for average in os.getloadavg())
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def table_line(line: Line) -> str:
+    met = {True: "yes", False: "**no**", None: ""}[line.met]
+    return f"| {line.row} | {line.title} | {line.ours} | {line.other} | {line.figure} | {line.target} | {met} |"
+
+
+def write(docs: Path, head: str, lines: Sequence[Line]) -> None:
+    """Replace the table in performance.md, and the plot beside it."""
+    page = docs / "performance.md"
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{page} lacks the two lines between which the table goes: {BEGIN} and {END}")
+    table = "\n".join([TABLE_HEAD, *map(table_line, lines)])
+    page.write_text(
+        f"{before}{BEGIN}\n{head}.\n\n{table}\n\n![Each figure in relation to its target]({PLOT})\n{END}{after}"
+    )
+    (docs / PLOT).parent.mkdir(exist_ok=True)
+    (docs / PLOT).write_text(plot.svg(lines))

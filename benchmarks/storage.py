@@ -1,0 +1,155 @@
+"""Compares our storage with ZODB's blob directory, zodb-s3blobs, boto3 and bare requests, in one run::
+
+    python3 run.py benchmark                        # all rows, some minutes
+    python3 run.py benchmark --only warm-read       # one of them; may be repeated
+    python3 run.py benchmark --quick                # tiny counts: whether it works, not how fast it is
+    python3 run.py benchmark --write                # and write table and plot into docs/
+
+Every figure is taken in a process of its own with the storage opened anew. The repetitions of the contestants take
+turns, so that what else the machine does meets all of them. The store is MiniStack, directly or behind a delay of 20
+ms per round trip. Ends with status 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+from servers.ministack import MiniStack  # noqa: E402
+
+from benchmarks import report  # noqa: E402
+from benchmarks.bare import client  # noqa: E402
+from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, Line, Row, Sample, lines, rows  # noqa: E402
+from benchmarks.scale import QUICK, Scale  # noqa: E402
+from benchmarks.way import Way  # noqa: E402
+from benchmarks.worker import Task  # noqa: E402
+
+ROUND_TRIP = 20.0  # ms
+FOLDERS = {OURS: "ours", PEER: "peer", DIRECTORY: "directory", BASE: "base", BOTO3: "boto3", BARE: "bare"}
+
+
+class WorkFailed(RuntimeError):
+    """A contestant's process ended with an error; the message is what it wrote."""
+
+
+class Benchmark:
+    """The contestants on one store, each with a folder and a bucket of its own."""
+
+    def __init__(self, scale: Scale, folder: Path, server: MiniStack, way: Way):
+        self.scale, self.folder, self.server, self.way = scale, folder, server, way
+        self.absent = [] if importlib.util.find_spec("zodb_s3blobs") else [PEER]
+        self._prepared: set[tuple[str, str]] = set()
+        self._numbers = itertools.count()
+        for contestant in FOLDERS:
+            task = self._task(contestant, "", False, 1)
+            Path(task.folder).mkdir()
+            client(task).create_bucket(Bucket=task.bucket)
+
+    def samples(self, row: Row) -> dict[str, list[Sample]]:
+        """What every contestant that is installed measures, {contestant: a sample per repetition}."""
+        contestants = [name for name in row.contestants if name not in self.absent]
+        if row.needs:
+            for contestant in contestants:
+                self._prepare(contestant, row.needs)
+        taken: dict[str, list[Sample]] = {name: [] for name in contestants}
+        for repetition in range(self.scale.repetitions(row.weight)):
+            for contestant in contestants if repetition % 2 == 0 else reversed(contestants):
+                taken[contestant].append(self._sample(contestant, row))
+        self._prepared.update((contestant, row.leaves) for contestant in contestants)
+        return taken
+
+    def _prepare(self, contestant: str, what: str) -> None:
+        if (contestant, what) not in self._prepared:
+            self._work(self._task(contestant, f"prepare_{what}", False, 1))
+            self._prepared.add((contestant, what))
+
+    def _sample(self, contestant: str, row: Row) -> Sample:
+        task = self._task(contestant, row.work, row.delayed, row.threads)
+        self.way.passed()
+        sample = self._work(task)
+        return {**sample, **self.way.passed()} if row.delayed else sample
+
+    def _task(self, contestant: str, work: str, delayed: bool, threads: int) -> Task:
+        own = FOLDERS[contestant]
+        return Task(
+            contestant=contestant,
+            work=work,
+            scale=self.scale,
+            threads=threads,
+            folder=str(self.folder / own),
+            cache=str(self.folder / own / f"cache{next(self._numbers)}"),
+            endpoint=self.way.endpoint_url if delayed else self.server.endpoint_url,
+            bucket=f"bench-{own}",
+            region=self.server.region,
+            access_key=self.server.access_key,
+            secret_key=self.server.secret_key,
+        )
+
+    def _work(self, task: Task) -> Sample:
+        command = [sys.executable, "-m", "benchmarks.worker"]
+        text = json.dumps(dataclasses.asdict(task))
+        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=REPOSITORY)
+        shutil.rmtree(task.cache, ignore_errors=True)
+        if done.returncode:
+            raise WorkFailed(f"{task.contestant} failed at {task.work}:\n{done.stderr}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py benchmark", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", metavar="ROW", choices=names, action="append", help="one of: " + ", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="tiny counts: whether it works, not how fast it is")
+    parser.add_argument("--seed", type=int, default=1, help="of the blobs' bytes (default: 1)")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure on (default: the temporary folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines of the table here, too")
+    parser.add_argument("--write", action="store_true", help="write table and plot into docs/")
+    given = parser.parse_args(arguments)
+    if given.write and (given.only or given.quick):
+        parser.error("--write needs all rows, in full")
+    return given
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(arguments, [row.name for row in rows(Scale())])
+    scale = dataclasses.replace(QUICK if given.quick else Scale(), seed=given.seed)
+    chosen = [row for row in rows(scale) if not given.only or row.name in given.only]
+    made: list[Line] = []
+    with tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-", dir=given.folder) as folder:
+        server = MiniStack(Path(folder, "s3")).start()
+        try:
+            with Way(server.endpoint_url, ROUND_TRIP) as way:
+                benchmark = Benchmark(scale, Path(folder), server, way)
+                head = report.head(scale)
+                print(head + "\n\n" + report.TABLE_HEAD, flush=True)
+                for row in chosen:
+                    for line in lines(row, benchmark.samples(row), judge_speed=not given.quick):
+                        made.append(line)
+                        print(report.table_line(line), flush=True)
+        finally:
+            server.stop()
+    head += report.foot()
+    print(report.foot())
+    if given.json:
+        given.json.write_text(json.dumps([dataclasses.asdict(line) for line in made], indent=1))
+    if given.write:
+        report.write(REPOSITORY / "docs", head, made)
+    return 1 if any(line.met is False for line in made) and not given.quick else 0
+
+
+if __name__ == "__main__":
+    os.environ.pop("PYTHONPATH", None)  # the contestants are what is installed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill leaves no folder behind, as Ctrl-C
+    sys.exit(main(sys.argv[1:]))

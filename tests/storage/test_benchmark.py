@@ -1,0 +1,60 @@
+"""The benchmark runs from end to end with tiny counts. What it says of speed means nothing here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from run_py import REPOSITORY
+
+# Of each kind the row with the fewest processes: counts behind the delay, bare requests, two writers, the base, memory.
+ROWS = ["cold-read", "commit-small", "size", "other-writer", "commits", "memory-write", "memory-read"]
+
+
+@pytest.fixture(scope="module")
+def made(s3_server, tmp_path_factory) -> dict[str, list[dict]]:
+    """The table's lines by row. ``s3_server``, so that a machine without MiniStack fails as every other test does."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    command = [sys.executable, "benchmarks/storage.py", "--quick", "--folder", str(folder), "--json", f"{folder}/made"]
+    for name in ROWS:
+        command += ["--only", name]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in folder.iterdir()] == ["made"]  # nothing else is left
+    found: dict[str, list[dict]] = {}
+    for line in json.loads((folder / "made").read_text()):
+        assert f"| {line['row']} | {line['title']} |" in done.stdout
+        found.setdefault(line["row"], []).append(line)
+    return found
+
+
+def test_every_row_that_was_asked_for_is_there(made):
+    assert list(made) == ROWS
+
+
+def test_a_cold_read_makes_one_request_per_blob(made):
+    line = made["cold-read"][1]
+    assert (line["figure"], line["met"]) == ("8 requests", True)
+
+
+def test_the_size_of_a_cold_blob_needs_no_more_than_a_read(made):
+    assert made["size"][0]["value"] <= 1
+
+
+def test_memory_stays_below_its_bound(made):
+    assert made["memory-write"][0]["met"] and made["memory-read"][0]["met"]
+    assert made["memory-write"][0]["value"] > 0
+
+
+def test_a_missing_peer_is_said_and_an_installed_one_compared(made):
+    line = made["cold-read"][0]
+    try:
+        import zodb_s3blobs  # noqa: F401
+    except ImportError:
+        assert (line["other"], line["value"]) == ("zodb-s3blobs: not installed", None)
+    else:
+        assert line["value"] > 0
+    assert made["commits"][0]["value"] > 0  # ZODB is always there
+    assert made["commits"][0]["met"] is None  # and is not held to a target in a quick run
