@@ -294,14 +294,12 @@ class PartFile:
         return self._data
 
     def take(self, path: str) -> bool:
-        """Rename the sealed file of bytes to ``path`` and remove the map; False where the names are not ours any more.
+        """Rename the sealed file of bytes, which bore its name just now, to ``path``; False where it does not any more.
 
         The cleaner removes files without the map lock, and puts one back that was used meanwhile. So what was renamed
         is looked at again: a file that is not ours is removed. Until then it cannot be taken for a published one, since
         only ours has the stamp.
         """
-        if not self.is_named():
-            return False
         with disk():
             try:
                 os.rename(self._base + PART_SUFFIX, path)
