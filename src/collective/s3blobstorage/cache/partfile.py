@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .downloads import disk
+from .downloads import DiskFailure, disk
 
 PART_SUFFIX = ".part"
 MAP_SUFFIX = ".map"
@@ -220,13 +220,7 @@ class PartFile:
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill the buffer. Lost where the file is too short for it."""
-        done = 0
-        while done < len(view):
-            with disk():
-                count = os.preadv(self._data, [view[done:]], offset + done)
-            if not count:
-                raise Lost
-            done += count
+        fill(view, self._data, offset)
 
     def write(self, octets: memoryview, offset: int) -> None:
         """Bytes of a part that is being downloaded. Lost where something cut the file."""
@@ -311,6 +305,20 @@ class PartFile:
             except FileNotFoundError:
                 pass
             return False
+
+
+def fill(view: memoryview, descriptor: int, offset: int) -> None:
+    """Fill the buffer from that place of the file. Lost where the file ends before; DiskFailure."""
+    done = 0
+    while done < len(view):
+        # Not `with disk()`: this is on the path of every read.
+        try:
+            count = os.preadv(descriptor, [view[done:]], offset + done)
+        except OSError as error:
+            raise DiskFailure(str(error)) from error
+        if not count:
+            raise Lost
+        done += count
 
 
 def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
