@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .downloads import disk
+from .downloads import DiskFailure, disk
 from .layout import MAP_SUFFIX, PART_SUFFIX
 
 _MAGIC = b"s3bparts"
@@ -218,13 +218,7 @@ class PartFile:
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill the buffer. Lost where the file is too short for it."""
-        done = 0
-        while done < len(view):
-            with disk():
-                count = os.preadv(self._data, [view[done:]], offset + done)
-            if not count:
-                raise Lost
-            done += count
+        fill(view, self._data, offset)
 
     def write(self, octets: memoryview, offset: int) -> None:
         """Bytes of a part that is being downloaded. Lost where something cut the file."""
@@ -292,14 +286,12 @@ class PartFile:
         return self._data
 
     def take(self, path: str) -> bool:
-        """Rename the sealed file of bytes to ``path`` and remove the map; False where the names are not ours any more.
+        """Rename the sealed file of bytes, which bore its name just now, to ``path``; False where it does not any more.
 
         Who deletes or exchanges files without the map lock is no process of ours. So what was renamed is looked at
         again: a file that is not ours is removed. Until then it cannot be taken for a published one, since only ours
         has the stamp.
         """
-        if not self.is_named():
-            return False
         with disk():
             try:
                 os.rename(self._base + PART_SUFFIX, path)
@@ -311,6 +303,20 @@ class PartFile:
             except FileNotFoundError:
                 pass
             return False
+
+
+def fill(view: memoryview, descriptor: int, offset: int) -> None:
+    """Fill the buffer from that place of the file. Lost where the file ends before; DiskFailure."""
+    done = 0
+    while done < len(view):
+        # Not `with disk()`: this is on the path of every read.
+        try:
+            count = os.preadv(descriptor, [view[done:]], offset + done)
+        except OSError as error:
+            raise DiskFailure(str(error)) from error
+        if not count:
+            raise Lost
+        done += count
 
 
 def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:

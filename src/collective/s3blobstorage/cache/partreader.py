@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreconditionFailed, Unavailable
-from .downloads import DiskFailure, disk
+from .downloads import DiskFailure
 from .interfaces import IBlobSource
-from .partfile import Lost
+from .partfile import Lost, fill
 from .parts import BlobParts, read_range
 from .partstore import ATTEMPTS, REWRITTEN, PartStore, Wish, check_rewritten
 from .prefetch import Window
@@ -96,13 +96,7 @@ class _Whole:
 
     def read_into(self, view: memoryview, offset: int) -> None:
         """Lost where the file was cut; DiskFailure."""
-        done = 0
-        while done < len(view):
-            with disk():
-                count = os.preadv(self.descriptor, [view[done:]], offset + done)
-            if not count:
-                raise Lost
-            done += count
+        fill(view, self.descriptor, offset)
 
 
 class _Bytes(io.RawIOBase):

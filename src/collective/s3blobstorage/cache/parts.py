@@ -178,14 +178,15 @@ class BlobParts:
                 if self.file.sha256 is not None and part == self._hashed:
                     self._hash_next()
             if self.file.sha256 is not None and self._hash.digest() != self.file.sha256:
-                self._corrupt = True
                 logger.error(
                     "oid 0x%s tid 0x%s: the parts that the store delivered do not have the blob's SHA-256",
                     self.oid.hex(),
                     self.tid.hex(),
                 )
+                # First the files, then the readers: whoever gets the error and opens the blob again begins anew.
                 with contextlib.suppress(DiskFailure, Unavailable):
                     self._store.discard(self)
+                self._corrupt = True
                 raise self._wrong()
             self._whole = True
 
