@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from zope.interface.verify import verifyObject
 
-from collective.s3blobstorage.cache import BlobCache
+from collective.s3blobstorage.cache import BlobCache, downloads, durable, layout
 from collective.s3blobstorage.cache.interfaces import IBlobCache
 from collective.s3blobstorage.errors import BlobMissing, Unavailable
 
@@ -354,8 +354,74 @@ def test_a_file_half_written_under_a_final_name_is_not_served(cache):
     assert cache.get(OID, TID) is None
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(cache, monkeypatch):
+@pytest.fixture
+def boots(monkeypatch):
+    """``boots(n)``: the machine starts anew, as every module of the cache sees it."""
+
+    def boot(number):
+        for module in (layout, downloads, durable):
+            monkeypatch.setattr(module, "BOOT", number)
+
+    boot(1)
+    return boot
+
+
+def bring(cache, how):
+    if how == "fetched":
+        return cache.fetch(OID, TID, download_of(b"data"))
+    staged = cache.staging() / "staged"
+    staged.write_bytes(b"data")
+    assert cache.adopt(OID, TID, staged)
+    return Path(cache.expected(OID, TID))
+
+
+@pytest.mark.parametrize("how", ["fetched", "adopted"])
+def test_what_may_not_be_on_the_disk_is_not_believed_after_a_crash_of_the_machine(cache, boots, how):
+    path = bring(cache, how)
+    assert cache.get(OID, TID) == path
+    boots(2)
+    assert cache.get(OID, TID) is None and not path.exists()
+
+
+@pytest.mark.parametrize("how", ["fetched", "adopted"])
+def test_it_is_brought_to_the_disk_in_the_background_and_then_believed_for_ever(cache, boots, how, monkeypatch):
     """The order of the system calls, with the real ones made: a crash of the machine cannot be played here."""
+    order = []
+    fsync, utime = os.fsync, os.utime
+
+    def noting_fsync(file):
+        order.append("fsync")
+        fsync(file)
+
+    def noting_utime(file, **more):
+        order.append("utime")
+        utime(file, **more)
+
+    cache.clean()
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    path = bring(cache, how)
+    assert order == [], "nobody waits for the disk"
+    used = path.stat().st_atime
+    monkeypatch.setattr(os, "utime", noting_utime)
+    cache._unsynced.sync()
+    assert order == ["fsync", "utime"]
+    boots(2)
+    assert cache.get(OID, TID) == path and path.stat().st_atime >= used
+    cache._unsynced.sync()
+    assert order[2:] in ([], ["utime"]), "once"  # the use may be noted
+
+
+def test_what_is_left_is_brought_to_the_disk_at_the_end(tmp_path, boots):
+    cache = BlobCache(tmp_path, "store", size=1000000)
+    cache.fetch(OID, TID, download_of(b"data"))
+    cache.close()
+    boots(2)
+    assert cache.get(OID, TID).read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("how", ["fetched", "adopted"])
+def test_a_machine_that_does_not_tell_its_boots_syncs_at_once(cache, boots, how, monkeypatch):
+    boots(0)
     order = []
     fsync, rename = os.fsync, os.rename
 
@@ -364,22 +430,26 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(cache, monkeypatch):
         fsync(file)
 
     def noting_rename(source, target):
-        order.append(("rename", os.stat(source).st_ino, str(target).endswith(".blob")))
+        order.append(("rename" if str(target).endswith(".blob") else "moved", os.stat(source).st_ino))
         rename(source, target)
 
-    cache.fetch(OID, bytes(8), download_of(b"so that its folder is there"))
-    staged = cache.staging() / "staged"
-    staged.write_bytes(b"committed")
     cache.clean()
     monkeypatch.setattr(os, "fsync", noting_fsync)
     monkeypatch.setattr(os, "rename", noting_rename)
-    path = cache.fetch(OID, TID, download_of(b"data"))
-    inode = path.stat().st_ino
-    assert order == [("fsync", inode), ("rename", inode, True)]
-    del order[:]
-    inode = staged.stat().st_ino
-    assert cache.adopt(OID, bytes(7) + b"1", staged)
-    assert order == [("rename", inode, False), ("fsync", inode), ("rename", inode, True)]
+    inode = bring(cache, how).stat().st_ino
+    steps = [step for step in order if step[0] != "moved"]
+    assert steps[0] == ("fsync", inode) and set(steps[1:]) == {("rename", inode)}
+    boots(2)
+    assert cache.get(OID, TID).read_bytes() == b"data"
+
+
+def test_an_evicted_file_is_not_brought_to_the_disk(cache, boots):
+    os.unlink(cache.fetch(OID, TID, download_of(b"data")))
+    cache._unsynced.sync()
+
+
+def test_a_boot_is_told_apart():
+    assert layout.BOOT and layout.stamp(5) != layout.stamp(5, layout.BOOT)
 
 
 # Committing

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collective.s3blobstorage.cache import BlobCache, bound
+from collective.s3blobstorage.cache import BlobCache, bound, cleaner
 from collective.s3blobstorage.cache.layout import FORMAT, KIND, Layout
 from collective.s3blobstorage.cache.locks import FileLock
 from collective.s3blobstorage.cache.processes import ProcessFolder
@@ -108,7 +108,10 @@ def test_of_two_sizes_the_smallest_counts(tmp_path, clock, opened):
 
 def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     one, two = opened("one", 1), opened("two", 1)
+    for cache in (one, two):
+        cache.clean()  # what each does at its start
     one.fetch(*revision(1), download_of(5))
+    one.clean()
     clock.now += 100
     lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
     assert lock is not None
@@ -121,14 +124,26 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     assert present(tmp_path, "one") == []
 
 
-def clean_at_once(tmp_path, caches):
-    """All wait for the lock before the first one gets it."""
+def clean_at_once(tmp_path, caches, monkeypatch):
+    """All have asked for the lock before the first one gets it."""
+    asked = set()
+
+    class Noting(FileLock):
+        @classmethod
+        def take(cls, path, **more):
+            if path.name == "cleaner.lock":
+                asked.add(threading.get_ident())
+            return FileLock.take(path, **more)
+
     lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
     assert lock is not None
     threads = [threading.Thread(target=cache.clean) for cache in caches]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr(cleaner, "FileLock", Noting)
+        for thread in threads:
+            thread.start()
+        while len(asked) < len(caches):  # a cache asks in one thread at a time, the cleaner's own or ours
+            time.sleep(0.01)
     lock.release()
     for thread in threads:
         thread.join()
@@ -140,7 +155,7 @@ def test_of_many_that_wait_for_each_other_one_reads_the_folders(tmp_path, clock,
     for number in range(30):
         caches[0].fetch(*revision(number), download_of(1))
     clock.now += 100
-    clean_at_once(tmp_path, caches)
+    clean_at_once(tmp_path, caches, monkeypatch)
     assert len(present(tmp_path, "store 0")) == 9, "whoever was first, the smallest bound is kept"
     surveys, survey = [], bound.survey
 
@@ -149,7 +164,7 @@ def test_of_many_that_wait_for_each_other_one_reads_the_folders(tmp_path, clock,
         return survey(*arguments)
 
     monkeypatch.setattr(bound, "survey", noted_survey)
-    clean_at_once(tmp_path, caches)
+    clean_at_once(tmp_path, caches, monkeypatch)
     assert len(surveys) == 1
     caches[0].clean()
     assert len(surveys) == 2, "what is asked for later is looked at"

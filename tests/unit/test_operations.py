@@ -13,7 +13,7 @@ from collective.s3blobstorage.storage.operations import Operations
 
 
 def test_operations_come_back_in_order_and_twice(tmp_path):
-    queue = Operations(tmp_path)
+    queue = Operations(lambda: tmp_path)
     expected = [("store", (bytes([i]), b"serial", b"data")) for i in range(10)]
     for method, arguments in expected:
         queue.append(method, *arguments)
@@ -24,7 +24,7 @@ def test_operations_come_back_in_order_and_twice(tmp_path):
 
 
 def test_a_large_transaction_goes_to_disk_and_leaves_nothing(tmp_path):
-    queue = Operations(tmp_path)
+    queue = Operations(lambda: tmp_path)
     block = os.urandom(1024 * 1024)
     count = 3 * operations.MEMORY_BYTES // len(block)
     for i in range(count):
@@ -40,7 +40,7 @@ def test_a_large_transaction_goes_to_disk_and_leaves_nothing(tmp_path):
 
 
 def test_a_spill_after_reading_keeps_everything(tmp_path):
-    queue = Operations(tmp_path)
+    queue = Operations(lambda: tmp_path)
     block = bytes(operations.MEMORY_BYTES)
     queue.append("store", b"1", b"", block)
     next(iter(queue))
@@ -51,7 +51,7 @@ def test_a_spill_after_reading_keeps_everything(tmp_path):
 
 def test_a_disk_that_does_not_take_it_is_one_of_our_errors(tmp_path):
     """A limit on the size of files stands for a full disk. The abort that follows must not fail again."""
-    queue = Operations(tmp_path)
+    queue = Operations(lambda: tmp_path)
     block = bytes(operations.MEMORY_BYTES)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))

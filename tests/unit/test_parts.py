@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from part_source import MemorySource
 from zope.interface.verify import verifyObject
 
-from collective.s3blobstorage.cache import BlobCache, partstore
-from collective.s3blobstorage.cache.downloads import seal
+from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.interfaces import IBlobSource
+from collective.s3blobstorage.cache.partfile import PartFile
 from collective.s3blobstorage.cache.prefetch import MOST
 from collective.s3blobstorage.errors import Corrupt, Unavailable
 
@@ -701,15 +701,16 @@ def test_evicted_while_it_is_published(cache, tmp_path, monkeypatch, exchanged):
     source = MemorySource(content(10 * PART))
     evicted = []
 
-    def evicting(descriptor, accessed):
-        seal(descriptor, accessed)
+    def evicting(file, now):
+        seal(file, now)
         if not evicted:
             evicted.extend(tmp_path.glob("cache/*/blobs/*/*.part"))
             evicted[0].unlink()
             if exchanged:
                 evicted[0].write_bytes(bytes(10 * PART))
 
-    monkeypatch.setattr(partstore, "seal", evicting)
+    seal = PartFile.seal
+    monkeypatch.setattr(PartFile, "seal", evicting)
     assert cache.complete(OID, TID, source).read_bytes() == source.data
     assert evicted
     assert cache.get(OID, TID).read_bytes() == source.data

@@ -191,16 +191,16 @@ def test_cut_while_it_is_read(tmp_path, length, known):
 def test_cut_between_the_last_part_and_publishing(tmp_path, monkeypatch):
     source = MemorySource(content(), known=False)
     cache = opened(tmp_path)
-    sync = PartFile.sync
+    seal = PartFile.seal
     cuts = []
 
-    def cutting(file):
+    def cutting(file, now):
         if not cuts:
             cuts.append(1)
             os.truncate(the_file(tmp_path, ".part"), 5000)
-        return sync(file)
+        return seal(file, now)
 
-    monkeypatch.setattr(PartFile, "sync", cutting)
+    monkeypatch.setattr(PartFile, "seal", cutting)
     assert cache.complete(*KEY, source).read_bytes() == source.data
     assert cuts
     cache.close()

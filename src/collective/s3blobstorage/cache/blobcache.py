@@ -23,6 +23,7 @@ from . import bound, room
 from .cleaner import Cleaner
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
+from .durable import Unsynced
 from .downloads import DiskFailure, DownloadFile, disk, run, seal
 from .flights import Flights
 from .interfaces import IBlobCache, IBlobSource
@@ -105,6 +106,7 @@ class BlobCache:
             find=self._find,
             here=self._here,
             publish=self._publish,
+            published=lambda path: self._unsynced.add(path),
             count=self._count,
             written=self._note_written,
             failed=self._note_failure,
@@ -128,7 +130,10 @@ class BlobCache:
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
         self._private = PrivateFiles(self._layout.store, self._protect)
-        self._cleaner = Cleaner(self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep)
+        self._unsynced = Unsynced()
+        self._cleaner = Cleaner(
+            self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep, self._unsynced.sync
+        )
 
     # Reading
 
@@ -136,12 +141,20 @@ class BlobCache:
         return self._layout.blob(oid, tid)
 
     def get(self, oid: bytes, tid: bytes) -> Path | None:
-        path = self._find(oid, tid)
+        path = self.get_text(oid, tid)
+        return None if path is None else Path(path)
+
+    def get_text(self, oid: bytes, tid: bytes) -> str | None:
+        path = self._find_text(oid, tid)
         if path is not None:
             self.counters.add("hits")
         return path
 
     def _find(self, oid: bytes, tid: bytes) -> Path | None:
+        path = self._find_text(oid, tid)
+        return None if path is None else Path(path)
+
+    def _find_text(self, oid: bytes, tid: bytes) -> str | None:
         path = self._layout.blob(oid, tid)
         try:
             status = os.stat(path)
@@ -163,7 +176,7 @@ class BlobCache:
                 return None  # evicted just now
             except OSError:
                 pass  # a read-only disk: nobody evicts from it
-        return Path(path)
+        return path
 
     def _discard(self, path: str, oid: bytes, tid: bytes) -> None:
         try:
@@ -295,6 +308,7 @@ class BlobCache:
         except FileNotFoundError:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             os.rename(sealed, path)
+        self._unsynced.add(os.fspath(path))
         return path
 
     # Reading by parts
@@ -348,8 +362,7 @@ class BlobCache:
                         raise
                     shutil.copyfile(staged, temporary)
                 with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                seal(temporary, used)
+                    seal(file.fileno(), used)
                 self._publish(temporary, oid, tid)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -493,6 +506,7 @@ class BlobCache:
             here, staging = self._folder, self._staging
             self._folder = self._staging = None
         self._cleaner.close()
+        self._unsynced.sync()
         self.counters.end()
         if here is not None:
             add_to_total(self._layout, here.path)

@@ -24,7 +24,8 @@ from .processes import living
 
 logger = logging.getLogger(__name__)
 
-# How often an idle cleaner saves the counters, if they changed, and asks how much of the disk is free: one system call.
+# How often an idle cleaner saves the counters, if they changed, brings new files to the disk, if there are some, and asks
+# how much of it is free: one system call.
 _TICK = 5.0  # seconds
 # How long an idle cleaner does not look whether another process died and left something. Reads one small folder per
 # store.
@@ -36,7 +37,8 @@ _LOCK_PAUSE = 0.1  # seconds
 class Cleaner:
     """Owned by one cache, which starts it and joins it by ``close``.
 
-    ``sweep`` is called at each cleaning and each ten minutes, for what lies outside of ``cache-dir``.
+    ``sweep`` is called at each cleaning and each ten minutes, for what lies outside of ``cache-dir``, and ``sync`` at
+    each tick.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Cleaner:
         counters: Counters,
         clock: Callable[[], float],
         sweep: Callable[[], None],
+        sync: Callable[[], None],
     ) -> None:
         self._layout = layout
         self._margins = margins
@@ -54,6 +57,7 @@ class Cleaner:
         self._counters = counters
         self._clock = clock
         self._sweep = sweep
+        self._sync = sync
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -117,6 +121,7 @@ class Cleaner:
             now = time.monotonic()
             try:
                 self._counters.save()
+                self._sync()
                 lacking = self._lacking()
                 if requested or now >= again:
                     pause = self.clean()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .layout import stamp
+from .layout import BOOT, stamp
 
 
 class DiskFailure(Exception):
@@ -79,13 +79,8 @@ class DownloadFile(io.RawIOBase):
         return size
 
     def seal(self, accessed: float) -> None:
-        """Bring the bytes to the disk, make the file read-only, set its times. DiskFailure.
-
-        Synced before anybody can see it under its name: a machine that crashes right after must not leave a file
-        that is cut or full of zeros and is served for ever.
-        """
+        """Make the file read-only and set its times. DiskFailure."""
         with self._noting():
-            os.fsync(self._descriptor)
             seal(self._descriptor, accessed)
 
     @contextlib.contextmanager
@@ -100,7 +95,7 @@ class DownloadFile(io.RawIOBase):
             raise failure from error
 
     def close(self) -> None:
-        """Never raises: what was not synced by ``seal`` is not used."""
+        """Never raises: what was not sealed is not used."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):
@@ -120,7 +115,12 @@ def run(download: Callable[[DownloadFile], object], file: DownloadFile) -> None:
         raise file.failure from file.failure.__cause__
 
 
-def seal(file: int | Path, accessed: float) -> None:
-    """Make the file read-only and set when it was last used (seconds since 1970) and the stamp of its size."""
-    os.chmod(file, 0o400)
-    os.utime(file, ns=(int(accessed * 1e9), stamp(os.stat(file).st_size) * 10**9))
+def seal(descriptor: int, accessed: float) -> None:
+    """Make the file read-only and set when it was last used (seconds since 1970) and the stamp of its size.
+
+    Its bytes need not be on the disk yet where the stamp says so: see ``layout.stamp``.
+    """
+    if not BOOT:
+        os.fsync(descriptor)
+    os.chmod(descriptor, 0o400)
+    os.utime(descriptor, ns=(int(accessed * 1e9), stamp(os.fstat(descriptor).st_size, BOOT) * 10**9))

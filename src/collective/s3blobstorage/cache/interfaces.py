@@ -58,6 +58,9 @@ class IBlobCache(Interface):
         gone.
         """
 
+    def get_text(oid: bytes, tid: bytes) -> str | None:
+        """The same as text: a Path costs as much as all the rest of a hit."""
+
     def fetch(oid: bytes, tid: bytes, download: Callable[[BinaryIO], None]) -> Path:
         """The file of that revision; where it is not here yet, what ``download(file)`` writes becomes it.
 

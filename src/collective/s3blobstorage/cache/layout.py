@@ -48,7 +48,21 @@ CLEANER_LOCK = "cleaner.lock"
 _STORE = re.compile("[0-9a-f]{16}")
 
 
-def stamp(size: int) -> int:
+def _boot() -> int:
+    """A number of this boot of the machine, from 1 on; 0 where it has none that we can read.
+
+    Linux, Documentation/admin-guide/sysctl/kernel.rst, "random": boot_id is a UUID made once at boot.
+    """
+    try:
+        return 1 + int(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""), 16) % 499_999_999
+    except (OSError, ValueError):
+        return 0
+
+
+BOOT = _boot()
+
+
+def stamp(size: int, boot: int = 0) -> int:
     """The modification time, in whole seconds, that a published file of ``size`` bytes carries.
 
     Nobody needs a cache file's modification time, and any later write to the file or truncation of it changes it to the
@@ -56,15 +70,19 @@ def stamp(size: int) -> int:
     file that was modified, or cut, after it was published is recognised by the ``stat`` that every read makes anyway.
     Whole seconds, since some file systems store no finer ones.
 
+    A file whose bytes may not be on the disk yet has the stamp with ``boot``, which holds until the machine starts anew:
+    after a crash it may be cut or full of zeros, and is fetched again. ``durable.py`` syncs it and gives it the other
+    one, in the background: a sync costs more than fetching a small blob, and would hold up every read and commit.
+
     What it does not notice: bytes that rot on the disk without a write, and a tool that writes and then restores the
     time.
     """
-    return 1_000_000_000 + size % 500_000_000
+    return 1_000_000_000 + (size + boot) % 500_000_000
 
 
 def is_whole(status: os.stat_result) -> bool:
     """Whether the file is as it was published."""
-    return status.st_mtime == stamp(status.st_size)
+    return status.st_mtime == stamp(status.st_size) or status.st_mtime == stamp(status.st_size, BOOT)
 
 
 def occupied(status: os.stat_result) -> int:

@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .downloads import DiskFailure, disk
+from .downloads import DiskFailure, disk, seal
 from .layout import MAP_SUFFIX, PART_SUFFIX
 
 _MAGIC = b"s3bparts"
@@ -277,13 +277,13 @@ class PartFile:
         with contextlib.suppress(OSError):
             os.utime(self._map, ns=(int(now * 1e9), os.fstat(self._map).st_mtime_ns))
 
-    def sync(self) -> int:
-        """Bring the bytes to the disk; the descriptor, for ``downloads.seal``. Lost where something cut the file."""
+    def seal(self, now: float) -> None:
+        """Make the file of bytes what a published one is (``downloads.seal``). Lost where something cut it."""
         with disk():
-            os.fsync(self._data)
+            seal(self._data, now)
+            # Sealed first: what cuts it from here on changes its time, and is noticed by that.
             if os.fstat(self._data).st_size != self.size:
                 raise Lost
-        return self._data
 
     def take(self, path: str) -> bool:
         """Rename the sealed file of bytes, which bore its name just now, to ``path``; False where it does not any more.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import PreconditionFailed, StoreError, Unavailable
 from . import partfile
-from .downloads import DiskFailure, DownloadFile, disk, seal
+from .downloads import DiskFailure, DownloadFile, disk
 from .flights import Flights
 from .interfaces import IBlobSource
 from .layout import BLOB_SUFFIX, Layout
@@ -48,6 +48,7 @@ class Surroundings:
     find: Callable[[bytes, bytes], Path | None]  # the complete file
     here: Callable[[], ProcessFolder]  # this process's folder, all folders made; OSError, Unavailable after close
     publish: Callable[[Path, bytes, bytes], Path]  # a sealed file goes to its place; OSError
+    published: Callable[[str], None]  # a file was given its name
     count: Callable[[str], None]  # a counter
     written: Callable[[int], None]  # bytes
     failed: Callable[[BaseException], None]  # a failure of the disk, for the log
@@ -160,16 +161,15 @@ class PartStore:
     def publish(self, parts: BlobParts) -> Path:
         """The verified file under its name, where no other process put one there meanwhile."""
         oid, tid = parts.oid, parts.tid
-        descriptor = parts.file.sync()
         with self.lock(oid, tid, "map"):
             path = self._around.find(oid, tid)
             if path is not None:
                 return path
             path = self._layout.blob(oid, tid)
             if parts.file.is_named():
-                with disk():
-                    seal(descriptor, self._around.clock())
+                parts.file.seal(self._around.clock())
                 if parts.file.take(path):
+                    self._around.published(path)
                     return Path(path)
         return self._copy(parts)
 

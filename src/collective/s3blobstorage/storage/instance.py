@@ -123,7 +123,7 @@ class S3BlobInstance:
             if current.metadata is transaction:
                 raise StorageTransactionError("Duplicate tpc_begin calls for same transaction")
             raise StorageTransactionError("this connection's storage is in another transaction")
-        self._transaction = BlobTransaction(transaction, self._root.staging)
+        self._transaction = BlobTransaction(transaction, self._root.cache.staging)
 
     def _current(self, transaction: Any) -> BlobTransaction:
         current = self._transaction

@@ -10,7 +10,7 @@ import contextlib
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ class Operations:
     the commit fails before the base has begun.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Callable[[], Path]):
+        self._folder = folder  # asked for when it is needed: making sure of it costs more than a small transaction
         self._recent: list[tuple[str, tuple[Any, ...]]] = []
         self._bytes = 0
         self._spilled: Any = None
@@ -43,7 +43,7 @@ class Operations:
     def _spill(self) -> None:
         try:
             if self._spilled is None:
-                self._spilled = tempfile.TemporaryFile(dir=self._folder)  # unnamed: nothing to sweep
+                self._spilled = tempfile.TemporaryFile(dir=self._folder())  # unnamed: nothing to sweep
             self._spilled.seek(0, os.SEEK_END)
             pickle.dump(self._recent, self._spilled, pickle.HIGHEST_PROTOCOL)
             self._spilled.flush()

@@ -80,10 +80,10 @@ class BlobReader:
 
     def path(self, oid: bytes, tid: bytes, record: Callable[[], bytes]) -> str:
         """The path of the complete file; fetched where it is not in the cache."""
-        cached = self._cache.get(oid, tid)
+        cached = self._cache.get_text(oid, tid)
         if cached is None:
-            cached = self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid)))
-        return os.fspath(cached)
+            cached = os.fspath(self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid))))
+        return cached
 
     def open(self, oid: bytes, tid: bytes, record: Callable[[], bytes], blob: Any = None) -> BinaryIO:
         """The complete file, opened: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
@@ -102,10 +102,10 @@ class BlobReader:
         self, oid: bytes, tid: bytes, record: Callable[[], bytes], name: os.PathLike[str], blob: Any = None
     ) -> BinaryIO:
         """The same, but what the cache does not have whole is asked for when somebody needs a byte."""
-        cached = self._cache.get(oid, tid)
+        cached = self._cache.get_text(oid, tid)
         if cached is not None:
             try:
-                return _opened(os.fspath(cached), blob)
+                return _opened(cached, blob)
             except OSError:  # evicted since, or no file can be opened: read otherwise
                 pass
         state = state_of(record(), oid, tid)

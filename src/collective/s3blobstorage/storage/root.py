@@ -287,7 +287,7 @@ class S3BlobStorage:
     def tpc_begin(self, transaction: Any, *args: Any, **kwargs: Any) -> None:
         self._refuse_read_only()
         self._base.tpc_begin(transaction, *args, **kwargs)
-        self._transactions[id(transaction)] = BlobTransaction(transaction, self.staging)
+        self._transactions[id(transaction)] = BlobTransaction(transaction, self.cache.staging)
 
     def _current(self, transaction: Any) -> BlobTransaction:
         current = self._transactions.get(id(transaction))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,19 @@ from .upload import StagedBlob, Uploads
 class BlobTransaction:
     """One transaction on one storage. Used by the one thread that runs the transaction."""
 
-    def __init__(self, metadata: Any, folder: Path):
+    def __init__(self, metadata: Any, staging: Callable[[], Path]):
         self.metadata = metadata  # kept, so that its id() is not given to another while we are open
-        self.operations = Operations(folder)
+        self.operations = Operations(staging)
         self.undone = Undone()
         self.base_begun = False
         self.finish_attempted = False
         self._blobs: dict[bytes, StagedBlob] = {}
         self._replaced: list[StagedBlob] = []
-        _of_this_thread().add(self)
 
     def add(self, blob: StagedBlob) -> None:
         """Note a staged blob; an earlier one of the same oid is replaced."""
+        if not self._blobs:
+            _of_this_thread().add(self)
         earlier = self._blobs.pop(blob.oid, None)
         if earlier is not None:
             self._replaced.append(earlier)
@@ -56,7 +58,8 @@ class BlobTransaction:
 
     def close(self, uploads: Uploads, *, committed: bool) -> None:
         """End. What was replaced never was part of it; the rest is taken back unless the base may have committed."""
-        _of_this_thread().discard(self)
+        if self._blobs:
+            _of_this_thread().discard(self)
         self.operations.close()
         if not committed:
             if self.finish_attempted:
@@ -74,6 +77,7 @@ _local = threading.local()
 
 
 def _of_this_thread() -> weakref.WeakSet[BlobTransaction]:
+    """The open transactions of this thread that have blobs."""
     try:
         return _local.transactions
     except AttributeError:

@@ -89,14 +89,6 @@ class StagedBlob:
             raise Corrupt("the store holds other bytes than the blob that was committed")
         self.sha256 = self.sha256 or info.sha256
 
-    def sync(self) -> None:
-        """Bring the file to the disk here, in the pool: the cache, which adopts it, need not make a commit wait."""
-        try:
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-        except OSError:
-            pass  # the cache will see for itself
-
     def settle(self) -> None:
         """Until the upload has ended, one way or the other."""
         if self._future is not None:
@@ -158,7 +150,6 @@ class Uploads:
                 sha256=blob.sha256,
                 cancelled=blob._cancelled.is_set,
             )
-        blob.sync()
         return info
 
     def _send_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
