@@ -1,4 +1,4 @@
-"""What one small object and a large one cost with each client that could be had: time, and processor time of our process.
+"""What small objects and a large one cost with each client: time, and processor time of the client's process.
 
 ::
 
@@ -12,6 +12,7 @@ upwards. ``awscrt`` and ``obstore`` are left out where they are not installed; a
 from __future__ import annotations
 
 import argparse
+import filecmp
 import importlib.util
 import io
 import json
@@ -43,7 +44,7 @@ MB = 1024 * KB
 SMALL = 64 * KB
 OBJECTS = 64  # small objects in the bucket, read in turn
 REQUESTS = 256  # of each measurement with small objects
-PART = 4 * MB  # the large object is read in ranges of this size
+RANGES = (4 * MB, 32 * MB)  # the large object is read in ranges of these sizes
 THREADS = 8
 
 
@@ -74,7 +75,7 @@ class Client:
 
     get: Callable[[str], Any] | None = None  # a small object into memory
     put: Callable[[str, bytes], Any] | None = None
-    range: Callable[[int, int], Any] | None = None  # into the file at its place: (descriptor, start)
+    range: Callable[[int, int, int], Any] | None = None  # into the file at its place: (descriptor, start, length)
     download: Callable[[str], Any] | None = None  # the large object into a new file, by the client's own threads
     upload: Callable[[str], Any] | None = None  # the file ``Place.upload`` to this key
 
@@ -113,8 +114,8 @@ def with_boto3(place: Place) -> Client:
     """get_object and put_object."""
     client = boto_client(place)
 
-    def a_range(descriptor: int, start: int) -> None:
-        got = client.get_object(Bucket="bench", Key="large", Range=f"bytes={start}-{start + PART - 1}")
+    def a_range(descriptor: int, start: int, length: int) -> None:
+        got = client.get_object(Bucket="bench", Key="large", Range=f"bytes={start}-{start + length - 1}")
         position = start
         for block in got["Body"].iter_chunks(256 * KB):
             position += os.pwrite(descriptor, block, position)
@@ -127,7 +128,7 @@ def with_boto3(place: Place) -> Client:
 
 
 def with_s3transfer(place: Place) -> Client:
-    """download_fileobj and upload_fileobj, download_file and upload_file: what boto3 recommends, and zodb-s3blobs uses."""
+    """boto3's managed transfers, which zodb-s3blobs uses."""
     client = boto_client(place)
     return Client(
         get=lambda key: client.download_fileobj("bench", key, io.BytesIO()),
@@ -139,16 +140,19 @@ def with_s3transfer(place: Place) -> Client:
 
 def with_awscrt(place: Place) -> Client:
     """s3transfer over awscrt, which takes the endpoint from the request when it is not asked for by boto3."""
-    from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager
-    from s3transfer.crt import create_s3_crt_client
+    from s3transfer.crt import (
+        BotocoreCRTCredentialsWrapper,
+        BotocoreCRTRequestSerializer,
+        CRTTransferManager,
+        create_s3_crt_client,
+    )
 
     session = botocore.session.Session()
     session.set_credentials(place.access, place.secret)
     provider = BotocoreCRTCredentialsWrapper(session.get_credentials()).to_crt_credentials_provider()
-    serializer = BotocoreCRTRequestSerializer(
-        session,
-        {"region_name": place.region, "endpoint_url": place.endpoint, "config": Config(s3={"addressing_style": "path"})},
-    )
+    config = Config(s3={"addressing_style": "path"})
+    arguments = {"region_name": place.region, "endpoint_url": place.endpoint, "config": config}
+    serializer = BotocoreCRTRequestSerializer(session, arguments)
     crt = create_s3_crt_client(place.region, crt_credentials_provider=provider, use_ssl=False)
     manager = CRTTransferManager(crt, serializer)
     return Client(
@@ -174,8 +178,8 @@ def with_obstore(place: Place) -> Client:
         client_options={"allow_http": True},
     )
 
-    def a_range(descriptor: int, start: int) -> None:
-        os.pwrite(descriptor, obstore.get_range(store, "large", start=start, length=PART), start)
+    def a_range(descriptor: int, start: int, length: int) -> None:
+        os.pwrite(descriptor, obstore.get_range(store, "large", start=start, length=length), start)
 
     return Client(
         get=lambda key: bytes(obstore.get(store, key).bytes()),
@@ -189,8 +193,8 @@ def with_signed(place: Place) -> Client:
     """objectstore/signed.py alone."""
     signed = opened(place).connection.signed_reader
 
-    def a_range(descriptor: int, start: int) -> None:
-        got = signed.get_object(Bucket="bench", Key="large", Range=f"bytes={start}-{start + PART - 1}")
+    def a_range(descriptor: int, start: int, length: int) -> None:
+        got = signed.get_object(Bucket="bench", Key="large", Range=f"bytes={start}-{start + length - 1}")
         position = start
         with got["Body"] as body:
             while block := body.read1(256 * KB):
@@ -207,14 +211,14 @@ def with_store(place: Place) -> Client:
     """The verbs of this package: retries, checks of size, MD5 and SHA-256 included."""
     store = opened(place)
 
-    def a_range(descriptor: int, start: int) -> None:
+    def a_range(descriptor: int, start: int, length: int) -> None:
         position = start
 
         def write(block: bytes | memoryview) -> None:
             nonlocal position
             position += os.pwrite(descriptor, block, position)
 
-        store.get_range("large", start, PART, write, size=place.size)
+        store.get_range("large", start, length, write, size=place.size)
 
     return Client(
         get=lambda key: store.get_file(key, io.BytesIO()),
@@ -264,17 +268,28 @@ def one_round(client: Client, place: Place) -> dict[str, tuple[float, float]]:
     target = f"{place.folder}/{os.getpid()}"
     if client.range is not None:
         read = client.range
-        with open(target, "wb") as file, ThreadPoolExecutor(THREADS) as pool:
-            starts = range(0, place.size, PART)
-            found["read"] = timed(lambda: list(pool.map(lambda start: read(file.fileno(), start), starts)))
+        for length in RANGES:
+            with open(target, "wb") as file, ThreadPoolExecutor(THREADS) as pool:
+
+                def one(start: int, length: int = length, descriptor: int = file.fileno()) -> None:
+                    read(descriptor, start, length)
+
+                starts = range(0, place.size, length)
+                found[f"read {length // MB}"] = timed(lambda pool=pool, one=one, at=starts: list(pool.map(one, at)))
+            check(target, place)
     elif client.download is not None:
         found["read"] = timed(lambda: client.download(target))
+        check(target, place)
     if client.upload is not None:
         found["write"] = timed(lambda: client.upload("written"))
-    if "read" in found and Path(target).stat().st_size != place.size:
-        raise RuntimeError("the large object did not arrive whole")
-    Path(target).unlink(missing_ok=True)
     return found
+
+
+def check(target: str, place: Place) -> None:
+    """The large object is there whole; away with it."""
+    if not filecmp.cmp(target, place.upload, shallow=False):
+        raise RuntimeError("other bytes arrived than were stored")
+    os.unlink(target)
 
 
 def measured(name: str, place: Place) -> dict[str, list[float]]:
@@ -330,9 +345,10 @@ def fill(place: Place) -> None:
 
 
 def print_table(best: dict[str, dict[str, list[float]]], place: Place) -> None:
-    columns = ["get 1", "get 8", "put 1", "put 8", "read", "write"]
-    heads = ["GET, 1 thread", "GET, 8", "PUT, 1", "PUT, 8", f"read {place.megabytes} MB", f"write {place.megabytes} MB"]
-    print(f"Clock / processor; small objects of {SMALL // KB} KB in ms each, large ones in s.\n")
+    columns = ["get 1", "get 8", "put 1", "put 8", "read", *(f"read {length // MB}" for length in RANGES), "write"]
+    heads = ["GET, 1 thread", "GET, 8", "PUT, 1", "PUT, 8", "read"]
+    heads += [f"read by {length // MB} MB" for length in RANGES] + ["write"]
+    print(f"Clock / processor: {SMALL // KB} KB in ms each, {place.megabytes} MB in s.\n")
     print("| client | " + " | ".join(heads) + " |")
     print("|---|" + "---:|" * len(heads))
     for name, found in best.items():

@@ -185,7 +185,7 @@ def test_connections_are_used_again(store, proxy, data):
     started = time.monotonic()
     for start in (0, 1000, 2000):
         read(store, start, 300_000)
-    assert time.monotonic() - started < 3 * 0.1 + 0.1  # a new connection costs one more round trip each
+    assert time.monotonic() - started < 3 * 0.2 - 0.05  # a new connection costs one more round trip each
 
 
 # When the network breaks
@@ -276,6 +276,8 @@ def test_the_circuit_opens_for_ranges_too(behind, proxy, data):
     with pytest.raises(Unavailable):
         read(store, 0, 100)
     assert 3.0 <= now[0] < 10.0
+    with pytest.raises(Unavailable):
+        read(store, 0, 100)  # makes the second's one request, where that was not made already
     proxy.reset()
     with pytest.raises(Unavailable):
         read(store, 0, 100)

@@ -18,6 +18,7 @@ from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure
 
 log = logging.getLogger(__name__)
 
+
 def head(connection: Connection, key: str) -> ObjectInfo | None:
     """HEAD; None where the store answers 404. Its answer has no body, so a missing bucket is not told apart."""
     parameters = {**connection.object(key), **connection.encryption.read_parameters()}
@@ -163,5 +164,3 @@ def _write_whole(target: BinaryIO, block: bytes) -> None:
             written = target.write(block)
     except Exception as error:
         raise Stopped(error) from None
-
-

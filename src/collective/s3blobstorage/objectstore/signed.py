@@ -1,6 +1,6 @@
 """GetObject, and PutObject of bytes, without what botocore does anew for each request.
 
-A site makes hardly any others, and botocore spends twice the processor time on one than is needed: endpoint rules, event
+A site makes hardly any others, and botocore spends twice the processor time that one needs: endpoint rules, event
 hooks, serialising and parsing by its model (figures: docs/performance.md). Here its signer signs and the client's own
 HTTP session sends, so credentials, signatures, connections, time-outs, certificates, proxies and errors are botocore's.
 Where to send and how to sign is read off the first request, which the client makes.

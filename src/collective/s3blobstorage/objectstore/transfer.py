@@ -89,6 +89,7 @@ class Transfer(ABC):
     def run(self) -> ObjectInfo:
         """What was received, as the store describes it. Raises StoreError, and what the receiver raised."""
         attempts = self.connection.attempts("GET", self.key, self.connection.reading, until=self.until)
+        closing = False
         while True:
             before = self.received
             try:
@@ -98,12 +99,18 @@ class Transfer(ABC):
                     failure = self.compare()
             except Rewritten:
                 self.rewritten()
+                closing = True
                 continue
             except Stopped as error:
                 raise error.cause from None
             if failure is None:
                 assert self.info is not None
                 return self.info
+            if closing and failure.retry and not failure.status and not self.received:
+                # Ceph ends the connection after a 412 without saying so. A request that is made at once may still go
+                # out on it: it does not count as an attempt. At most once, since an object is started over once.
+                closing = False
+                continue
             if self.received - before >= PROGRESS:
                 attempts.progressed()
             attempts.failed(failure)
