@@ -255,7 +255,9 @@ def test_parts_on_the_disk_and_in_memory_are_of_one_version(small_disk, elsewher
     fill(small_disk)
     with lazily(cache, source) as reader:
         assert reader.raw.readinto(bytearray(PART)) == PART  # from the disk
-        source.version = "v2"
+        versions = iter(["v1", "v2"])  # of what is then refused by the disk, and of what is read instead
+        source.before = lambda start, length: setattr(source, "version", next(versions))
+        reader.seek(5 * PART)  # elsewhere, so that nothing is fetched ahead
         with pytest.raises(Unavailable, match="rewritten"):
             reader.raw.readinto(bytearray(PART))
     cache.close()
