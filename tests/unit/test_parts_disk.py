@@ -247,6 +247,37 @@ def test_rewritten_while_it_is_read_without_the_disk(small_disk, elsewhere, sour
     cache.close()
 
 
+def test_parts_on_the_disk_and_in_memory_are_of_one_version(small_disk, elsewhere):
+    source = MemorySource(random.Random(1).randbytes(3 * MB), known=False)
+    cache = opened(small_disk)
+    with lazily(cache, source) as reader:
+        assert reader.raw.readinto(bytearray(PART)) == PART
+    fill(small_disk)
+    with lazily(cache, source) as reader:
+        assert reader.raw.readinto(bytearray(PART)) == PART  # from the disk
+        versions = iter(["v1", "v2"])  # of what is then refused by the disk, and of what is read instead
+        source.before = lambda start, length: setattr(source, "version", next(versions))
+        reader.seek(5 * PART)  # elsewhere, so that nothing is fetched ahead
+        with pytest.raises(Unavailable, match="rewritten"):
+            reader.raw.readinto(bytearray(PART))
+    cache.close()
+
+
+def test_a_disk_that_works_again_has_another_version(small_disk, elsewhere, monkeypatch):
+    source = MemorySource(random.Random(1).randbytes(3 * MB), known=False)
+    cache = opened(small_disk)
+    cache.clean()
+    fill(small_disk)
+    with lazily(cache, source) as reader:
+        assert reader.raw.readinto(bytearray(PART)) == PART
+        (small_disk / "filler").unlink()
+        monkeypatch.setattr(partreader, "_REFUSED", 0.0)
+        source.version = "v2"
+        with pytest.raises(Unavailable, match="rewritten"):
+            reader.raw.readinto(bytearray(PART))
+    cache.close()
+
+
 def test_a_failure_of_the_disk_that_the_source_swallows_is_noticed(small_disk, elsewhere, source):
     cache = opened(small_disk)
     read = source.read

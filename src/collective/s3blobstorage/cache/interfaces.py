@@ -28,7 +28,8 @@ class IBlobSource(Interface):
         """Pass that range to ``write`` in order, in one request, and return the validator of the version it came from.
 
         ``validator``, where not None, is what an earlier call returned, in this process or in another one: the bytes
-        are of the same version of the object, or PreconditionFailed is raised. What ``write`` raises goes through.
+        are of the same version of the object, or PreconditionFailed is raised. Of at most 449 bytes; empty where the
+        store has no versions. What ``write`` raises goes through; it keeps nothing of what it is given.
         """
 
 

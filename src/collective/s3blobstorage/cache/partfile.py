@@ -177,6 +177,15 @@ class PartFile:
             for descriptor in opened:
                 os.close(descriptor)
 
+    @property
+    def validator(self) -> str | None:
+        """Of the version that the parts are of; None where nobody knows one yet, or the store has none."""
+        if self.header.validator is None:
+            with disk():
+                # Without the lock: a header that is being written does not parse, and then there is none yet.
+                self.header = Header.decode(os.pread(self._map, _HEADER_SIZE, 0)) or self.header
+        return self.header.validator or None
+
     # Parts
 
     def span(self, part: int) -> tuple[int, int]:

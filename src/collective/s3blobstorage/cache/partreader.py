@@ -129,10 +129,10 @@ class _Bytes(io.RawIOBase):
         self._wish = Wish()
         self._noted = float("-inf")
         self._restarted = self._rewritten = False
-        # Without the disk: the part that was read last, and the version that it is of.
+        self._validator: str | None = None  # of the version that was read so far
+        # Without the disk: since when, and the part that was read last.
         self._refused = float("-inf")
         self._memory: tuple[int, bytearray] = (-1, bytearray())
-        self._validator: str | None = None
 
     # The file
 
@@ -272,7 +272,6 @@ class _Bytes(io.RawIOBase):
             if self._parts is not None:
                 self._cache.counters.add("misses")
                 self._window = Window(self._parts.file.size, self._parts.file.part_size)
-                self._validator = self._parts.file.header.validator
                 return
         raise DiskFailure("a complete file is evicted again and again")
 
@@ -319,6 +318,7 @@ class _Bytes(io.RawIOBase):
                 parts.bring(part, self._source)
             elif not parts.is_here(part):
                 return False
+            self._check_version(parts.file.validator)
             parts.file.read_into(piece, offset)
             return True
         except DiskFailure as failure:
@@ -333,12 +333,17 @@ class _Bytes(io.RawIOBase):
             data = bytearray()
             start = part * self._store.part_size
             end = min(start + self._store.part_size, self._length())
-            validator = read_range(
-                self._source, start, end, lambda octets, _: data.extend(octets), self._validator or None
-            )
-            self._validator = validator
+            found = read_range(self._source, start, end, lambda octets, _: data.extend(octets), self._validator)
+            self._check_version(found)
             self._memory = (part, data)
         piece[:] = data[offset : offset + len(piece)]
+
+    def _check_version(self, validator: str | None) -> None:
+        """All bytes of one reader are of one version, whether they come from the disk or not."""
+        if validator:
+            if self._validator is not None and validator != self._validator:
+                raise PreconditionFailed(REWRITTEN)
+            self._validator = validator
 
     def _is_refused(self) -> bool:
         return time.monotonic() - self._refused < _REFUSED

@@ -132,10 +132,10 @@ class BlobParts:
 
         self._store.count("parts")
         start, end = self.file.span(part)
-        validator = read_range(source, start, end, write, self.file.header.validator or None)
+        validator = read_range(source, start, end, write, self.file.validator)
         # The first parts are asked for before anybody knows a version, several at a time. The first that arrives says
         # which it is.
-        if validator != self.file.header.validator:
+        if validator != self.file.validator:
             with self._store.lock(self.oid, self.tid, "map"):
                 settled = self.file.settle(validator)
             if not settled:
