@@ -31,7 +31,7 @@ def test_a_request_meets_a_fault(case, settings, tmp_path, ca, pytestconfig):
     said = documented()[trouble.name, request.name]
     if pytestconfig.getoption("--s3") != "ministack":
         said = ON_CEPH.get((trouble.name, request.name), said)
-    # Whether the circuit is open when an upload is given up, and so whether it can be taken back, is a matter of jitter.
+    # Whether the circuit is open when an upload is given up, so that it cannot be taken back, is a matter of jitter.
     assert outcome.what in (said, said.removesuffix(", leaves an upload"))
 
 
