@@ -10,6 +10,13 @@ from fault_matrix import documented, run_case, title
 
 SEED = 20261121
 
+# The document is of MiniStack, which does not compare a request's body with the hash that was signed. Ceph does.
+ON_CEPH = {
+    ("wrong byte sent", "CompleteMultipartUpload"): "commits",
+    ("wrong byte sent, for ever", "CompleteMultipartUpload"): "Corrupt",
+    ("wrong byte sent", "DeleteObjects"): "aborts",
+}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
@@ -18,11 +25,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", chosen, ids=[title(*case) for case in chosen])
 
 
-def test_a_request_meets_a_fault(case, settings, tmp_path, ca):
+def test_a_request_meets_a_fault(case, settings, tmp_path, ca, pytestconfig):
     trouble, request = case
     outcome = run_case(trouble, request, tmp_path, settings, ca if settings.ca_bundle else None)
     said = documented()[trouble.name, request.name]
-    # Whether the circuit is open when an upload is given up, and so whether it can be taken back, is a matter of jitter.
+    if pytestconfig.getoption("--s3") != "ministack":
+        said = ON_CEPH.get((trouble.name, request.name), said)
+    # Whether the circuit is open when an upload is given up, so that it cannot be taken back, is a matter of jitter.
     assert outcome.what in (said, said.removesuffix(", leaves an upload"))
 
 

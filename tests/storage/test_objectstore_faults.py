@@ -130,9 +130,17 @@ def test_a_small_put_takes_one_round_trip(store, proxy, file, size):
     path, _ = file(size)
     store.put_file("x", path, metadata={})
     proxy.round_trip(200)
-    started = time.monotonic()
-    store.put_file("x", path, metadata={})
-    assert 0.2 <= time.monotonic() - started < 0.39
+    assert 0.2 <= shortest(lambda: store.put_file("x", path, metadata={})) < 0.39
+
+
+def shortest(work) -> float:
+    """Seconds of the fastest of five: whatever else runs on the machine only makes it slower."""
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        work()
+        took.append(time.monotonic() - started)
+    return min(took)
 
 
 def test_connections_are_used_again(store, proxy, file):
@@ -141,10 +149,7 @@ def test_connections_are_used_again(store, proxy, file):
     store.put_file("x", path, metadata={})
     read(store, "x")
     proxy.round_trip(100)
-    started = time.monotonic()
-    for _ in range(3):
-        read(store, "x")
-    assert time.monotonic() - started < 3 * 0.1 + 0.1  # a new connection costs one more round trip each
+    assert shortest(lambda: [read(store, "x") for _ in range(3)]) < 3 * 0.1 + 0.1  # a new one: one more round trip each
 
 
 # Reading
