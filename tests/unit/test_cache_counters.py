@@ -98,11 +98,10 @@ def test_a_download_is_saved_at_once_and_a_hit_at_the_next_tick(tmp_path, monkey
     cache.close()
 
 
-def test_a_hit_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("collective.s3blobstorage.cache.cleaner._TICK", 600.0)
+def test_a_hit_writes_nothing(tmp_path):
     cache = BlobCache(tmp_path, "store", size=MB)
+    cache._cleaner.close()  # which saves at its tick
     cache.fetch(*revision(1), write_ten)
-    cache.clean()
     (saved,) = tmp_path.glob("*/processes/*/counters.json")
     before = saved.stat()
     for _ in range(1000):
