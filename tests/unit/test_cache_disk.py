@@ -209,7 +209,8 @@ def test_no_space_anywhere_is_an_error_that_says_so(tmp_path, elsewhere, opened)
 
 def test_out_of_descriptors(tmp_path, elsewhere, opened):
     cache = opened(tmp_path / "cache")
-    cache.clean()  # so that no cleaning opens a descriptor meanwhile
+    cache.clean()
+    cache._cleaner.close()  # which opens descriptors of its own
     here = cache.fetch(*revision(1), lambda file: file.write(b"here"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = len(os.listdir("/proc/self/fd"))
