@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import payloads
@@ -18,7 +17,7 @@ MEGABYTES = 9  # above part-threshold: read by parts
 
 
 @pytest.fixture(scope="module")
-def found(admin, zope) -> Iterator[dict[str, dict[str, str]]]:
+def found(admin, zope) -> dict[str, dict[str, str]]:
     """What each tool read on the stopped site, and ``expected``. Ends with the site running again."""
     large, image = payloads.noise(MEGABYTES), payloads.png()
     admin = type(admin)(admin.port, "with", admin.user)
@@ -30,15 +29,17 @@ def found(admin, zope) -> Iterator[dict[str, dict[str, str]]]:
     folder = zope.home / "exported"
     folder.mkdir()
     zope.stop()
-    run = subprocess.run(
-        [sys.executable, "-m", "Zope2.utilities.zconsole", "run", zope.home / "etc" / "zope.conf", SCRIPT,
-         zope.cache_dir, folder],
-        env=zope._environment(), capture_output=True, text=True, timeout=MAKE_SECONDS,
-    )  # fmt: skip
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "Zope2.utilities.zconsole", "run", zope.home / "etc" / "zope.conf", SCRIPT,
+             zope.cache_dir, folder],
+            env=zope._environment(), capture_output=True, text=True, timeout=MAKE_SECONDS,
+        )  # fmt: skip
+    finally:
+        zope.start()
     assert run.returncode == 0, run.stdout + run.stderr
     lines = [line.removeprefix("FOUND ") for line in run.stdout.splitlines() if line.startswith("FOUND ")]
-    yield {**dict(map(json.loads, lines)), "expected": expected}
-    zope.start()
+    return {**dict(map(json.loads, lines)), "expected": expected}
 
 
 TOOLS = ["pictures", "versions", "zexp", "plone_exportimport", "collective_exportimport"]
@@ -46,4 +47,6 @@ TOOLS = ["pictures", "versions", "zexp", "plone_exportimport", "collective_expor
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_tool_reads_what_is_in_no_cache(found, tool):
+    if tool not in found and "exportimport" in tool:
+        pytest.skip(f"{tool.replace('_', '.')} is not installed")
     assert found[tool] == found["expected"]
