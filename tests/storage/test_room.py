@@ -160,6 +160,8 @@ def test_the_volume_of_three_cache_sizes_is_never_full(make_site, tmp_path):
             try:
                 with connected(db) as connection:
                     blob = connection.root()[f"n{number}"]
+                    with blob.open("r") as file:
+                        assert file.read(1)
                     with blob.open("w") as file:
                         file.write(bytes([number, turn]) * 300_000)
                     connection.transaction_manager.commit()
