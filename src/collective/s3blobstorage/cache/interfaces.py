@@ -98,8 +98,9 @@ class IBlobCache(Interface):
         to the end) ask the source for nothing but ``describe``. A blob of at most ``part-threshold`` bytes is fetched
         whole at the first byte. A larger one is read by parts of ``part-size`` into a sparse file beside a map of the
         parts that are there; reading on sequentially fetches ahead, in a bounded window, by requests for ever more
-        parts; a read that spans several parts fetches them in parallel. One download per part and machine at a time; readers that wait get their bytes
-        as each part arrives. When all parts are here the SHA-256 is checked and the file becomes an ordinary one.
+        parts; a read that spans several parts fetches them in parallel. One download per part and machine at a time;
+        readers that wait get their bytes as each part arrives. When all parts are here the SHA-256 is checked and the
+        file becomes an ordinary one.
 
         ``name`` is the file's ``name``: using it as a path completes the file. ``fileno()`` completes it too. ``blob``:
         ``blob.closed(file)`` is called when it is closed, as ``ZODB.blob.BlobFile`` does.
