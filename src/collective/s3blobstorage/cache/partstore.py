@@ -211,7 +211,7 @@ class PartStore:
         # otherwise be quicker than that thread and ask for it alone. Where none is, they are claimed when one is: who
         # needs a part does not wait for a thread.
         claimed = parts.claim(run) if self._works < _THREADS else None
-        # Whoever takes it ends what is claimed: a pool that could not start a thread keeps the work and may do it later.
+        # Whoever takes it ends what is claimed: a pool that could start no thread keeps the work, and may do it later.
         begun = threading.Lock()
 
         def work() -> None:
