@@ -19,6 +19,10 @@ from collective.s3blobstorage.errors import PreconditionFailed
 BLOCK = 4096
 
 
+def parts_of(reads: list[tuple[int, int]], size: int) -> list[int]:
+    return sorted(part for start, length in reads for part in range(start // size, -(-(start + length) // size)))
+
+
 @implementer(IBlobSource)
 class MemorySource:
     """``reads`` are the ranges that were asked for, ``moved`` the bytes that were passed on.
@@ -41,6 +45,10 @@ class MemorySource:
     @property
     def requests(self) -> int:
         return self.downloads + len(self.reads)
+
+    def parts(self, size: int) -> list[int]:
+        """The parts of that size that the requests were for, in order."""
+        return parts_of(self.reads, size)
 
     def describe(self) -> tuple[int, bytes | None]:
         with self._lock:
@@ -74,14 +82,16 @@ class MemorySource:
 
 @implementer(IBlobSource)
 class FileSource:
-    """A source for several processes: the blob is a file, and each read is a line in another one.
+    """A source for several processes: the blob is a file, and each read is a line in another one, ``log``.
 
-    A line is ``start length pid``. ``pause``: seconds that each read takes.
+    A line is ``start length pid``. What is delivered is a line in ``pieces``, of 64 KB at most. ``pause``: seconds
+    before each piece.
     """
 
     def __init__(self, path: Path, log: Path, *, known: bool = True, pause: float = 0.0) -> None:
         self.path = path
         self.log = log
+        self.pieces = log.with_suffix(".pieces")
         self.pause = pause
         with path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").digest() if known else None
@@ -90,27 +100,34 @@ class FileSource:
         return self.path.stat().st_size, self.sha256
 
     def download(self, file) -> None:
-        self._note("whole")
+        self._note(self.log, "whole")
         with self.path.open("rb") as source:
             shutil.copyfileobj(source, file)
 
     def read(self, start, length, write, validator):
-        self._note(f"{start} {length}")
-        time.sleep(self.pause)
+        self._note(self.log, f"{start} {length}")
         with self.path.open("rb") as file:
             file.seek(start)
             while length:
+                time.sleep(self.pause)
                 piece = file.read(min(length, 64 * 1024))
-                length -= len(piece)
+                self._note(self.pieces, f"{start} {len(piece)}")
+                start, length = start + len(piece), length - len(piece)
                 write(piece)
         return "v1"
 
-    def _note(self, line: str) -> None:
-        with self.log.open("a") as log:  # one write at the end of the file: whole lines, whoever else writes
+    def _note(self, path: Path, line: str) -> None:
+        with path.open("a") as log:  # one write at the end of the file: whole lines, whoever else writes
             log.write(f"{line} {os.getpid()}\n")
 
     def reads(self) -> list[tuple[int, int]]:
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return self._ranges(self.log)
+
+    def delivered(self) -> list[tuple[int, int]]:
+        return self._ranges(self.pieces)
+
+    def _ranges(self, path: Path) -> list[tuple[int, int]]:
+        lines = path.read_text().splitlines() if path.exists() else []
         return [(int(start), int(length)) for start, length, _ in map(str.split, lines)]
 
     def readers(self) -> set[str]:

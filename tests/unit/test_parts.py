@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from part_source import MemorySource
 from zope.interface.verify import verifyObject
 
-from collective.s3blobstorage.cache import BlobCache
+from collective.s3blobstorage.cache import BlobCache, prefetch
 from collective.s3blobstorage.cache.interfaces import IBlobSource
 from collective.s3blobstorage.cache.partfile import PartFile
-from collective.s3blobstorage.cache.prefetch import MOST
+from collective.s3blobstorage.cache.prefetch import PARALLEL
 from collective.s3blobstorage.errors import Corrupt, Unavailable
 
 MB = 1024 * 1024
@@ -158,7 +158,8 @@ def test_every_size_is_read_whole_once_and_becomes_a_file(cache, size, known):
     if size <= THRESHOLD:
         assert source.reads == [] and source.downloads == (1 if size else 0)
     else:
-        assert sorted(source.reads) == [(at, min(PART, size - at)) for at in range(0, size, PART)]
+        assert source.parts(PART) == list(range(-(-size // PART)))
+        assert source.moved == size
         assert source.downloads == 0
     if size:
         path = published(cache)
@@ -186,7 +187,7 @@ def test_after_publishing_an_open_reader_reads_on(cache):
         os.unlink(published(cache))
         reader.seek(5 * PART)
         assert reader.read() == source.data[5 * PART :]
-        assert len(source.reads) == 10
+        assert source.parts(PART) == list(range(10))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -222,8 +223,9 @@ def test_any_sequence_reads_what_a_file_in_memory_does(tmp_path_factory, size, s
             else:
                 assert getattr(reader, step)(number) == getattr(expected, step)(number)
             assert reader.tell() == expected.tell()
-    assert len(set(source.reads)) == len(source.reads), "a part was asked for twice"
     cache.close()
+    # A run that was given up was asked for to its end: what arrived of it counts.
+    assert cache.counters.snapshot()["parts"] <= -(-size // PART), "a part was downloaded twice"
 
 
 def test_backwards_each_part_once(cache):
@@ -284,51 +286,243 @@ def test_a_read_over_several_parts_fetches_them_at_the_same_time(cache):
         assert sorted(source.reads) == [(at, PART) for at in range(0, 4 * PART, PART)]
 
 
-def test_going_on_fetches_ahead_and_never_beyond_the_window(open_cache):
-    cache = open_cache(part_size=100 * 1024)
-    source = MemorySource(content(50 * 100 * 1024))
+def test_going_on_fetches_ahead_and_never_beyond_the_window(open_cache, monkeypatch):
     part = 100 * 1024
+    monkeypatch.setattr(prefetch, "LONGEST", 4 * part)
+    monkeypatch.setattr(prefetch, "AHEAD", 10 * part)
+    cache = open_cache(part_size=part)
+    source = MemorySource(content(50 * part))
     with lazily(cache, source) as reader:
         read = 0
         while read < 20 * part:
             read += len(reader.read(part // 2))
             # The buffer may be 64 KB ahead.
-            furthest = max(start for start, _ in source.reads) // part
-            assert furthest <= (read + 64 * 1024) // part + MOST
-        wait_until(lambda: len(source.reads) >= 20 + MOST)
+            assert source.parts(part)[-1] <= (read + 64 * 1024) // part + 10
+        wait_until(lambda: source.parts(part)[-1] > 20 + 5)
+        assert max(length for start, length in source.reads) == 4 * part
     cache.close()
-    assert len(source.reads) <= 21 + MOST
+    assert source.parts(part)[-1] <= 20 + 10
+
+
+@pytest.mark.parametrize("piece", [64 * 1024, MB, 6 * MB])
+def test_a_large_blob_that_is_read_on_costs_few_requests(open_cache, piece):
+    """With the proportions of the defaults: 256 MB by parts of 4 MB."""
+    cache = open_cache(size=1000 * MB, part_threshold=8 * MB, part_size=4 * MB)
+    source = MemorySource(bytes(256 * MB))
+    with lazily(cache, source) as reader:
+        while reader.read(piece):
+            pass
+    asked = sorted((start // MB, length // MB) for start, length in source.reads)
+    if piece < 4 * MB:
+        assert asked == [(0, 4), (4, 8), (12, 16), *((at, 32) for at in range(28, 252, 32)), (252, 4)]
+    assert len(asked) <= 12
+    assert source.parts(4 * MB) == list(range(64)) and source.moved == 256 * MB
+
+
+@pytest.mark.parametrize("how", ["complete", "read"])
+def test_a_whole_large_blob_costs_few_requests(open_cache, how):
+    cache = open_cache(size=1000 * MB, part_threshold=8 * MB, part_size=4 * MB)
+    source = MemorySource(bytes(256 * MB))
+    if how == "complete":
+        cache.complete(OID, TID, source)
+    else:
+        with lazily(cache, source) as reader:
+            reader.read()
+    asked = sorted((start // MB, length // MB) for start, length in source.reads)
+    # The first part says which version the others have to be of.
+    assert asked[0] == (0, 4) and len(asked) == 9
+    assert source.parts(4 * MB) == list(range(64)) and source.moved == 256 * MB
+
+
+def test_a_smaller_one_is_completed_by_four_requests_at_the_same_time(cache):
+    source = MemorySource(content(17 * PART))
+    with lazily(cache, source) as reader:
+        reader.raw.readinto(bytearray(1))
+    together = threading.Barrier(4, timeout=10)  # breaks where one waits for the other
+    source.before = lambda start, length: together.wait()
+    assert cache.complete(OID, TID, source).read_bytes() == source.data
+    assert sorted(source.reads[1:]) == [(at * PART, 4 * PART) for at in (1, 5, 9, 13)]
 
 
 def test_a_closed_reader_drops_what_has_not_begun(open_cache):
-    cache = open_cache(part_size=100 * 1024)
-    source = MemorySource(content(50 * 100 * 1024))
+    part = 100 * 1024
+    cache = open_cache(part_size=part)
+    source = MemorySource(content(50 * part))
     proceed = threading.Event()
     held = threading.Semaphore(0)
-
-    def before(start, length):
-        if start >= 300 * 1024:  # what comes after the first step of the window
-            held.release()
-            assert proceed.wait(10)
-
-    source.before = before
-    # Ten threads stand still, with another blob's parts: what this reader wishes waits for one.
-    other = MemorySource(content(50 * 100 * 1024))
-    other.before = lambda start, length: (held.release(), proceed.wait(10))
-    filler = threading.Thread(target=lambda: cache.complete(bytes(8), TID, other))
-    filler.start()
-    for _ in range(MOST + 1):
+    # All threads stand still, with the runs of two other blobs: what this reader wishes waits for one.
+    fillers = []
+    for number in range(2):
+        other = MemorySource(content(50 * part))
+        other.before = lambda start, length: start and (held.release(), proceed.wait(10))
+        fillers.append(threading.Thread(target=cache.complete, args=(bytes([number] * 8), TID, other)))
+    for filler in fillers:
+        filler.start()
+    for _ in range(PARALLEL + 2):
         assert held.acquire(timeout=10)
     reader = lazily(cache, source)
-    reader.read(250 * 1024)
-    asked = len(source.reads)
+    assert reader.read(250 * 1024) == source.data[: 250 * 1024]  # by itself, a part at a time
+    assert source.reads == [(at * part, part) for at in range(3)]
     started = time.monotonic()
     reader.close()
     assert time.monotonic() - started < 1
     proceed.set()
-    filler.join()
+    for filler in fillers:
+        filler.join()
     cache.close()
-    assert len(source.reads) == asked, "parts that nobody waits for were fetched"
+    assert len(source.reads) == 3, "parts that nobody waits for were fetched"
+
+
+# A run that is under way
+
+
+class Standing:
+    """A source whose request for parts 3 to 6 stands still when it has delivered so many whole parts."""
+
+    PART = 4 * 4096  # four blocks of the source
+
+    def __init__(self, cache, parts):
+        self.source = MemorySource(content(40 * self.PART))
+        self.stands, self.proceed = threading.Event(), threading.Event()
+        self._blocks = 4 * parts
+        self.source.between = self._between
+        self.reader = lazily(cache, self.source)
+        # Parts 0, then 1 and 2, then 3 to 6: see test_parts_window.
+        for at in range(5):
+            assert self.reader.raw.readinto(bytearray(self.PART // 2)), at
+        assert self.stands.wait(10)
+
+    def _between(self, start, length):
+        if start == 3 * self.PART and length == 4 * self.PART:
+            self._blocks -= 1
+            if self._blocks == 0:
+                self.stands.set()
+                assert self.proceed.wait(10)
+
+    def expected(self, part):
+        return self.source.data[part * self.PART : (part + 1) * self.PART]
+
+
+def read_part(cache, source, part, size):
+    with lazily(cache, source) as reader:
+        reader.seek(part * size)
+        data = bytearray(size)
+        assert reader.raw.readinto(data) == size
+        return data
+
+
+def test_who_waits_for_a_part_of_a_run_waits_for_that_part_only(open_cache):
+    cache = open_cache(part_size=Standing.PART)
+    standing = Standing(cache, 2)
+    source = standing.source
+    for part in (3, 4):
+        assert read_part(cache, source, part, standing.PART) == standing.expected(part)
+    got = []
+    thread = threading.Thread(target=lambda: got.append(read_part(cache, source, 5, standing.PART)))
+    thread.start()
+    wait_until(lambda: cache.counters.snapshot()["waits"] > 0)
+    thread.join(0.1)
+    assert got == []
+    standing.proceed.set()
+    thread.join()
+    assert got == [standing.expected(5)]
+    standing.reader.close()
+    cache.close()
+    assert source.reads[:3] == [(at * standing.PART, count * standing.PART) for at, count in ((0, 1), (1, 2), (3, 4))]
+    assert len(source.parts(standing.PART)) == len(set(source.parts(standing.PART)))
+
+
+@pytest.mark.parametrize("how", ["closed", "elsewhere"])
+def test_a_run_that_nobody_wants_any_more_ends_at_the_next_border(open_cache, tmp_path, how):
+    cache = open_cache(part_size=Standing.PART)
+    standing = Standing(cache, 1)
+    source, reader = standing.source, standing.reader
+    if how == "closed":
+        reader.close()
+    else:
+        reader.seek(30 * standing.PART)
+        reader.raw.readinto(bytearray(1))
+    assert list(tmp_path.glob("cache/*/locks/*"))
+    standing.proceed.set()
+    wait_until(lambda: not list(tmp_path.glob("cache/*/locks/*")))  # then nothing is under way
+    elsewhere = [] if how == "closed" else [(30 * standing.PART, standing.PART)]
+    assert source.reads[2:] == [(3 * standing.PART, 4 * standing.PART), *elsewhere]
+    assert cache.counters.snapshot()["parts"] == 3 + 2 + len(elsewhere)  # 0 to 4: part 4 was begun
+    reader.close()
+
+
+def test_a_run_goes_on_to_the_last_part_that_somebody_waits_for(open_cache):
+    cache = open_cache(part_size=Standing.PART)
+    standing = Standing(cache, 1)
+    source = standing.source
+    before = cache.counters.snapshot()["waits"]
+    got = []
+    thread = threading.Thread(target=lambda: got.append(read_part(cache, source, 5, standing.PART)))
+    thread.start()
+    wait_until(lambda: cache.counters.snapshot()["waits"] > before)
+    standing.reader.close()
+    standing.proceed.set()
+    thread.join()
+    assert got == [standing.expected(5)]
+    cache.close()
+    assert cache.counters.snapshot()["parts"] == 6  # 0 to 5
+    assert len(source.reads) == 3
+
+
+def test_a_run_that_breaks_keeps_what_arrived_and_frees_what_did_not(open_cache):
+    cache = open_cache(part_size=Standing.PART)
+    standing = Standing(cache, 1)
+    source, size = standing.source, standing.PART
+    before = cache.counters.snapshot()["waits"]
+    got, errors = {}, {}
+
+    def read(part):
+        try:
+            got[part] = read_part(cache, source, part, size)
+        except Unavailable as error:
+            errors[part] = str(error)
+
+    threads = [threading.Thread(target=read, args=(part,)) for part in (4, 5, 6)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: cache.counters.snapshot()["waits"] == before + 3)
+
+    def fail(start, length):
+        if start == 3 * size:
+            raise Unavailable("down")
+
+    source.between = fail  # after the first block of part 4
+    standing.proceed.set()
+    for thread in threads:
+        thread.join()
+    assert errors == {4: "down"}
+    assert got == {5: standing.expected(5), 6: standing.expected(6)}
+    assert sorted(source.reads[3:]) == [(5 * size, size), (6 * size, size)]
+    asked = len(source.reads)
+    assert read_part(cache, source, 3, size) == standing.expected(3)
+    assert len(source.reads) == asked, "a part that had arrived was fetched again"
+    assert read_part(cache, source, 4, size) == standing.expected(4)
+    standing.reader.close()
+
+
+def test_a_source_that_goes_on_after_it_was_stopped_writes_nothing_more(open_cache):
+    cache = open_cache()
+    source = MemorySource(content(20 * PART), known=False)
+    read = source.read
+
+    def swallowing(start, length, write, validator):
+        def careless(data):
+            with contextlib.suppress(Exception):
+                write(data)
+
+        return read(start, length, careless, validator)
+
+    source.read = swallowing
+    with lazily(cache, source) as reader:
+        reader.raw.readinto(bytearray(PART))
+        reader.raw.readinto(bytearray(PART))
+    with lazily(cache, source) as reader:
+        assert reader.read() == source.data
 
 
 def test_closing_the_cache_while_parts_are_on_their_way(open_cache):
@@ -382,7 +576,7 @@ def test_readers_in_several_threads_share_each_part(cache):
 
     in_threads([lambda seed=seed: read(seed) for seed in range(6)])
     assert wrong == []
-    assert sorted(source.reads) == [(at, PART) for at in range(0, 60 * PART, PART)]
+    assert set(source.parts(PART)) == set(range(60))
     assert cache.counters.snapshot()["parts"] == 60
     assert cache.counters.snapshot()["waits"] > 0
 
@@ -407,7 +601,7 @@ def test_a_waiting_reader_gets_its_bytes_when_the_part_is_there(cache):
         assert reader.raw.readinto(data) == 100 and data == source.data[:100]
     last.set()
     whole.join()
-    assert len(source.reads) == 10
+    assert source.parts(PART) == list(range(10))
 
 
 def test_a_failure_reaches_all_who_wait_and_no_later_one(cache):
@@ -432,7 +626,7 @@ def test_a_failure_reaches_all_who_wait_and_no_later_one(cache):
     source.between = lambda start, length: None
     with lazily(cache, source) as reader:
         assert reader.read() == source.data
-    assert len(source.reads) == 11
+    assert source.parts(PART) == [0, *range(10)]
 
 
 def test_a_reader_goes_on_after_a_failure_where_it_was(cache):
@@ -486,7 +680,7 @@ def test_complete_uses_the_parts_that_are_here(cache):
         reader.raw.readinto(bytearray(2 * PART))
         assert len(source.reads) == 2
         assert cache.complete(OID, TID, source).read_bytes() == source.data
-    assert len(source.reads) == len(set(source.reads)) == 20
+    assert source.parts(PART) == list(range(20))
     counted = cache.counters.snapshot()
     assert (counted["misses"], counted["parts"], counted["bytes"]) == (2, 20, 20 * PART)
 
@@ -497,7 +691,7 @@ def test_complete_in_ten_threads_downloads_once(cache):
     paths = []
     in_threads([lambda: paths.append(cache.complete(OID, TID, source))] * 10)
     assert len(paths) == 10 and len(set(paths)) == 1
-    assert len(source.reads) == 20
+    assert source.parts(PART) == list(range(20))
     assert cache.counters.snapshot()["hits"] == 0 and cache.counters.snapshot()["misses"] == 10
 
 
@@ -557,7 +751,7 @@ def test_what_the_source_said_of_itself_is_remembered_beside_the_parts(open_cach
         reader.seek(0)
         assert reader.read() == source.data
     assert source.descriptions == 1
-    assert len(source.reads) == 10
+    assert source.parts(PART) == list(range(10))
 
 
 # Wrong as a whole
@@ -674,7 +868,7 @@ def test_evicted_while_it_is_read(cache, tmp_path, suffixes):
         assert reader.raw.readall() == source.data[2 * PART :]
         reader.seek(0)
         assert reader.read() == source.data
-        assert len(source.reads) == 10  # it goes on with what it has open
+        assert source.parts(PART) == list(range(10))  # it goes on with what it has open
     assert published(cache).read_bytes() == source.data
 
 

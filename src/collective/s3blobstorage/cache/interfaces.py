@@ -29,7 +29,9 @@ class IBlobSource(Interface):
 
         ``validator``, where not None, is what an earlier call returned, in this process or in another one: the bytes
         are of the same version of the object, or PreconditionFailed is raised. Of at most 449 bytes; empty where the
-        store has no versions. What ``write`` raises goes through; it keeps nothing of what it is given.
+        store has no versions. What ``write`` raises goes through and ends the request: whoever called needs no more of
+        it. It keeps nothing of what it is given. A part is used as soon as its last byte was passed on, long before a
+        longer range ends: so with a ``validator`` no byte of another version is ever passed on.
         """
 
 
@@ -86,18 +88,19 @@ class IBlobCache(Interface):
         """
 
     def complete(oid: bytes, tid: bytes, source: IBlobSource) -> Path:
-        """The file of that revision, as ``fetch``: a blob above ``part-threshold`` by parts, in parallel, using those
-        that are here already."""
+        """The file of that revision, as ``fetch``: a blob above ``part-threshold`` by parts, using those that are here
+        already; a few requests in parallel, each for adjacent missing ones."""
 
     def open_lazily(oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None) -> Any:
         """A binary file open for reading, that makes no request before somebody needs a byte.
 
         Buffered, readable, seekable, iterable, closable, weak-referenceable; ``tell``, ``seek`` and the size (``seek``
         to the end) ask the source for nothing but ``describe``. A blob of at most ``part-threshold`` bytes is fetched
-        whole at the first byte. A larger one is read by ``part-size`` ranges into a sparse file beside a map of the
-        parts that are there; reading on sequentially fetches ahead, in a bounded window; a read that spans several
-        parts fetches them in parallel. One download per part and machine at a time; readers that wait get their bytes
-        as each part arrives. When all parts are here the SHA-256 is checked and the file becomes an ordinary one.
+        whole at the first byte. A larger one is read by parts of ``part-size`` into a sparse file beside a map of the
+        parts that are there; reading on sequentially fetches ahead, in a bounded window, by requests for ever more
+        parts; a read that spans several parts fetches them in parallel. One download per part and machine at a time;
+        readers that wait get their bytes as each part arrives. When all parts are here the SHA-256 is checked and the
+        file becomes an ordinary one.
 
         ``name`` is the file's ``name``: using it as a path completes the file. ``fileno()`` completes it too. ``blob``:
         ``blob.closed(file)`` is called when it is closed, as ``ZODB.blob.BlobFile`` does.

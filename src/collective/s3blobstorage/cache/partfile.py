@@ -186,6 +186,11 @@ class PartFile:
                 self.header = Header.decode(os.pread(self._map, _HEADER_SIZE, 0)) or self.header
         return self.header.validator or None
 
+    @property
+    def knows_version(self) -> bool:
+        """Whether ``validator`` says all that there is to know: the version, or that the store has none."""
+        return self.header.validator is not None or self.validator is not None
+
     # Parts
 
     def span(self, part: int) -> tuple[int, int]:
@@ -193,13 +198,18 @@ class PartFile:
         start = part * self.part_size
         return start, min(start + self.part_size, self.size)
 
-    def is_full(self) -> bool:
-        """Whether each part has its entry."""
+    def missing(self) -> list[int]:
+        """The parts without an entry."""
         with disk():
             entries = os.pread(self._map, _ENTRY.size * self.count, _HEADER_SIZE)
         if len(entries) < _ENTRY.size * self.count:
             raise Lost
-        return all(crc ^ complement == _ALL_BITS for crc, complement in _ENTRY.iter_unpack(entries))
+        pairs = enumerate(_ENTRY.iter_unpack(entries))
+        return [part for part, (crc, complement) in pairs if crc ^ complement != _ALL_BITS]
+
+    def is_full(self) -> bool:
+        """Whether each part has its entry."""
+        return not self.missing()
 
     def check(self, part: int) -> bool:
         """Whether the part is there and its bytes are those that were downloaded."""

@@ -14,9 +14,10 @@ from ..errors import PreconditionFailed, Unavailable
 from .downloads import DiskFailure
 from .interfaces import IBlobSource
 from .partfile import Lost, fill
-from .parts import BlobParts, read_range
+from .parts import BlobParts
 from .partstore import ATTEMPTS, REWRITTEN, PartStore, Wish, check_rewritten
 from .prefetch import Window
+from .runs import read_range
 
 if TYPE_CHECKING:
     from .blobcache import BlobCache
@@ -313,8 +314,11 @@ class _Bytes(io.RawIOBase):
         """False where the disk does not do what is asked."""
         try:
             if not self._is_refused():
-                for later in self._window.ahead(part):
-                    self._store.prefetch(parts, later, self._source, self._wish)
+                runs = self._window.ahead(part)
+                if any(len(run) > 1 for run in runs) and not parts.file.knows_version:
+                    parts.bring(part, self._source)  # alone: see Run
+                for run in runs:
+                    self._store.prefetch(parts, run, self._source, self._wish)
                 parts.bring(part, self._source)
             elif not parts.is_here(part):
                 return False

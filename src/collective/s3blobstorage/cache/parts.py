@@ -7,58 +7,22 @@ import hashlib
 import logging
 import os
 import threading
-import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Corrupt, PreconditionFailed, Unavailable
+from ..errors import Corrupt, Unavailable
 from .downloads import DiskFailure
-from .flights import Flights
+from .flights import Flight, Flights
 from .interfaces import IBlobSource
 from .partfile import PartFile
+from .runs import Run
 
 if TYPE_CHECKING:
     from .partstore import PartStore
 
 logger = logging.getLogger(__name__)
-
-
-def read_range(
-    source: IBlobSource, start: int, end: int, write: Callable[[memoryview, int], None], validator: str | None
-) -> str:
-    """Pass the bytes from ``start`` to ``end`` to ``write(octets, offset)``, checked to be that many; the validator.
-
-    What ``write`` raises is raised, whatever the source makes of it: it may take it for an error of the network.
-    """
-    position = start
-    failure: BaseException | None = None
-
-    def take(data: bytes | memoryview) -> None:
-        nonlocal position, failure
-        with memoryview(data) as view, view.cast("B") as octets:
-            if position + len(octets) > end:
-                raise Corrupt("The store delivered more bytes than were asked for.")
-            try:
-                write(octets, position)
-            except BaseException as error:
-                failure = error
-                raise
-            position += len(octets)
-
-    try:
-        found = source.read(start, end - start, take, validator)
-    except Exception as error:
-        if failure is None or failure is error:
-            raise
-        raise failure from error
-    finally:
-        raised, failure = failure, None  # an error refers to this frame
-    if raised is not None:
-        raise raised
-    if position != end:
-        raise Corrupt("The store delivered fewer bytes than were asked for.")
-    return found
 
 
 class BlobParts:
@@ -104,44 +68,69 @@ class BlobParts:
         if self._corrupt:
             raise self._wrong()
         if not self._checked[part]:
-            self._flights.run(part, lambda: self._bring(part, source), lambda: self._store.count("waits"))
+            self._flights.run(part, lambda: self._run([part], source), lambda: self._store.count("waits"))
 
-    def _bring(self, part: int, source: IBlobSource) -> None:
-        here = self.is_here(part)
-        if not here:
-            with self._store.lock(self.oid, self.tid, str(part)):
-                # Another process may have brought it while we waited for the lock.
-                here = self.is_here(part)
-                if not here:
-                    self._download(part, source)
-                    self._checked[part] = 1
+    def claim(self, numbers: Iterable[int]) -> list[Flight[None]]:
+        """Those of the parts that are missing and that no thread of this process brings: from now on the caller does.
+
+        Whoever needs one waits until ``bring_all`` comes to it, or it is freed.
+        """
+        flights: list[Flight[None]] = []
+        try:
+            for part in numbers:
+                flight = None if self._checked[part] else self._flights.begin(part)
+                if flight is not None:
+                    flights.append(flight)
+        except BaseException:
+            self.free(flights)
+            raise
+        return flights
+
+    def free(self, flights: Iterable[Flight[None]]) -> None:
+        for flight in flights:
+            self._flights.free(flight)
+
+    def bring_all(self, flights: list[Flight[None]], source: IBlobSource, wanted: Callable[[], bool]) -> None:
+        """Bring the claimed parts, in order; those who wait for one go on as soon as it is here.
+
+        Where a request breaks they get its error who wait for the part that it was at. What is behind it is free for
+        others, and so is the rest at the first border where it is not ``wanted`` and nobody waits for any of it.
+        """
+        left = deque(flights)
+
+        def arrived() -> None:
+            self._flights.land(left.popleft(), None)
+
+        def is_wanted() -> bool:
+            # Who comes to wait after this was asked is freed, and brings the part.
+            return wanted() or any(flight.awaited for flight in left)
+
+        try:
+            self._run([flight.key for flight in flights], source, arrived, is_wanted)
+        except BaseException as error:
+            if left:
+                self._flights.fail(left.popleft(), error)
+            raise
+        finally:
+            self.free(left)
+
+    def _run(
+        self,
+        numbers: list[int],
+        source: IBlobSource,
+        arrived: Callable[[], None] = lambda: None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        Run(self._store, self, numbers, source, arrived, wanted).bring()
+
+    def note(self, part: int, source: IBlobSource, *, downloaded: bool) -> None:
+        """The part is in the file, brought by this process or by another one."""
+        self._checked[part] = 1
         # Who downloaded the last part publishes; the others only keep up, for `verify`.
-        if not here and self.file.is_full():
+        if downloaded and self.file.is_full():
             self._store.submit(lambda: self.publish(source))
         elif self.file.sha256 is not None:
             self._store.submit(self._hash_on)
-
-    def _download(self, part: int, source: IBlobSource) -> None:
-        crc = 0
-
-        def write(octets: memoryview, offset: int) -> None:
-            nonlocal crc
-            self._store.check_open()
-            self.file.write(octets, offset)
-            crc = zlib.crc32(octets, crc)
-
-        self._store.count("parts")
-        start, end = self.file.span(part)
-        validator = read_range(source, start, end, write, self.file.validator)
-        # The first parts are asked for before anybody knows a version, several at a time. The first that arrives says
-        # which it is.
-        if validator != self.file.validator:
-            with self._store.lock(self.oid, self.tid, "map"):
-                settled = self.file.settle(validator)
-            if not settled:
-                raise PreconditionFailed("The blob was rewritten while it was read.")
-        self.file.enter(part, crc)
-        self._store.written(end - start)
 
     def _hash_on(self) -> None:
         """In the background: hash what is here in order."""

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,14 @@ from .layout import BLOB_SUFFIX, Layout
 from .locks import FileLock
 from .partfile import Lost, PartFile
 from .parts import BlobParts
-from .prefetch import MOST
+from .prefetch import PARALLEL, split
 from .processes import ProcessFolder
 
 logger = logging.getLogger(__name__)
 
-# Downloads of parts at one time in this process, beside those that readers do in their own threads: what one reader's
-# window holds. boto3's download_file has as many.
-_THREADS = MOST
+# Threads for runs and hashing in this process, beside the readers' own: a whole file's requests, one thread to hash
+# what arrives, and one that publishes another blob. boto3's download_file has as many.
+_THREADS = PARALLEL + 2
 
 # How often a thread that waits for another process's part looks whether the cache was closed.
 _CLOSED_CHECK = 0.5  # seconds
@@ -85,6 +85,7 @@ class PartStore:
         self._lock = threading.Lock()
         self._closed = False
         self._pool: ThreadPoolExecutor | None = None
+        self._works = 0  # works that the pool has, under way or not
         self._attaching: Flights[BlobParts | None] = Flights()
         self._open: weakref.WeakValueDictionary[tuple[bytes, bytes], BlobParts] = weakref.WeakValueDictionary()
 
@@ -131,13 +132,7 @@ class PartStore:
                 return path
             wish = Wish()
             try:
-                for part in range(parts.file.count):
-                    # As many at a time as there are threads, so that hashing what arrived does not wait behind all.
-                    ahead = range(1 if part == 0 else MOST, MOST + 1)
-                    for later in ahead:
-                        if part + later < parts.file.count:
-                            self.prefetch(parts, part + later, source, wish)
-                    parts.bring(part, source)
+                self._bring_all(parts, source, wish)
                 return parts.publish(source)
             except Lost:
                 self.discard(parts)
@@ -149,6 +144,21 @@ class PartStore:
             finally:
                 wish.dropped = True
         raise DiskFailure("the files of parts are lost again and again")
+
+    def _bring_all(self, parts: BlobParts, source: IBlobSource, wish: Wish) -> None:
+        missing = parts.file.missing()
+        if missing and not parts.file.knows_version:
+            parts.bring(missing.pop(0), source)  # alone: see Run
+        runs = split(missing, parts.file.part_size)
+        number = {part: index for index, run in enumerate(runs) for part in run}
+        asked = 0
+        for part in range(parts.file.count):
+            # Not all at once, so that hashing what arrived does not wait behind all.
+            until = min(number.get(part, 0) + PARALLEL, len(runs))
+            for run in runs[asked:until]:
+                self.prefetch(parts, run, source, wish)
+            asked = max(asked, until)
+            parts.bring(part, source)
 
     def discard(self, parts: BlobParts) -> None:
         """Remove the files where they still bear their names; those who have them open notice by themselves."""
@@ -192,28 +202,46 @@ class PartStore:
 
     # Fetching ahead
 
-    def prefetch(self, parts: BlobParts, part: int, source: IBlobSource, wish: Wish) -> None:
-        """Bring the part in the background, unless the wish is dropped before a thread is free for it.
+    def prefetch(self, parts: BlobParts, run: Sequence[int], source: IBlobSource, wish: Wish) -> None:
+        """Bring the parts of the run that are missing in the background, unless the wish is dropped before.
 
-        Nobody waits for this: who needs the part brings it itself, or finds it on its way.
+        Nobody waits for this: who needs a part finds it on its way, or brings it itself.
         """
+        # Where a thread is free the parts are claimed at once: the reader, who needs the first of them now, would
+        # otherwise be quicker than that thread and ask for it alone. Where none is, they are claimed when one is: who
+        # needs a part does not wait for a thread.
+        claimed = parts.claim(run) if self._works < _THREADS else None
+        # Whoever takes it ends what is claimed: a pool that could start no thread keeps the work, and may do it later.
+        begun = threading.Lock()
 
         def work() -> None:
-            if not wish.dropped and not self._closed:
-                parts.bring(part, source)
+            if begun.acquire(blocking=False):
+                flights = parts.claim(run) if claimed is None else claimed
+                parts.bring_all(flights, source, lambda: not (wish.dropped or self._closed))
 
-        self.submit(work)
+        submitted = False
+        try:
+            submitted = self.submit(work)
+        finally:
+            if not submitted and begun.acquire(blocking=False) and claimed is not None:
+                parts.free(claimed)
 
-    def submit(self, work: Callable[[], object]) -> None:
-        """``work()`` in a thread of the pool. What it raises is raised again where somebody needs the bytes."""
+    def submit(self, work: Callable[[], object]) -> bool:
+        """``work()`` in a thread of the pool. What it raises is raised again where somebody needs the bytes.
+
+        False where no thread can be had: then readers do it all themselves.
+        """
         with self._lock:
             if self._closed:
-                return
+                return False
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3blobs-parts")
-            # RuntimeError: no thread can be started, or the interpreter ends. Then readers do it all themselves.
-            with contextlib.suppress(RuntimeError):
+            self._works += 1
+            try:
                 self._pool.submit(self._quietly, work)
+            except RuntimeError:  # no thread can be started, or the interpreter ends
+                return False
+            return True
 
     def _quietly(self, work: Callable[[], object]) -> None:
         try:
@@ -224,6 +252,9 @@ class PartStore:
             logger.debug("fetching a part ahead: %s", error)
         except Exception:
             logger.exception("fetching a part ahead failed")
+        finally:
+            with self._lock:
+                self._works -= 1
 
     def failed(self, failure: BaseException) -> None:
         self._around.failed(failure)
@@ -251,30 +282,40 @@ class PartStore:
 
     @contextlib.contextmanager
     def lock(self, oid: bytes, tid: bytes, what: str) -> Iterator[None]:
-        """A lock among the threads and processes of the machine: of one part, or of the map."""
-        path = self._layout.lock(oid, tid)
-        path = path.with_name(f"{path.name}.{what}")
-        with disk():
-            self._around.here()  # makes the folder where somebody deleted it
-            lock = self._take(path)
+        """A lock among the threads and processes of the machine: of the map, for example."""
+        lock = self._take(oid, tid, what)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 lock.release(remove=True)
 
-    def _take(self, path: Path) -> FileLock:
+    def take_part(self, oid: bytes, tid: bytes, part: int, *, wait: bool = True) -> FileLock | None:
+        """The lock of a part, to be released; None where somebody else has it and the caller does not wait."""
+        if wait:
+            return self._take(oid, tid, str(part))
+        with disk():
+            return FileLock.take(self._lock_path(oid, tid, str(part)))
+
+    def _take(self, oid: bytes, tid: bytes, what: str) -> FileLock:
         until = time.monotonic() + self._patience
-        while True:
-            left = until - time.monotonic()
-            lock = FileLock.take(path, wait=max(0.0, min(left, _CLOSED_CHECK)))
-            if lock is not None:
-                return lock
-            self.check_open()
-            if left <= 0:
-                raise TimeoutError(
-                    errno.ETIMEDOUT, f"another process downloads one part for over {self._patience:.0f} s"
-                )
+        with disk():
+            path = self._lock_path(oid, tid, what)
+            while True:
+                left = until - time.monotonic()
+                lock = FileLock.take(path, wait=max(0.0, min(left, _CLOSED_CHECK)))
+                if lock is not None:
+                    return lock
+                self.check_open()
+                if left <= 0:
+                    raise TimeoutError(
+                        errno.ETIMEDOUT, f"another process downloads one part for over {self._patience:.0f} s"
+                    )
+
+    def _lock_path(self, oid: bytes, tid: bytes, what: str) -> Path:
+        self._around.here()  # makes the folder where somebody deleted it
+        path = self._layout.lock(oid, tid)
+        return path.with_name(f"{path.name}.{what}")
 
     def _base(self, oid: bytes, tid: bytes) -> str:
         return self._layout.blob(oid, tid).removesuffix(BLOB_SUFFIX)
