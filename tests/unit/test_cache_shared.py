@@ -125,7 +125,12 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
 
 
 def clean_at_once(tmp_path, caches, monkeypatch):
-    """All have asked for the lock before the first one gets it."""
+    """All have asked for the lock before the first one gets it, and none of their own threads cleans besides."""
+    idle = 0
+    while idle < 20:
+        busy = any(cache._cleaner._requested or cache._cleaner._cleaning.locked() for cache in caches)
+        idle = 0 if busy else idle + 1
+        time.sleep(0.01)
     asked = set()
 
     class Noting(FileLock):
@@ -142,7 +147,7 @@ def clean_at_once(tmp_path, caches, monkeypatch):
         patched.setattr(cleaner, "FileLock", Noting)
         for thread in threads:
             thread.start()
-        while len(asked) < len(caches):  # a cache asks in one thread at a time, the cleaner's own or ours
+        while not {thread.ident for thread in threads} <= asked:
             time.sleep(0.01)
     lock.release()
     for thread in threads:
