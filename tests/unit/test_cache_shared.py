@@ -111,7 +111,7 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     for cache in (one, two):
         cache.clean()  # what each does at its start
     one.fetch(*revision(1), download_of(5))
-    one.clean()
+    until_idle([one, two])
     clock.now += 100
     lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
     assert lock is not None
@@ -124,13 +124,18 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     assert present(tmp_path, "one") == []
 
 
-def clean_at_once(tmp_path, caches, monkeypatch):
-    """All have asked for the lock before the first one gets it, and none of their own threads cleans besides."""
+def until_idle(caches):
+    """What their own threads were asked to clean is done."""
     idle = 0
     while idle < 20:
         busy = any(cache._cleaner._requested or cache._cleaner._cleaning.locked() for cache in caches)
         idle = 0 if busy else idle + 1
         time.sleep(0.01)
+
+
+def clean_at_once(tmp_path, caches, monkeypatch):
+    """All have asked for the lock before the first one gets it."""
+    until_idle(caches)
     asked = set()
 
     class Noting(FileLock):
