@@ -397,13 +397,21 @@ class Connection:
             )
             # A client that expects "100 Continue" sends at once all the same, when it has waited long enough.
             if "expect" not in request.fields or self._first_ready() is self._client:
-                self._upload.start()
+                self._start_upload()
         try:
             return self._respond(request, exchange, fault)
         except OSError:
             if self._upload_failure:
                 raise self._upload_failure from None
             raise
+
+    def _start_upload(self) -> None:
+        self._upload.start()
+        if any(isinstance(sock, ssl.SSLSocket) for sock in (self._sock, self._server.sock)):
+            # OpenSSL's connections are not for two threads at a time, one that reads and one that writes: the server
+            # then now and then waited for a body that it never saw. So an early answer is passed on late here.
+            self._upload.join()
+            self._to_server.flush(acknowledged=False)
 
     def _respond(self, request: Head, exchange: Exchange, fault: Fault | None) -> bool:
         while True:
@@ -414,7 +422,7 @@ class Connection:
                 break
             self._to_client.send(response.raw)
             if self._upload and self._upload.ident is None:
-                self._upload.start()
+                self._start_upload()
         if fault and fault.where == "answer":
             strike(fault, self.pause)
         exchange.status = response.status
