@@ -419,9 +419,10 @@ def test_a_process_of_one_database_evicts_what_those_of_another_read(tmp_path, s
         assert process.end() == ("0 0\n", "")
     taken = sum(path.stat().st_blocks * 512 for path in tmp_path.glob("cache/*/blobs/*/*.blob"))
     assert taken <= 2 * MB
-    for identity in ("store", "other"):
-        sums = counted(tmp_path, identity)
-        assert sums["hits"] + sums["misses"] >= 600 and sums["evictions"] > 0
+    sums = [counted(tmp_path, identity) for identity in ("store", "other")]
+    assert all(of_one["hits"] + of_one["misses"] >= 600 for of_one in sums)
+    # One at a time cleans for all: which of the databases it belongs to is a matter of timing.
+    assert sum(of_one.get("evictions", 0) for of_one in sums) > 0
     assert folders_of_processes(tmp_path) == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from collective.s3blobstorage.cache import BlobCache, bound
+from collective.s3blobstorage.cache.cleaner import Cleaner
 from collective.s3blobstorage.cache.layout import Layout, stores
 from collective.s3blobstorage.cache.locks import FileLock
 
@@ -40,10 +41,13 @@ def clock():
 
 
 @pytest.fixture
-def opened():
+def opened(monkeypatch):
+    """Opens a cache. Its own thread, which would clean when it likes, runs only where the test is about that."""
     caches = []
+    start = Cleaner.start
 
-    def open_cache(root, blocks, **options):
+    def open_cache(root, blocks, *, by_itself=False, **options):
+        monkeypatch.setattr(Cleaner, "start", start if by_itself else lambda self: None)
         cache = BlobCache(root, "store", size=blocks * BLOCK, **options)
         caches.append(cache)
         return cache
@@ -158,17 +162,17 @@ def test_a_use_that_was_not_noted_protects_all_the_same(tmp_path, clock, opened)
 
 
 def test_the_bound_holds_soon_after_the_start(tmp_path, opened):
-    cache = opened(tmp_path, 1000, protect=0.0)
+    cache = opened(tmp_path, 1000, by_itself=True, protect=0.0)
     for number in range(40):
         cache.fetch(*revision(number), download_of(1))
     cache.close()
     assert disk_use(tmp_path) >= 40 * BLOCK
-    opened(tmp_path, 10, protect=0.0)
+    opened(tmp_path, 10, by_itself=True, protect=0.0)
     wait_until(lambda: disk_use(tmp_path) <= 10 * BLOCK)
 
 
 def test_the_bound_holds_in_use(tmp_path, opened):
-    cache = opened(tmp_path, 20, protect=0.0)
+    cache = opened(tmp_path, 20, by_itself=True, protect=0.0)
     for number in range(200):
         cache.fetch(*revision(number), download_of(1))
     wait_until(lambda: disk_use(tmp_path) <= 20 * BLOCK)
@@ -177,7 +181,7 @@ def test_the_bound_holds_in_use(tmp_path, opened):
 
 def test_the_bound_holds_for_what_is_committed(tmp_path, opened):
     """And copying gigabytes into the store is not protected as a whole, nor does it sweep out what is read."""
-    cache = opened(tmp_path, 20, protect=300.0)
+    cache = opened(tmp_path, 20, by_itself=True, protect=300.0)
     cache.fetch(*revision(1000), download_of(1))
     for number in range(200):
         staged = cache.staging() / str(number)
@@ -188,7 +192,7 @@ def test_the_bound_holds_for_what_is_committed(tmp_path, opened):
 
 
 def test_what_was_protected_goes_by_itself_later(tmp_path, opened):
-    cache = opened(tmp_path, 2, protect=1.0)
+    cache = opened(tmp_path, 2, by_itself=True, protect=1.0)
     for number in range(8):
         cache.fetch(*revision(number), download_of(1))
     assert present(tmp_path, range(8)) == list(range(8))
@@ -280,7 +284,7 @@ def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, 
 
 
 def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened):
-    cache = opened(tmp_path, 4, protect=0.0)
+    cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
     end = time.monotonic() + 1.5
     wrong, opens = [], []
 
@@ -440,7 +444,7 @@ def test_what_a_killed_cleaner_left_halfway_goes(tmp_path, clock, opened, suffix
 
 def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, opened):
     """Readers open the map, then the data, and note the use; whoever makes a pair holds the lock of its revision."""
-    cache = opened(tmp_path, 4, protect=0.0)
+    cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
     cache.clean()
     layout = Layout(tmp_path, "store")
     end = time.monotonic() + 1.5

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cleaners import until_idle
 
 from collective.s3blobstorage.cache import BlobCache, bound, cleaner
 from collective.s3blobstorage.cache.layout import FORMAT, KIND, Layout
@@ -111,7 +112,7 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     for cache in (one, two):
         cache.clean()  # what each does at its start
     one.fetch(*revision(1), download_of(5))
-    until_idle([one, two])
+    until_idle(one, two)
     clock.now += 100
     lock = FileLock.take(tmp_path / "cache" / "cleaner.lock", wait=10.0)
     assert lock is not None
@@ -124,18 +125,9 @@ def test_one_cleaner_at_a_time_for_all_stores(tmp_path, clock, opened):
     assert present(tmp_path, "one") == []
 
 
-def until_idle(caches):
-    """What their own threads were asked to clean is done."""
-    idle = 0
-    while idle < 20:
-        busy = any(cache._cleaner._requested or cache._cleaner._cleaning.locked() for cache in caches)
-        idle = 0 if busy else idle + 1
-        time.sleep(0.01)
-
-
 def clean_at_once(tmp_path, caches, monkeypatch):
     """All have asked for the lock before the first one gets it."""
-    until_idle(caches)
+    until_idle(*caches)
     asked = set()
 
     class Noting(FileLock):
@@ -319,11 +311,12 @@ def test_a_restart_does_not_look_at_the_files(tmp_path):
     cache = BlobCache(root, "store", size=1000 * BLOCK)
     path = cache.fetch(*revision(1), lambda file: file.write(b"x"))
     cache.close()
-    with_one = calls_until_served(root)
+    # The thread's start is a matter of timing, and so is waiting for it: the least of several.
+    with_one = min(calls_until_served(root) for _ in range(5))
     for number in range(2000):
         target = path.parents[1] / f"{number % 16:03x}" / f"{number:015x}f-{0:016x}.blob"
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(b"")
     shutil.copy2(path, path.with_name(path.name.replace("01-", "02-")))
-    assert abs(calls_until_served(root) - with_one) <= 10  # the thread's start is a matter of timing
+    assert abs(min(calls_until_served(root) for _ in range(5)) - with_one) <= 10
     assert with_one < 500
