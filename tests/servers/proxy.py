@@ -183,6 +183,12 @@ class Proxy:
         """Nothing passes in either direction, on old and new connections, until ``up()``."""
         self.passing.clear()
 
+    def lose_connections(self) -> None:
+        """Nothing passes any more on those that are open, and no end of them is told: a firewall forgot them."""
+        with self._lock:
+            for connection in self._connections:
+                connection.lost = True
+
     def up(self) -> None:
         """Accept connections, and let pass what a black hole held."""
         self.passing.set()
@@ -310,6 +316,7 @@ class Connection:
     def __init__(self, proxy: Proxy, sock: socket.socket) -> None:
         self._proxy = proxy
         self._over = threading.Event()
+        self.lost = False
         self._sock = sock
         self._client: Reader | None = None
         self._to_client: Line | None = None
@@ -331,9 +338,9 @@ class Connection:
             raise Cut(rst=True)
 
     def pass_gate(self) -> None:
-        """Wait while the proxy is a black hole."""
-        while not self._proxy.passing.wait(0.05):
-            if self._over.is_set():
+        """Wait while the proxy is a black hole, or for ever where this connection is lost."""
+        while self.lost or not self._proxy.passing.is_set():
+            if self._over.wait(0.05):
                 raise Cut(rst=True)
 
     def serve(self) -> None:

@@ -309,11 +309,6 @@ def run_case(
                 if bench.db is not None:
                     bench.db.storage.uploads.settle()  # what an abort takes back meets the fault as well
             assert rule.hits, "the request did not meet the fault: the case shows nothing"
-            if trouble.name == "hang in the body for ever":
-                # Each answer left its connection hanging, and of parts there are several: met again, each of them would
-                # cost a read timeout before a new one is made.
-                bench.proxy.down()
-                bench.proxy.up()
             times = sum(
                 request.method == exchange.method and request.target in exchange.line
                 for exchange in bench.proxy.exchanges

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import logging
 import math
 import random
+import threading
 import time
 
 import pytest
@@ -257,6 +259,56 @@ def test_a_black_hole(store, proxy):
     settings = store.settings
     per_attempt = settings.download_connect_timeout + settings.download_read_timeout
     assert time.monotonic() - started < per_attempt * settings.download_max_attempts + 0.5
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_of_many_lost_connections_one_costs_a_time_out(store, proxy, caplog, verb):
+    """A firewall forgot the idle connections. One request finds out; the others are made on new connections."""
+    caplog.set_level(logging.INFO, logger="collective.s3blobstorage")
+
+    def work():
+        read(store, "warm") if verb == "read" else store.put_bytes("x", b"x")
+
+    def at_once():
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    proxy.round_trip(200)  # so that each needs a connection of its own
+    at_once()
+    proxy.lose_connections()
+    caplog.clear()
+    work()
+    at_once()
+    timed_out = [record for record in caplog.records if "ReadTimeoutError" in record.getMessage()]
+    assert len(timed_out) == 1
+
+
+def test_requests_that_are_under_way_outlive_a_time_out_of_another_one(store, proxy, file, caplog):
+    path, data = file(2 * MB)
+    store.put_file("slow", path, metadata={})
+    begun, proceed = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def write(self, block):
+            begun.set()
+            assert proceed.wait(10)
+            return super().write(block)
+
+    target = Slow()
+    thread = threading.Thread(target=store.get_file, args=("slow", target))
+    thread.start()
+    assert begun.wait(10)
+    proxy.fail(hang("before"), method="GET", times=1)
+    caplog.set_level(logging.INFO, logger="collective.s3blobstorage")
+    read(store, "warm")
+    assert "ReadTimeoutError" in caplog.text
+    caplog.clear()
+    proceed.set()
+    thread.join()
+    assert target.getvalue() == data and caplog.text == ""
 
 
 def test_a_server_that_is_down(store, proxy):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from collective.s3blobstorage.objectstore import idle
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
@@ -72,7 +73,21 @@ class Connection:
         cancelled: Callable[[], bool] | None = None,
     ) -> Attempts:
         what = f"{verb} of {self.full_key(key)!r} in bucket {self.settings.bucket!r}"
-        return Attempts(patience, self.clock, what=what, circuit=self.circuit, until=until, cancelled=cancelled)
+        return Attempts(
+            patience,
+            self.clock,
+            what=what,
+            circuit=self.circuit,
+            until=until,
+            cancelled=cancelled,
+            on_silence=self.drop_idle,
+        )
+
+    def drop_idle(self) -> None:
+        """One connection was silent for a whole time-out. So may be all that were open at that time (a firewall forgot
+        them, an address moved), and each would cost somebody a time-out of his own: those that are idle are closed."""
+        for client in {self.reader, self.writer}:
+            idle.close(client)
 
 
 def unquoted(etag: Any) -> str:

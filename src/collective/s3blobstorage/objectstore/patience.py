@@ -68,6 +68,7 @@ class Attempts:
         circuit: Circuit | None = None,
         until: float | None = None,
         cancelled: Callable[[], bool] | None = None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.patience = patience
         self.clock = clock
@@ -75,6 +76,7 @@ class Attempts:
         self.circuit = circuit or Circuit(0.0, clock)
         self.until = until
         self.cancelled = cancelled
+        self.on_silence = on_silence  # called when a connection was silent for a whole time-out
         self.failures = 0
         self.lost = 0  # failed attempts that may have been carried out all the same, or still will be
         self.refusal_expected = False  # the caller says what a refusal means, and how often
@@ -106,6 +108,8 @@ class Attempts:
             self.circuit.failed()
         elif failure.status or isinstance(failure.error, Corrupt):
             self.circuit.answered()
+        if failure.silent:
+            self.on_silence()
         self._again(failure)
 
     def _lasting(self) -> bool:

@@ -216,7 +216,8 @@ def _block(read: Callable[[int], bytes], amount: int) -> bytes:
         block = read(amount)
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
         # From here on this is a network error; the receiver's own OSError never passes this place.
-        raise BodyBroken(type(error).__name__) from None
+        silent = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
+        raise BodyBroken(type(error).__name__, silent=silent) from None
     if not block:
         raise BodyBroken("the body ended too early")
     return block

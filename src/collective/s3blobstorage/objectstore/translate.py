@@ -23,6 +23,10 @@ from collective.s3blobstorage.objectstore.redaction import redact
 class BodyBroken(Exception):
     """The body of a response broke off or stood still. Internal: says only what kind of error it was."""
 
+    def __init__(self, detail: str, *, silent: bool = False) -> None:
+        super().__init__(detail)
+        self.silent = silent
+
 
 class UploadGone(Unavailable):
     """A multipart upload was aborted or completed. Internal; for a caller it is Unavailable: trying again helps."""
@@ -33,12 +37,14 @@ class Failure:
     """One failed attempt.
 
     ``error`` is what the caller gets where nobody tries again. ``ambiguous``: the store may have carried the request
-    out. ``detail`` is for the log: no secret, no message of a validation (those print parameters).
+    out. ``silent``: nothing came on the connection for a whole time-out. ``detail`` is for the log: no secret, no message
+    of a validation (those print parameters).
     """
 
     error: StoreError
     retry: bool = False
     ambiguous: bool = False
+    silent: bool = False
     status: int = 0
     code: str = ""
     detail: str = ""
@@ -85,7 +91,9 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, ClientError):
         return _answer(error)
     if isinstance(error, BodyBroken):
-        return Failure(Unavailable(_UNREACHABLE), retry=True, ambiguous=True, detail=str(error))
+        return Failure(
+            Unavailable(_UNREACHABLE), retry=True, ambiguous=True, silent=error.silent, detail=str(error)
+        )
     if isinstance(error, BotoCoreError):
         return _transport(error)
     if isinstance(error, S3BlobStorageError):
@@ -110,7 +118,7 @@ def _transport(error: BotoCoreError) -> Failure:
         )
     if isinstance(error, (boto.ReadTimeoutError, boto.ConnectTimeoutError)):
         ambiguous = not isinstance(error, _NOT_SENT)
-        return Failure(Unavailable(_TOO_SLOW), retry=True, ambiguous=ambiguous, detail=kind)
+        return Failure(Unavailable(_TOO_SLOW), retry=True, ambiguous=ambiguous, silent=ambiguous, detail=kind)
     if isinstance(error, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.ChecksumError)):
         ambiguous = not isinstance(error, _NOT_SENT)
         return Failure(Unavailable(_UNREACHABLE), retry=True, ambiguous=ambiguous, detail=kind)
