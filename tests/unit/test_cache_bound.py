@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from cache_state import downloads_are_locked
 
 from collective.s3blobstorage.cache import BlobCache, bound
 from collective.s3blobstorage.cache.cleaner import Cleaner
 from collective.s3blobstorage.cache.layout import Layout, stores
-from collective.s3blobstorage.cache.locks import FileLock
 
 BLOCK = 16 * 1024  # a whole number of blocks on every usual file system
 
@@ -398,13 +398,13 @@ def test_parts_whose_revision_is_locked_stay(tmp_path, clock, opened):
     cache = opened(tmp_path, 2, protect=10.0, clock=clock)
     cache.clean()
     make_pair(tmp_path, 1, clock.now - 1000, blocks=4)
-    lock = FileLock.take(Layout(tmp_path, "store").lock(*revision(1)).with_suffix(".map"))
+    lock = Layout(tmp_path, "store").lock(*revision(1), "map")
     cache.clean()
     assert pairs(tmp_path, [1]) == [1]
     lock.release(remove=True)
     cache.clean()
     assert pairs(tmp_path, [1]) == []
-    assert list(tmp_path.glob("*/locks/*")) == []
+    assert not downloads_are_locked(tmp_path)
 
 
 def test_an_open_reader_keeps_its_bytes(tmp_path, clock, opened):
@@ -465,7 +465,7 @@ def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, ope
                 continue
             except FileNotFoundError:
                 pass
-            lock = FileLock.take(layout.lock(*revision(number)), wait=1.0)
+            lock = layout.lock(*revision(number), wait=1.0)
             if lock is None:
                 continue
             try:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cache_state import until_idle
 
 from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.disk_warnings import DiskWarnings
@@ -69,7 +70,7 @@ def small_disk_is_unmounted_last(request):
 
 
 def below(folder):
-    ours = ("lock", "cleaner.lock", "counters.json")
+    ours = ("lock", "cleaner.lock", "downloads.lock", "counters.json")
     return [path for path in folder.rglob("*") if path.is_file() and path.name not in ours]
 
 
@@ -185,6 +186,7 @@ def test_a_folder_that_cannot_be_made(root, elsewhere, opened, caplog):
 
 def test_private_files_go_when_their_time_is_over(elsewhere, opened):
     cache = opened(Path("/proc/no-such-folder"), protect=0.0)
+    until_idle(cache)
     for number in range(5):
         cache.fetch(*revision(number), lambda file: file.write(b"x"))
         assert len(below(elsewhere)) == 1
@@ -229,7 +231,7 @@ def test_out_of_descriptors(tmp_path, elsewhere, opened):
 
 def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, elsewhere, opened):
     cache = opened(tmp_path / "cache")
-    cache.clean()
+    until_idle(cache)
     cache.fetch(*revision(1), lambda file: file.write(b"one"))
     staging = cache.staging()
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -246,7 +248,7 @@ def test_a_folder_that_somebody_deletes_is_made_again(tmp_path, elsewhere, opene
 
 def test_a_folder_deleted_during_a_download(tmp_path, elsewhere, opened):
     cache = opened(tmp_path / "cache")
-    cache.clean()
+    until_idle(cache)
 
     def download(file):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
@@ -258,7 +260,7 @@ def test_a_folder_deleted_during_a_download(tmp_path, elsewhere, opened):
 
 def test_a_cache_dir_exchanged_while_running_is_a_broken_disk(tmp_path, elsewhere, opened):
     cache = opened(tmp_path / "cache")
-    cache.clean()
+    until_idle(cache)
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ".layout").write_text("bushy")

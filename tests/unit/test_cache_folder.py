@@ -93,7 +93,7 @@ def test_a_marker_that_a_crash_left_half_made(tmp_path):
     young.write_text("{")
     os.utime(old, (time.time() - 7200,) * 2)
     (only_store(tmp_path) / "cache.json").unlink()
-    for name in ("blobs", "locks", "processes"):
+    for name in ("blobs", "processes"):
         shutil.rmtree(only_store(tmp_path) / name)
     cache = open_cache(tmp_path)
     cache.clean()
@@ -133,5 +133,5 @@ def test_many_may_make_the_folder_at_once(tmp_path):
             thread.join()
         assert errors == []
         (folder,) = (tmp_path / "new" / "deep").iterdir()
-        assert sorted(path.name for path in folder.iterdir()) == ["blobs", "cache.json", "locks", "processes"]
+        assert sorted(path.name for path in folder.iterdir()) == ["blobs", "cache.json", "processes"]
         shutil.rmtree(tmp_path / "new")

@@ -19,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cache_state import downloads_are_locked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_source import MemorySource
@@ -85,7 +86,7 @@ def open_cache(tmp_path, monkeypatch):
     for cache in caches:
         cache.close()
     assert list((tmp_path / "elsewhere").rglob("*")) == []
-    assert list(tmp_path.glob("cache/*/locks/*")) == []
+    assert not downloads_are_locked(tmp_path)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3blobs-parts")]
 
 
@@ -453,9 +454,9 @@ def test_a_run_that_nobody_wants_any_more_ends_at_the_next_border(open_cache, tm
     else:
         reader.seek(30 * standing.PART)
         reader.raw.readinto(bytearray(1))
-    assert list(tmp_path.glob("cache/*/locks/*"))
+    assert downloads_are_locked(tmp_path)
     standing.proceed.set()
-    wait_until(lambda: not list(tmp_path.glob("cache/*/locks/*")))  # then nothing is under way
+    wait_until(lambda: not downloads_are_locked(tmp_path))  # then nothing is under way
     elsewhere = [] if how == "closed" else [(30 * standing.PART, standing.PART)]
     assert source.reads[2:] == [(3 * standing.PART, 4 * standing.PART), *elsewhere]
     assert cache.counters.snapshot()["parts"] == 3 + 2 + len(elsewhere)  # 0 to 4: part 4 was begun

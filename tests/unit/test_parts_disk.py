@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from cache_state import until_idle
 from part_source import MemorySource
 
 from collective.s3blobstorage.cache import BlobCache, partreader
@@ -193,7 +194,7 @@ def test_no_descriptor_is_free_any_more(tmp_path, elsewhere, source):
 
 def test_somebody_deletes_the_folder(tmp_path, elsewhere, source):
     cache = opened(tmp_path / "cache")
-    cache.clean()
+    until_idle(cache)
     with lazily(cache, source) as reader:
         assert reader.read(10) == source.data[:10]
         shutil.rmtree(tmp_path / "cache")

@@ -28,7 +28,6 @@ from .downloads import DiskFailure, DownloadFile, disk, run, seal
 from .flights import Flights
 from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, stores
-from .locks import FileLock
 from .partreader import PartReader
 from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
@@ -203,7 +202,7 @@ class BlobCache:
                 (oid, tid), lambda: self._bring(oid, tid, download), lambda: self.counters.add("waits")
             )
         finally:
-            self.counters.save()
+            self.counters.save_now_and_then()
 
     def open(
         self,
@@ -262,12 +261,9 @@ class BlobCache:
 
     def _bring_here(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
         """Download into the cache's folder and publish; DiskFailure where the disk does not take it."""
-        # One lock file per revision, not a fixed set of them: with a set, downloads that have nothing to do with each
-        # other would wait for each other, a thumbnail for a video. It is removed while it is locked: FileLock sees to
-        # that.
         with disk():
             folder = self._here()
-            lock = FileLock.take(self._layout.lock(oid, tid), wait=self._patience)
+            lock = self._layout.lock(oid, tid, wait=self._patience)
             if lock is None:
                 raise TimeoutError(
                     errno.ETIMEDOUT, f"another process downloads one blob for over {self._patience:.0f} s"
@@ -286,10 +282,13 @@ class BlobCache:
                     run(download, file)
                     file.seal(self._clock())
                 with disk():
-                    return self._publish(temporary, oid, tid)
+                    path = self._publish(temporary, oid, tid)
+                    temporary = ""
+                    return path
             finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+                if temporary:
+                    with contextlib.suppress(OSError):
+                        os.unlink(temporary)
         finally:
             with contextlib.suppress(OSError):
                 lock.release(remove=True)
@@ -301,15 +300,16 @@ class BlobCache:
         self.counters.add("downloads")
         return self._private.download(key, download)
 
-    def _publish(self, sealed: Path, oid: bytes, tid: bytes) -> Path:
-        path = Path(self._layout.blob(oid, tid))
+    def _publish(self, sealed: str, oid: bytes, tid: bytes) -> Path:
+        path = self._layout.blob(oid, tid)
         try:
             os.rename(sealed, path)
         except FileNotFoundError:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), 0o700)
             os.rename(sealed, path)
-        self._unsynced.add(os.fspath(path))
-        return path
+        self._unsynced.add(path)
+        return Path(path)
 
     # Reading by parts
 
@@ -365,7 +365,8 @@ class BlobCache:
                     seal(file.fileno(), used)
                 self._publish(temporary, oid, tid)
             finally:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
         except OSError as error:
             self._note_failure(error)
             return False

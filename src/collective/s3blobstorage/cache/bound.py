@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .layout import BLOB_SUFFIX, GOING_SUFFIX, MAP_SUFFIX, PART_SUFFIX, StoreFolder, occupied
+from .layout import BLOB_SUFFIX, GOING_SUFFIX, MAP_SUFFIX, PART_SUFFIX, StoreFolder, lock_key, occupied
 from .locks import FileLock
 from .processes import COUNTERS
 
@@ -146,7 +146,8 @@ def _remove(entry: Entry) -> bool:
         return _remove_unless_used(entry)
     # Who makes or publishes a pair holds its map lock; who only reads or brings parts has both files open.
     try:
-        lock = FileLock.take(entry.store.locks / os.path.basename(entry.path))  # as PartStore.lock(…, "map") calls it
+        revision = os.path.basename(entry.path).removesuffix(MAP_SUFFIX)
+        lock = FileLock.take(entry.store.downloads_lock, key=lock_key(revision, "map"))
     except OSError:
         return False
     if lock is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..settings import MinFree
 from . import bound, room
 from .counters import Counters, add_to_total
-from .layout import Layout, StoreFolder, stores
+from .layout import DOWNLOADS_LOCK, Layout, StoreFolder, stores
 from .locks import FileLock
 from .processes import living
 
@@ -245,9 +245,9 @@ class Cleaner:
         for store in stores(self._layout.root):
             processes += sum(1 for _ in living(store.processes, bury=_bury_in(store)))
             with contextlib.suppress(OSError):
-                for name in os.listdir(store.locks):
-                    # Of a download whose process was killed. Nobody holds it, or we do not get it.
-                    lock = FileLock.take(store.locks / name)
+                for path in store.folder.glob(f"{DOWNLOADS_LOCK}.*"):
+                    # Where each key has a file: of a process that was killed. Nobody holds it, or we do not get it.
+                    lock = FileLock.take(path)
                     if lock is not None:
                         lock.release(remove=True)
             store.remove_old_markers()

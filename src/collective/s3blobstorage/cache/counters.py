@@ -1,8 +1,9 @@
 """What the processes of a machine did with a store's cache: counted in memory, kept on the disk.
 
-Each process counts in memory and saves into its own folder: after each download and eviction, and at the cleaner's tick
+Each process counts in memory and saves into its own folder: after an eviction, after a download unless it saved within
+the last second (writing a small file takes longer than all else that a download costs here), and at the cleaner's tick
 (5 s), so that nothing is written on the way of a read that the cache answers. When it ends, or is found dead, what it
-saved is added to the store's total. A process that is killed loses what it counted since the last tick or download.
+saved is added to the store's total. A process that is killed loses what it counted since it last saved.
 
 The file is not mapped into memory, which would lose nothing: a mapped file that is cut, or whose disk fails, ends the
 process with SIGBUS (verified), and a broken cache disk must not do as much as raise an error.
@@ -14,6 +15,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 from .layout import StoreFolder
@@ -22,6 +24,9 @@ from .processes import COUNTERS
 
 # Adding to a total takes well under a millisecond; who holds its lock for longer was stopped in the middle.
 _PATIENCE = 5.0  # seconds
+
+# How soon after it saved a process that downloads saves again. It takes about a millisecond.
+_INTERVAL = 1.0  # seconds
 
 # How often to read again while processes end: each time one does, the total changes under the reader.
 _ATTEMPTS = 20
@@ -45,6 +50,7 @@ class Counters:
         self._folder: Path | None = None
         self._before = dict(self._values)  # what does not go into the folder
         self._saved = self._before  # when that is all, there is nothing to save
+        self._next = 0.0  # when save_now_and_then saves again, by the monotonic clock
 
     def add(self, name: str, amount: int = 1) -> None:
         with self._lock:
@@ -63,6 +69,13 @@ class Counters:
             if self._folder is not None:
                 self._before = self.snapshot()
             self._folder, self._saved = folder, self._before
+
+    def save_now_and_then(self) -> None:
+        """``save``, but not oftener than once a second."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _INTERVAL  # two threads that come at once both save: no harm
+            self.save()
 
     def save(self) -> None:
         """Write what changed since the last time. Never raises for the disk: then it is tried again the next time."""

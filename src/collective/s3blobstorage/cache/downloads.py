@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from .layout import BOOT, stamp
 
@@ -41,7 +40,7 @@ class DownloadFile(io.RawIOBase):
     OSError where the file cannot be made.
     """
 
-    def __init__(self, path: Path, written: Callable[[int], None]) -> None:
+    def __init__(self, path: str, written: Callable[[int], None]) -> None:
         super().__init__()
         self._descriptor = -1
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

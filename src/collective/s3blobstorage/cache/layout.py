@@ -10,12 +10,13 @@
             blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
             blobs/{3 hex}/{oid}-{tid}.part some parts of a large blob, a sparse file
             blobs/{3 hex}/{oid}-{tid}.map  which parts those are
-            locks/{oid}-{tid}              one file per download that is running
+            downloads.lock                 of downloads that are running, each locks its place in it
             processes/{token}/             one folder per living process: temporary files, staging, counters
 
-The folder of a blob file is the low twelve bits of its oid: oids are handed out in sequence, so the files spread
-evenly; a million files make about 250 entries in each of 4,096 folders, a thousand files are found with two folder
-look-ups. These folders are never removed, so there is no race between removing one and publishing into it.
+The folder of a blob file is bits 8 to 19 of its oid. Oids are handed out in sequence, so the files spread evenly: a
+million files make about 250 entries in each of 4,096 folders. Blobs of one time share a few folders: a new cache that
+made a folder for each of its first files spent as long with that as with writing the files. These folders are never
+removed, so there is no race between removing one and publishing into it.
 
 A process cleans the folders of all stores in ``cache-dir``, those of other databases too. What it takes for such a
 folder has our marker and the name that follows from it; in there only files with names as above are ever deleted.
@@ -34,6 +35,7 @@ import time
 from pathlib import Path
 
 from ..errors import ConfigurationError
+from .locks import FileLock
 
 KIND = "collective.s3blobstorage cache"
 FORMAT = 1
@@ -44,6 +46,7 @@ MAP_SUFFIX = ".map"
 # Of a file that is being evicted, beside where it was. One that is seen by who holds cleaner.lock was left by a crash.
 GOING_SUFFIX = ".going"
 CLEANER_LOCK = "cleaner.lock"
+DOWNLOADS_LOCK = "downloads.lock"
 
 _STORE = re.compile("[0-9a-f]{16}")
 
@@ -93,6 +96,11 @@ def occupied(status: os.stat_result) -> int:
     return max(status.st_size, status.st_blocks * 512)
 
 
+def lock_key(revision: str, what: str) -> str:
+    """Of a revision's files without their suffix; ``what``: "map", or a part's number."""
+    return f"{revision}.{what}"
+
+
 # A marker is written under a temporary name in well under a second. One that is older was left by a crash.
 _MARKER_AGE = 3600.0  # seconds
 
@@ -103,7 +111,7 @@ class StoreFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs = folder / "blobs"
-        self.locks = folder / "locks"
+        self.downloads_lock = folder / DOWNLOADS_LOCK
         self.processes = folder / "processes"
         self.marker = folder / MARKER
 
@@ -160,14 +168,21 @@ class Layout(StoreFolder):
         self.store = _store_name(identity)
         super().__init__(root / self.store)
         self.cleaner_lock = root / CLEANER_LOCK
-        self._blobs = str(self.blobs)  # joined as text: this is on the path of every read
+        # As text: they are on the path of every read.
+        self._blobs = str(self.blobs)
+        self._downloads_lock = str(self.downloads_lock)
 
     def blob(self, oid: bytes, tid: bytes) -> str:
         name = oid.hex()
-        return f"{self._blobs}/{name[-3:]}/{name}-{tid.hex()}{BLOB_SUFFIX}"
+        return f"{self._blobs}/{name[-5:-2]}/{name}-{tid.hex()}{BLOB_SUFFIX}"
 
-    def lock(self, oid: bytes, tid: bytes) -> Path:
-        return self.locks / f"{oid.hex()}-{tid.hex()}"
+    def lock(self, oid: bytes, tid: bytes, what: str = "", *, wait: float = 0.0) -> FileLock | None:
+        """Lock the whole file of a revision, or ``what`` of it, among all threads and processes. See FileLock.take.
+
+        One lock per revision, not a fixed set of them: with a set, downloads that have nothing to do with each other
+        would wait for each other, a thumbnail for a video.
+        """
+        return FileLock.take(self._downloads_lock, key=lock_key(f"{oid.hex()}-{tid.hex()}", what), wait=wait)
 
     def check_foreign(self) -> None:
         """Raise ConfigurationError where ``cache-dir`` is something else than a cache of ours; reads only.
@@ -251,5 +266,5 @@ class Layout(StoreFolder):
                 with contextlib.suppress(OSError):
                     temporary.unlink()
                 raise
-        for folder in (self.blobs, self.locks, self.processes):
+        for folder in (self.blobs, self.processes):
             folder.mkdir(mode=0o700, exist_ok=True)

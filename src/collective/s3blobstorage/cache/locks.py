@@ -1,19 +1,24 @@
 """Locks between the processes of a machine.
 
-``flock`` on small files: the kernel releases them when the process ends, however it ends. Locks conflict also between
-two openings in one process, so two caches in one process behave like two processes.
+``flock`` on small files, and locks on one byte of a file (``F_OFD_SETLK``, fcntl(2), "Open file description locks"): the
+kernel releases them when the process ends, however it ends. Both conflict also between two openings in one process, so
+two caches in one process behave like two processes.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import struct
 import time
-from pathlib import Path
 
 # Descriptors that hold a lock in this process. A fork copies them, and a lock is held until all copies are closed: the
 # child closes its copies at once, else a child would keep alive what belonged to a parent that was killed.
 _held: set[int] = set()
+
+# Whether one byte of a file can be locked: on Linux. Elsewhere each key has a file of its own.
+_PLACES = hasattr(fcntl, "F_OFD_SETLK")
 
 # A waiter asks again after a tenth of the time it has waited, so that it loses at most a tenth, but at least
 # every 50 ms. (A blocking flock could not be given up.)
@@ -30,25 +35,32 @@ os.register_at_fork(after_in_child=_close_copies)
 
 
 class FileLock:
-    """An exclusive lock on a file that is made for it. Any thread may release it; a forked child never does."""
+    """An exclusive lock on a file, or on one place in it. Any thread may release it; a forked child never does."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int, place: int | None) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._place = place
         self._process = os.getpid()
 
     @classmethod
-    def take(cls, path: Path, *, wait: float = 0.0) -> FileLock | None:
+    def take(cls, path: os.PathLike[str] | str, *, key: str | None = None, wait: float = 0.0) -> FileLock | None:
         """Lock the file, making it where it is not there; None where somebody else held it for ``wait`` seconds.
 
-        OSError where the disk does not let us.
+        ``key``: lock only that key's place in the file, which stays for all other keys. For what is locked often: a
+        file of its own, made and removed each time, costs more than writing a small blob. OSError where the disk does
+        not let us.
         """
+        path = os.fspath(path)
+        place = None if key is None else _place(key)
+        if key is not None and not _PLACES:
+            path, place = f"{path}.{place:016x}", None
         started = time.monotonic()
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             keep = False
             try:
-                while not _try(descriptor):
+                while not _lock(descriptor, place):
                     waited = time.monotonic() - started
                     if waited >= wait:
                         return None
@@ -58,26 +70,27 @@ class FileLock:
                 keep = _bears_name(path, descriptor)
                 if keep:
                     _held.add(descriptor)
-                    return cls(path, descriptor)
+                    return cls(path, descriptor, place)
             finally:
                 if not keep:
                     os.close(descriptor)
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go. ``remove`` deletes the file first: waiters notice that and lock a new one."""
+        """Let go. ``remove`` deletes the file first, unless it is for many keys: waiters notice that and lock a new
+        one."""
         if self._process != os.getpid() or self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1
         try:
-            if remove:
-                self.path.unlink(missing_ok=True)
+            if remove and self._place is None:
+                os.unlink(self.path)
         except OSError:
             pass  # an empty file stays; the cleaner removes it
         finally:
             # Unlocked by name, not only by closing: a child that is being forked right now may have a copy.
             _held.discard(descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                _unlock(descriptor, self._place)
             finally:
                 os.close(descriptor)
 
@@ -95,15 +108,35 @@ class FileLock:
         return self._descriptor >= 0 and _bears_name(self.path, self._descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def _place(key: str) -> int:
+    """Of 2**62: that two keys share one is not to be expected, and they would only wait for each other."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 2
+
+
+def _lock(descriptor: int, place: int | None) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if place is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            _set(descriptor, fcntl.F_WRLCK, place)
     except BlockingIOError:
         return False
     return True
 
 
-def _bears_name(path: Path, descriptor: int) -> bool:
+def _unlock(descriptor: int, place: int | None) -> None:
+    if place is None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        _set(descriptor, fcntl.F_UNLCK, place)
+
+
+def _set(descriptor: int, kind: int, place: int) -> None:
+    """One byte at that place, which need not exist: struct flock of fcntl(2), with an l_pid of 0."""
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, place, 1, 0))
+
+
+def _bears_name(path: str, descriptor: int) -> bool:
     ours = os.fstat(descriptor)
     try:
         named = os.stat(path, follow_symlinks=False)

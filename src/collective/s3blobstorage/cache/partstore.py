@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import threading
 import time
 import weakref
@@ -47,7 +48,7 @@ class Surroundings:
 
     find: Callable[[bytes, bytes], Path | None]  # the complete file
     here: Callable[[], ProcessFolder]  # this process's folder, all folders made; OSError, Unavailable after close
-    publish: Callable[[Path, bytes, bytes], Path]  # a sealed file goes to its place; OSError
+    publish: Callable[[str, bytes, bytes], Path]  # a sealed file goes to its place; OSError
     published: Callable[[str], None]  # a file was given its name
     count: Callable[[str], None]  # a counter
     written: Callable[[int], None]  # bytes
@@ -198,7 +199,7 @@ class PartStore:
                 return self._around.publish(temporary, parts.oid, parts.tid)
         finally:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                os.unlink(temporary)  # where it was not published
 
     # Fetching ahead
 
@@ -295,15 +296,16 @@ class PartStore:
         if wait:
             return self._take(oid, tid, str(part))
         with disk():
-            return FileLock.take(self._lock_path(oid, tid, str(part)))
+            self._around.here()  # makes the folder where somebody deleted it
+            return self._layout.lock(oid, tid, str(part))
 
     def _take(self, oid: bytes, tid: bytes, what: str) -> FileLock:
         until = time.monotonic() + self._patience
         with disk():
-            path = self._lock_path(oid, tid, what)
+            self._around.here()
             while True:
                 left = until - time.monotonic()
-                lock = FileLock.take(path, wait=max(0.0, min(left, _CLOSED_CHECK)))
+                lock = self._layout.lock(oid, tid, what, wait=max(0.0, min(left, _CLOSED_CHECK)))
                 if lock is not None:
                     return lock
                 self.check_open()
@@ -311,11 +313,6 @@ class PartStore:
                     raise TimeoutError(
                         errno.ETIMEDOUT, f"another process downloads one part for over {self._patience:.0f} s"
                     )
-
-    def _lock_path(self, oid: bytes, tid: bytes, what: str) -> Path:
-        self._around.here()  # makes the folder where somebody deleted it
-        path = self._layout.lock(oid, tid)
-        return path.with_name(f"{path.name}.{what}")
 
     def _base(self, oid: bytes, tid: bytes) -> str:
         return self._layout.blob(oid, tid).removesuffix(BLOB_SUFFIX)

@@ -66,8 +66,8 @@ class PrivateFiles:
         path: Path | None = None
         try:
             with disk():
-                path = self.folder().new_name()
-                file = DownloadFile(path, lambda size: None)
+                path = Path(self.folder().new_name())
+                file = DownloadFile(str(path), lambda size: None)
             with file:
                 run(download, file)
                 file.seal(time.time())

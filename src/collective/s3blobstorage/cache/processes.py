@@ -28,6 +28,7 @@ class ProcessFolder:
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self.path = path
+        self._text = str(path)
         self._lock = lock
         self._process = os.getpid()
 
@@ -56,8 +57,9 @@ class ProcessFolder:
         """False in a forked child, after ``remove``, and where somebody deleted the folder."""
         return self._process == os.getpid() and self._lock.is_named()
 
-    def new_name(self) -> Path:
-        return self.path / os.urandom(8).hex()
+    def new_name(self) -> str:
+        """The path of a new file in here. As text: see ``IBlobCache.get_text``."""
+        return f"{self._text}/{os.urandom(8).hex()}"
 
     def remove(self) -> None:
         """Delete the folder and what we made in it, and let go of the lock. Never raises.

@@ -36,7 +36,9 @@ class S3BlobInstance:
         self._root = root
         self._base = base
         self._load_before = load_before
-        self._loaded: tuple[bytes, tuple[bytes, bytes]] = (b"", (b"", b""))  # oid, what ``load`` returned last
+        # Of the last ``load``. Two attributes and no tuple of both: every object of a site comes this way.
+        self._loaded_oid = b""
+        self._loaded = (b"", b"")
         self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
         alsoProvides(self, *root.instance_interfaces(base))
 
@@ -58,8 +60,8 @@ class S3BlobInstance:
         return self._root.new_instance()
 
     def load(self, oid: bytes) -> tuple[bytes, bytes]:
-        loaded = self._base.load(oid)
-        self._loaded = oid, loaded
+        loaded = self._loaded = self._base.load(oid)
+        self._loaded_oid = oid  # after it: where it raises, the last one stays
         return loaded
 
     def poll_invalidations(self) -> Any:
@@ -93,8 +95,8 @@ class S3BlobInstance:
         return self._promise(oid, serial)
 
     def _promise(self, oid: bytes, serial: bytes) -> BlobPath:
-        loaded_oid, (record, tid) = self._loaded
-        if loaded_oid != oid or tid != serial:  # else a connection loads the record, and then asks for the blob
+        record, tid = self._loaded
+        if self._loaded_oid != oid or tid != serial:  # else a connection loads the record, and then asks for the blob
             record = read_exact(self._load_before, oid, serial)
         if not is_blob(record):
             raise BlobMissing(oid, serial)
@@ -109,6 +111,9 @@ class S3BlobInstance:
         return self._root.temporaryDirectory()
 
     # Writing
+
+    def sortKey(self) -> Any:
+        return self._base.sortKey()
 
     def new_oid(self) -> bytes:
         if self._root.isReadOnly():
@@ -171,6 +176,8 @@ class S3BlobInstance:
         self._base.tpc_begin(transaction)
         for method, arguments in current.operations:
             self._replay(current, method, arguments)
+        if current.undone is None:
+            return self._base.tpc_vote(transaction)
         current.undone.copy_objects(self._root.load_before, self._root.reader, self._root.store_)
         resolved = self._base.tpc_vote(transaction)
         current.undone.check_resolved(self._root.load_before, resolved)
@@ -188,7 +195,7 @@ class S3BlobInstance:
                 base.store(oid, serial, with_state(data, blob.state()), "", transaction)
         elif method == "undo":
             (transaction_id,) = arguments
-            current.undone.note(self._root.load_before, transaction_id, base.undo(transaction_id, transaction))
+            current.note_undo(self._root.load_before, transaction_id, base.undo(transaction_id, transaction))
         else:
             getattr(base, method)(*arguments, transaction)
 

@@ -36,7 +36,10 @@ class Operations:
 
     def append(self, method: str, *arguments: Any) -> None:
         self._recent.append((method, arguments))
-        self._bytes += sum(len(argument) for argument in arguments if isinstance(argument, bytes)) + 100
+        self._bytes += 100
+        for argument in arguments:
+            if isinstance(argument, bytes):
+                self._bytes += len(argument)
         if self._bytes > MEMORY_BYTES:
             self._spill()
 

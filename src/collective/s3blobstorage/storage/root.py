@@ -340,7 +340,7 @@ class S3BlobStorage:
         result = self._base.undo(transaction_id, transaction)
         current = self._transactions.get(id(transaction))
         if current is not None:
-            current.undone.note(self.load_before, transaction_id, result)
+            current.note_undo(self.load_before, transaction_id, result)
         return result
 
     def tpc_vote(self, transaction: Any) -> Any:
@@ -348,6 +348,8 @@ class S3BlobStorage:
         if current is None:
             return self._base.tpc_vote(transaction)
         wait_for_uploads_of_this_thread(current)
+        if current.undone is None:
+            return self._base.tpc_vote(transaction)
         current.undone.copy_objects(self.load_before, self.reader, self.store_)
         resolved = self._base.tpc_vote(transaction)
         current.undone.check_resolved(self.load_before, resolved)

@@ -9,11 +9,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .operations import Operations
 from .undo import Undone
 from .upload import StagedBlob, Uploads
+
+if TYPE_CHECKING:
+    from .reading import LoadBefore
 
 
 class BlobTransaction:
@@ -22,7 +25,7 @@ class BlobTransaction:
     def __init__(self, metadata: Any, staging: Callable[[], Path]):
         self.metadata = metadata  # kept, so that its id() is not given to another while we are open
         self.operations = Operations(staging)
-        self.undone = Undone()
+        self.undone: Undone | None = None  # most transactions undo nothing
         self.base_begun = False
         self.finish_attempted = False
         self._blobs: dict[bytes, StagedBlob] = {}
@@ -41,6 +44,12 @@ class BlobTransaction:
         """The blob staged under that name, or None where a later one of the same oid has replaced it."""
         blob = self._blobs.get(oid)
         return blob if blob is not None and blob.name == name else None
+
+    def note_undo(self, load_before: LoadBefore, transaction_id: bytes, result: Any) -> None:
+        """See ``Undone.note``."""
+        if self.undone is None:
+            self.undone = Undone()
+        self.undone.note(load_before, transaction_id, result)
 
     @property
     def blobs(self) -> list[StagedBlob]:
@@ -69,8 +78,9 @@ class BlobTransaction:
             else:
                 self._replaced.extend(self._blobs.values())
             self._blobs = {}
-        uploads.take_back(self._replaced)
-        self._replaced = []
+        if self._replaced:
+            uploads.take_back(self._replaced)
+            self._replaced = []
 
 
 _local = threading.local()
@@ -92,6 +102,6 @@ def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
     the second database still had a gigabyte to send, all writers of the first would wait for it.
     """
     own.wait_for_uploads()
-    for transaction in list(_of_this_thread()):
+    for transaction in list(getattr(_local, "transactions", None) or ()):
         if transaction is not own:
             transaction.settle()  # its errors are for its own vote
