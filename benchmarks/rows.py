@@ -16,7 +16,9 @@ BASE = "bare base"  # FileStorage without blobs
 BOTO3 = "boto3"
 BARE = "bare requests"  # http.client on presigned URLs: no S3 library, no storage
 
-# What one process of one contestant measured: ``seconds``, and what the work adds.
+COUNTED = ("requests", "bytes")  # what a way that counts knows (way.py)
+
+# What one process of one contestant measured: ``seconds`` and what the work adds, or what was COUNTED.
 Sample = Mapping[str, float]
 Samples = Mapping[str, Sequence[Sample]]
 
@@ -59,6 +61,14 @@ class Row:
     threads: int = 1
     weight: Literal["light", "heavy", "huge"] = "light"
     pick: Literal["best", "median"] = "best"
+
+    @property
+    def timed(self) -> bool:
+        return any(isinstance(check, Ratio) for check in self.checks)
+
+    @property
+    def counted(self) -> bool:
+        return any(isinstance(check, Limit) and check.figure in COUNTED for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -188,10 +198,10 @@ def _ratio(row: Row, check: Ratio, samples: Samples, judge: bool) -> Line:
 def _limit(row: Row, check: Limit, samples: Samples) -> Line:
     # The least favourable repetition: these are promises, not speeds.
     least_favourable = min if check.sense == "at least" else max
-    value = least_favourable(sample[check.figure] for sample in samples[OURS])
+    value = least_favourable(_values(samples[OURS], check.figure))
     other = ""
     if PEER in samples:
-        theirs = least_favourable(sample[check.figure] for sample in samples[PEER])
+        theirs = least_favourable(_values(samples[PEER], check.figure))
         other = f"{PEER}: {count(theirs, check.unit)}"
     if check.sense == "at least":
         share = check.target / value if value else float("inf")
@@ -204,8 +214,13 @@ def _limit(row: Row, check: Limit, samples: Samples) -> Line:
     return Line(row.name, row.title, shown, other, shown, target, value, share, met[check.sense])
 
 
+def _values(samples: Sequence[Sample], figure: str) -> list[float]:
+    """Of those that have it: what is timed is not counted."""
+    return [sample[figure] for sample in samples if figure in sample]
+
+
 def picked(row: Row, samples: Sequence[Sample]) -> Figure:
-    values = [sample["seconds"] for sample in samples]
+    values = _values(samples, "seconds")
     least, most = min(values), max(values)
     return Figure(statistics.median(values) if row.pick == "median" else least, least, most)
 

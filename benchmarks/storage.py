@@ -7,7 +7,7 @@
 
 Every figure is taken in a process of its own with the storage opened anew. The repetitions of the contestants take
 turns, so that what else the machine does meets all of them. The store is MiniStack, directly or behind a delay of 20
-ms per round trip. Ends with status 1 where a target is missed.
+ms per round trip; requests are counted in processes of their own. Ends with status 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from benchmarks import report  # noqa: E402
 from benchmarks.bare import client  # noqa: E402
 from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, Line, Row, Sample, lines, rows  # noqa: E402
 from benchmarks.scale import QUICK, Scale  # noqa: E402
-from benchmarks.way import Way  # noqa: E402
+from benchmarks.way import CountingWay, Way  # noqa: E402
 from benchmarks.worker import Task  # noqa: E402
 
 ROUND_TRIP = 20.0  # ms
@@ -48,13 +48,13 @@ class WorkFailed(RuntimeError):
 class Benchmark:
     """The contestants on one store, each with a folder and a bucket of its own."""
 
-    def __init__(self, scale: Scale, folder: Path, server: MiniStack, way: Way):
-        self.scale, self.folder, self.server, self.way = scale, folder, server, way
+    def __init__(self, scale: Scale, folder: Path, server: MiniStack, delay: Way, counting: CountingWay):
+        self.scale, self.folder, self.server, self.delay, self.counting = scale, folder, server, delay, counting
         self.absent = [] if importlib.util.find_spec("zodb_s3blobs") else [PEER]
         self._prepared: set[tuple[str, str]] = set()
         self._numbers = itertools.count()
         for contestant in FOLDERS:
-            task = self._task(contestant, "", False, 1)
+            task = self._task(contestant, "", server)
             Path(task.folder).mkdir()
             client(task).create_bucket(Bucket=task.bucket)
 
@@ -65,24 +65,35 @@ class Benchmark:
             for contestant in contestants:
                 self._prepare(contestant, row.needs)
         taken: dict[str, list[Sample]] = {name: [] for name in contestants}
-        for repetition in range(self.scale.repetitions(row.weight)):
-            for contestant in contestants if repetition % 2 == 0 else reversed(contestants):
-                taken[contestant].append(self._sample(contestant, row))
+        for number, way in enumerate(self._ways(row)):
+            for contestant in contestants if number % 2 == 0 else reversed(contestants):
+                taken[contestant].append(self._sample(contestant, row, way))
         self._prepared.update((contestant, row.leaves) for contestant in contestants)
         return taken
 
+    def _ways(self, row: Row) -> list[MiniStack | Way]:
+        """The way to the store of each repetition. Counting takes time: of what is timed it has one of its own."""
+        repetitions = self.scale.repetitions(row.weight)
+        if not row.delayed:
+            return [self.server] * repetitions
+        if not row.timed:
+            return [self.counting] * repetitions
+        return [self.delay] * repetitions + [self.counting] * row.counted
+
     def _prepare(self, contestant: str, what: str) -> None:
         if (contestant, what) not in self._prepared:
-            self._work(self._task(contestant, f"prepare_{what}", False, 1))
+            self._work(self._task(contestant, f"prepare_{what}", self.server))
             self._prepared.add((contestant, what))
 
-    def _sample(self, contestant: str, row: Row) -> Sample:
-        task = self._task(contestant, row.work, row.delayed, row.threads)
-        self.way.passed()
-        sample = self._work(task)
-        return {**sample, **self.way.passed()} if row.delayed else sample
+    def _sample(self, contestant: str, row: Row, way: MiniStack | Way) -> Sample:
+        task = self._task(contestant, row.work, way, row.threads)
+        if way is not self.counting:
+            return self._work(task)
+        self.counting.passed()
+        self._work(task)
+        return self.counting.passed()
 
-    def _task(self, contestant: str, work: str, delayed: bool, threads: int) -> Task:
+    def _task(self, contestant: str, work: str, way: MiniStack | Way, threads: int = 1) -> Task:
         own = FOLDERS[contestant]
         return Task(
             contestant=contestant,
@@ -91,7 +102,7 @@ class Benchmark:
             threads=threads,
             folder=str(self.folder / own),
             cache=str(self.folder / own / f"cache{next(self._numbers)}"),
-            endpoint=self.way.endpoint_url if delayed else self.server.endpoint_url,
+            endpoint=way.endpoint_url,
             bucket=f"bench-{own}",
             region=self.server.region,
             access_key=self.server.access_key,
@@ -130,8 +141,9 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-", dir=given.folder) as folder:
         server = MiniStack(Path(folder, "s3")).start()
         try:
-            with Way(server.endpoint_url, ROUND_TRIP) as way:
-                benchmark = Benchmark(scale, Path(folder), server, way)
+            upstream = server.endpoint_url
+            with Way(upstream, ROUND_TRIP) as delay, CountingWay(upstream, ROUND_TRIP) as counting:
+                benchmark = Benchmark(scale, Path(folder), server, delay, counting)
                 head = report.head(scale)
                 print(head + "\n\n" + report.TABLE_HEAD, flush=True)
                 for row in chosen:

@@ -1,8 +1,8 @@
-"""The way to the store that the benchmark delays: the tests' proxy, in a process of its own.
+"""The ways to the store that the benchmark delays: each is a process of its own, with a round trip.
 
-In the contestants' process it would share their interpreter lock. ``python -m benchmarks.way UPSTREAM ROUND-TRIP-MS``
-prints its address; to each line on its standard input it answers with what passed since the last one, as JSON, and
-it ends with its input.
+In the contestants' process it would share their interpreter lock. Times are taken behind delay.py, which costs little;
+requests are counted behind the tests' proxy: ``python -m benchmarks.way UPSTREAM ROUND-TRIP-MS`` prints its address; to
+each line on its standard input it answers with what passed since the last one, as JSON, and it ends with its input.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
@@ -21,12 +22,14 @@ BLOBS = "/blobs/"  # in the key of every blob, ours and zodb-s3blobs'
 
 
 class Way:
-    """A proxy process with a fixed round trip, from ``with`` to its end."""
+    """A process that forwards, from ``with`` to its end. ``round_trip`` in milliseconds."""
+
+    module = "benchmarks.delay"
 
     def __init__(self, upstream: str, round_trip: float):
-        self._command = [sys.executable, "-m", "benchmarks.way", upstream, str(round_trip)]
+        self._command = [sys.executable, "-m", self.module, upstream, str(round_trip)]
 
-    def __enter__(self) -> Way:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -37,6 +40,12 @@ class Way:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+class CountingWay(Way):
+    """The same, which knows what passed."""
+
+    module = "benchmarks.way"
 
     def passed(self) -> dict[str, int]:
         """Requests for blobs since this was last asked, and the bytes of their bodies in both directions."""

@@ -72,6 +72,18 @@ def test_a_limit_shows_what_the_peer_needs():
     assert (line.figure, line.other, line.target) == ("1 MB", "zodb-s3blobs: 17 MB", "≤ 4 MB")
 
 
+def test_a_repetition_that_counts_is_not_timed_and_one_that_is_timed_does_not_count():
+    one = row(Ratio(PEER, 0.5), Limit("requests", 3, "exactly"))
+    assert (one.timed, one.counted) == (True, True)
+    ratio, limit = lines(one, {name: [*timed(2.0, 1.0), {"requests": 3, "bytes": 9}] for name in (OURS, PEER)})
+    assert (ratio.ours, ratio.value, limit.value, limit.met) == ("1 s (to 2 s)", 1.0, 3, True)
+
+
+def test_only_what_the_way_counts_makes_a_row_a_counted_one():
+    assert [row(Limit(figure, 1)).counted for figure in ("requests", "bytes", "above_idle")] == [True, True, False]
+    assert not row(Limit("requests", 1)).timed
+
+
 @pytest.mark.parametrize("scale", [Scale(), QUICK])
 def test_every_row_is_checked_against_a_contestant_that_takes_part(scale):
     all_rows = rows(scale)
