@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .root import S3BlobStorage
 
 
+def _nothing() -> None:
+    pass
+
+
 @implementer(IBlobStorage, IMVCCStorage)
 class S3BlobInstance:
     """A per-connection storage. See ``interfaces.py`` for the contract.
@@ -40,10 +44,12 @@ class S3BlobInstance:
         self._loaded_oid = b""
         self._loaded = (b"", b"")
         self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
+        # Asked for after each transaction, and most bases have none: finding that out by __getattr__ takes two exceptions.
+        self.afterCompletion = getattr(base, "afterCompletion", _nothing)
         alsoProvides(self, *root.instance_interfaces(base))
 
     def __getattr__(self, name: str) -> Any:
-        # What neither reads nor writes a blob is the base's: history, undoLog, afterCompletion, prefetch, …
+        # What neither reads nor writes a blob is the base's: history, undoLog, prefetch, …
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._base, name)
@@ -71,7 +77,7 @@ class S3BlobInstance:
         self._base.sync(force)
 
     def isReadOnly(self) -> bool:
-        return self._root.isReadOnly() or self._base.isReadOnly()
+        return self._root.read_only or self._base.isReadOnly()
 
     def release(self) -> None:
         if self._released:  # ZODB closes an instance twice
@@ -203,7 +209,8 @@ class S3BlobInstance:
         current = self._current(transaction)
         current.finish_attempted = True
         tid = self._base.tpc_finish(transaction, func)
-        self._root.adopt(current, tid)
+        if current.has_blobs:
+            self._root.adopt(current, tid)
         self._end(current, committed=True)
         return tid
 

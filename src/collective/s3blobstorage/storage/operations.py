@@ -56,11 +56,13 @@ class Operations:
         self._bytes = 0
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        if self._spilled is not None:
-            end = self._spilled.seek(0, os.SEEK_END)
-            self._spilled.seek(0)
-            while self._spilled.tell() < end:
-                yield from pickle.load(self._spilled)
+        return iter(self._recent) if self._spilled is None else self._all()
+
+    def _all(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        end = self._spilled.seek(0, os.SEEK_END)
+        self._spilled.seek(0)
+        while self._spilled.tell() < end:
+            yield from pickle.load(self._spilled)
         yield from self._recent
 
     def close(self) -> None:

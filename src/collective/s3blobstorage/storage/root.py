@@ -114,6 +114,7 @@ class S3BlobStorage:
     def __init__(self, base: Any, settings: StorageSettings, store: IObjectStore, cache: BlobCache, marker: Marker):
         self._base = base
         self._settings = settings
+        self.read_only = settings.read_only  # by the section; the base may be so by itself
         self.store_ = store
         self.cache = cache
         self.marker = marker
@@ -240,7 +241,7 @@ class S3BlobStorage:
         self._base.tryToResolveConflict = resolve
 
     def isReadOnly(self) -> bool:
-        return self._settings.read_only or bool(self._base.isReadOnly())
+        return self.read_only or bool(self._base.isReadOnly())
 
     # Reading
 
@@ -281,7 +282,7 @@ class S3BlobStorage:
         return self._base.new_oid()
 
     def _refuse_read_only(self) -> None:
-        if self._settings.read_only:
+        if self.read_only:
             raise ReadOnlyError
 
     def tpc_begin(self, transaction: Any, *args: Any, **kwargs: Any) -> None:

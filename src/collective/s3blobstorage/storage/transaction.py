@@ -52,6 +52,10 @@ class BlobTransaction:
         self.undone.note(load_before, transaction_id, result)
 
     @property
+    def has_blobs(self) -> bool:
+        return bool(self._blobs)
+
+    @property
     def blobs(self) -> list[StagedBlob]:
         return list(self._blobs.values())
 
@@ -102,6 +106,7 @@ def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
     the second database still had a gigabyte to send, all writers of the first would wait for it.
     """
     own.wait_for_uploads()
-    for transaction in list(getattr(_local, "transactions", None) or ()):
+    others = getattr(_local, "transactions", None)
+    for transaction in list(others) if others else ():
         if transaction is not own:
             transaction.settle()  # its errors are for its own vote
