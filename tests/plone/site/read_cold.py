@@ -17,7 +17,6 @@ from AccessControl.SecurityManagement import newSecurityManager
 from Testing.makerequest import makerequest
 from zope.component.hooks import setSite
 from zope.globalrequest import setRequest
-from zope.interface import alsoProvides
 
 logging.disable(logging.WARNING)
 cache, folder = Path(sys.argv[-2]), Path(sys.argv[-1])
