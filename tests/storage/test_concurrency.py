@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import random
 import threading
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import transaction
 import ZODB
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
-from sites import connected, unfinished_uploads
+from persistent.mapping import PersistentMapping
+from servers.proxy import Proxy
+from sites import (
+    UNDOING,
+    bucket_keys,
+    commit_blobs,
+    connected,
+    raw_client,
+    read_blob,
+    unfinished_uploads,
+    wait_until,
+)
+from test_large import MINISTACK_MB, ceph_store
+from test_undo import undo
 from ZODB.blob import Blob
 from ZODB.POSException import ConflictError
 
+from collective.s3blobstorage.settings import StoreSettings
 from collective.s3blobstorage.storage.record import read_state
 
 
@@ -132,75 +150,119 @@ def test_every_committed_blob_is_there_and_nothing_else(make_site, kind, tier):
     assert set(site.keys()) == kept
 
 
-@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "zeo-client", "mappingstorage"])
-def test_other_writers_do_not_wait_for_an_upload(make_site, settings, proxy, kind):
-    """One transaction uploads through a slow line; meanwhile others commit as if it were not there."""
-    site = make_site(kind, store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+HELD_UP = ["filestorage", "mappingstorage", "sqlite-hp", "postgresql-hp", "zeo-client"]
+
+
+@pytest.fixture
+def line(request, settings, tier) -> Iterator[tuple[StoreSettings, Proxy]]:
+    """A store that holds a blob of ``held_blob_mb``, and the line to it."""
+    if tier["held_blob_mb"] <= MINISTACK_MB:
+        proxy = request.getfixturevalue("proxy")
+        yield dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), proxy
+        return
+    store = ceph_store(request.getfixturevalue("ceph"), f"held-{uuid.uuid4().hex[:12]}")
+    with Proxy(store.endpoint_url) as proxy:
+        yield dataclasses.replace(store, endpoint_url=proxy.endpoint_url), proxy
+    client = raw_client(store)
+    for key in bucket_keys(store):
+        client.delete_object(Bucket=store.bucket, Key=key)
+
+
+@contextmanager
+def held(proxy: Proxy) -> Iterator[None]:
+    """Nothing moves on the line; for a minute at most, so that who waits for it fails instead of hanging."""
+    mending = threading.Timer(60, proxy.up)
+    proxy.black_hole()
+    mending.start()
+    try:
+        yield
+    finally:
+        mending.cancel()
+        proxy.up()
+
+
+@pytest.mark.parametrize("kind", HELD_UP)
+def test_other_writers_do_not_wait_for_an_upload(make_site, line, tier, tmp_path, kind):
+    """One transaction uploads through a line on which nothing moves; others commit as if it were not there."""
+    store, proxy = line
+    site = make_site(kind, store=store)
     db = site.db()
-    with connected(db) as connection:
-        connection.root()["big"] = Blob(b"small yet")
-        connection.transaction_manager.commit()
-    data = random.Random(1).randbytes(6_000_000)
+    commit_blobs(db, big=b"small yet", small=b"first")
+    size = tier["held_blob_mb"] * 1024 * 1024
+    source = tmp_path / "source"
+    with source.open("wb") as file:  # sparse: nobody looks at the disk
+        file.write(b"first bytes")
+        file.seek(size - 10)
+        file.write(b"last bytes")
     started, finished = threading.Event(), threading.Event()
 
     def upload() -> None:
         with connected(db) as connection:
-            with connection.root()["big"].open("w") as file:
-                file.write(data)
+            connection.root()["big"].consumeFile(str(source))
             started.set()
             connection.transaction_manager.commit()
         finished.set()
 
-    proxy.black_hole()
     thread = threading.Thread(target=upload, daemon=True)
-    thread.start()
-    started.wait()
-    with connected(db) as connection:
-        commits = 0
-        ends = time.monotonic() + 1.0
-        while time.monotonic() < ends:
-            commits += 1
-            connection.root()[f"n{commits % 3}"] = commits
-            connection.transaction_manager.commit()
-    assert not finished.is_set()
+    with held(proxy):
+        thread.start()
+        started.wait()
+        wait_until(lambda: list(db.storage.staging.iterdir()))
+        with connected(db) as connection:
+            commits = 0
+            ends = time.monotonic() + 1.0
+            while time.monotonic() < ends:
+                commits += 1
+                connection.root()[f"n{commits % 3}"] = commits
+                connection.transaction_manager.commit()
+        if kind in UNDOING:
+            undo(db)
+        assert thread.is_alive() and not finished.is_set()
     assert commits >= 10
-    proxy.up()
-    thread.join(60)
+    thread.join(300)
     # The root object was changed meanwhile, but not by the transaction that uploads.
     assert finished.is_set()
-    with connected(db) as connection:
-        assert connection.root()["big"].open("r").read() == data
+    with connected(db) as connection, connection.root()["big"].open("r") as file:
+        assert file.read(11) == b"first bytes"
+        assert file.seek(-10, os.SEEK_END) == size - 10
+        assert file.read() == b"last bytes"
 
 
-def test_an_upload_to_a_second_database_holds_up_no_writer_of_the_first(make_site, settings, proxy):
+@pytest.mark.parametrize("kind", HELD_UP)
+def test_an_upload_to_a_second_database_holds_up_no_writer_of_the_first(make_site, settings, proxy, kind):
     """The first vote of a thread waits for the uploads of all its transactions, before it locks any base."""
-    slow = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, prefix="second")
-    first, second = make_site("filestorage").db(), make_site("filestorage", store=slow).db()
-    started, finished = threading.Event(), threading.Event()
+    stores = [dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, prefix=prefix) for prefix in ("p1", "p2")]
+    dbs = [make_site(kind, store=store).db() for store in stores]
+    first, second = sorted(dbs, key=lambda db: db.storage.sortKey())  # as they are voted
+    with connected(first) as connection:
+        connection.root()["theirs"] = PersistentMapping()
+        connection.transaction_manager.commit()
+    finished = threading.Event()
 
     def both() -> None:
         manager = transaction.TransactionManager()
         one, two = first.open(manager), second.open(manager)
         one.root()["a"] = 1
         two.root()["blob"] = Blob(b"x" * 3_000_000)
-        started.set()
         manager.commit()
         one.close(), two.close()
         finished.set()
 
-    proxy.black_hole()
     thread = threading.Thread(target=both, daemon=True)
-    thread.start()
-    started.wait()
-    with connected(first) as connection:
-        tree = connection.root()["tree"] = OOBTree()
-        for number in range(20):
-            tree[number] = number
-            try:
+    with held(proxy):
+        thread.start()
+        wait_until(lambda: list(second.storage.staging.iterdir()))
+        commits = 0
+        with connected(first) as connection:
+            ends = time.monotonic() + 1.0
+            while time.monotonic() < ends:
+                commits += 1
+                connection.root()["theirs"][commits] = commits
                 connection.transaction_manager.commit()
-            except ConflictError:
-                connection.transaction_manager.abort()
-    assert not finished.is_set()
-    proxy.up()
+        assert thread.is_alive() and not finished.is_set()
+    assert commits >= 10
     thread.join(60)
-    assert not thread.is_alive()
+    assert finished.is_set()
+    with connected(first) as connection:
+        assert (connection.root()["a"], len(connection.root()["theirs"])) == (1, commits)
+    assert read_blob(second, "blob") == b"x" * 3_000_000

@@ -88,7 +88,7 @@ def test_pack_passes_its_arguments_on(make_site, collect):
         assert db.storage.load(oid)  # an object that nothing refers to stays
 
 
-@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp"])
+@pytest.mark.parametrize("kind", PERSISTENT)
 def test_deletion_of_the_record(make_site, kind):
     site = make_site(kind)
     storage = site.open()

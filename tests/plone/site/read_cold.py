@@ -6,7 +6,6 @@ its tool, and returns the SHA-256 of what came. A line of JSON is printed for ea
 """
 
 import hashlib
-import importlib.util
 import json
 import logging
 import shutil
@@ -18,7 +17,6 @@ from AccessControl.SecurityManagement import newSecurityManager
 from Testing.makerequest import makerequest
 from zope.component.hooks import setSite
 from zope.globalrequest import setRequest
-from zope.interface import alsoProvides
 
 logging.disable(logging.WARNING)
 cache, folder = Path(sys.argv[-2]), Path(sys.argv[-1])
@@ -111,19 +109,7 @@ def pictures(portal):
 TOOLS = [pictures, versions, zexp, plone_exportimport, collective_exportimport]
 
 newSecurityManager(request, app.acl_users.getUser("admin").__of__(app.acl_users))
-PACKAGES = {plone_exportimport: "plone.exportimport", collective_exportimport: "collective.exportimport"}
-
-
-def is_installed(package):
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
-
-
 for tool in TOOLS:
-    if tool in PACKAGES and not is_installed(PACKAGES[tool]):
-        continue
     app._p_jar.cacheMinimize()
     for folder_of_files in cache.glob("*/blobs"):
         shutil.rmtree(folder_of_files)

@@ -18,11 +18,13 @@ MAKE_SECONDS = 180.0  # both take 10 s on an idle machine
 START_SECONDS = 90.0  # 5 s on an idle machine
 
 SITE_ZCML = """\
-<configure xmlns="http://namespaces.zope.org/zope" xmlns:five="http://namespaces.zope.org/five">
+<configure xmlns="http://namespaces.zope.org/zope" xmlns:five="http://namespaces.zope.org/five"
+           xmlns:browser="http://namespaces.zope.org/browser">
   <include package="Products.Five" />
   <five:loadProducts file="meta.zcml" />
   <five:loadProducts />
   <five:loadProductsOverrides />
+  {zcml}
 </configure>
 """
 
@@ -31,8 +33,10 @@ ZOPE_INI = """\
 use = egg:Zope#main
 zope_conf = {home}/etc/zope.conf
 
+{filter}
 [pipeline:main]
 pipeline =
+    {filters}
     egg:Zope#httpexceptions
     zope
 
@@ -41,6 +45,7 @@ use = egg:waitress#main
 listen = 127.0.0.1:{port}
 threads = 4
 max_request_body_size = 2147483648
+{waitress}
 
 [loggers]
 keys = root
@@ -64,6 +69,11 @@ formatter = line
 format = %(asctime)s %(levelname)s [%(name)s][%(threadName)s] %(message)s
 """
 
+FILTER = """\
+[filter:tested]
+paste.filter_factory = {factory}
+"""
+
 ZOPE_CONF = """\
 %import collective.s3blobstorage
 
@@ -85,6 +95,9 @@ class ZopeInstance:
     :param storage: the storage's section, as text for zope.conf
     :param zope_conf: the whole of zope.conf instead
     :param environment: variables of the process besides those of the tests
+    :param zcml: more for site.zcml
+    :param waitress: more for the server's section
+    :param filter: a WSGI filter around Zope: its factory, as ``module:name``
     """
 
     home: Path
@@ -95,6 +108,9 @@ class ZopeInstance:
     probe: str = "/with/files"  # answers 200 once it is up
     zope_conf: str | None = None
     environment: dict[str, str] = field(default_factory=dict, repr=False)
+    zcml: str = ""
+    waitress: str = ""
+    filter: str = ""
     _process: ServerProcess | None = None
 
     @property
@@ -120,7 +136,7 @@ class ZopeInstance:
         """Write the configuration only."""
         for folder in ("etc", "var", "tmp"):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
-        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML)
+        (self.home / "etc" / "site.zcml").write_text(SITE_ZCML.format(zcml=self.zcml))
         text = self.zope_conf or ZOPE_CONF.format(home=self.home, storage=self.storage)
         (self.home / "etc" / "zope.conf").write_text(text)
 
@@ -128,7 +144,9 @@ class ZopeInstance:
         """Start it and wait until ``probe`` answers."""
         self.port = self.port or free_port()
         ini = self.home / "etc" / "zope.ini"
-        ini.write_text(ZOPE_INI.format(home=self.home, port=self.port))
+        filter_, filters = (FILTER.format(factory=self.filter), "tested") if self.filter else ("", "")
+        values = {"waitress": self.waitress, "filter": filter_, "filters": filters}
+        ini.write_text(ZOPE_INI.format(home=self.home, port=self.port, **values))
         command = [sys.executable, "-m", "Zope2.Startup.serve", str(ini)]
         self._process = ServerProcess("Zope", command, self._environment(), self.log)
         self._process.start()
