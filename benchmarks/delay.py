@@ -180,8 +180,9 @@ class Forwarder:
 
 
 def main(upstream: str, round_trip: float) -> None:
-    for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-        ctypes.CDLL(None).mallopt(option, KEPT)  # memory that is new for each piece costs as much as all else here
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD) if mallopt else ():
+        mallopt(option, KEPT)  # memory that is new for each piece costs as much as all else here
     forwarder = Forwarder(upstream, round_trip / 1000)
     print(forwarder.endpoint_url, flush=True)
     forwarder.run(sys.stdin.fileno())

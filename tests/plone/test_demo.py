@@ -124,9 +124,7 @@ def token(port: int, password: str) -> int:
     connection = http.client.HTTPConnection("localhost", port, timeout=60)
     body = json.dumps({"login": "admin", "password": password})
     try:
-        connection.request(
-            "POST", "/@login", body, {"Content-Type": "application/json", "Accept": "application/json"}
-        )
+        connection.request("POST", "/@login", body, {"Content-Type": "application/json", "Accept": "application/json"})
         return connection.getresponse().status
     finally:
         connection.close()

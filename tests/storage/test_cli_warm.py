@@ -122,7 +122,10 @@ def test_one_that_is_missing_does_not_stop_the_others(warmed, settings, proxy):
     assert result.returncode == 1 and found["fetched"] == 12
     assert [oid for oid, _ in found["failed"]] == [oid_repr(blob._p_oid)]
     text = run(conf, store=settings)
-    assert text.returncode == 1 and f"failed               {oid_repr(blob._p_oid)}: its object is in no place where it may be" in text.stdout
+    assert (
+        text.returncode == 1
+        and f"failed               {oid_repr(blob._p_oid)}: its object is in no place where it may be" in text.stdout
+    )
 
 
 def test_ctrl_c_keeps_what_was_fetched(warmed, settings, proxy):

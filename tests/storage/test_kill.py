@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cache_state import downloads_are_locked
 import ZODB
 from BTrees.OOBTree import OOBTree
+from cache_state import downloads_are_locked
 from fixtures_servers import s3_client
 from servers.ministack import MiniStack
 from sites import Site, connected, raw_client, store_as_json

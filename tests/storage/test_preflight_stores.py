@@ -152,9 +152,7 @@ def test_nothing_listens(settings):
 
 def test_nothing_answers(settings, proxy):
     proxy.black_hole()
-    [error] = errors(
-        settings, endpoint_url=proxy.endpoint_url, download_connect_timeout=0.3, download_read_timeout=0.3
-    )
+    [error] = errors(settings, endpoint_url=proxy.endpoint_url, download_connect_timeout=0.3, download_read_timeout=0.3)
     assert isinstance(error, Unavailable) and "nothing answers in time" in str(error)
 
 

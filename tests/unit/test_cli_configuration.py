@@ -55,9 +55,7 @@ ZEO_INSTANCE = (
 )
 SQLITE = "<relstorage>\n  <sqlite3>\n    data-dir @HOME@\n  </sqlite3>\n</relstorage>"
 ZODBCONVERT = (
-    IMPORT
-    + "<filestorage source>\n  path @HOME@/Data.fs\n</filestorage>\n"
-    + ours("destination", base=SQLITE)
+    IMPORT + "<filestorage source>\n  path @HOME@/Data.fs\n</filestorage>\n" + ours("destination", base=SQLITE)
 )
 
 

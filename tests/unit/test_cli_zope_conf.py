@@ -47,9 +47,7 @@ def test_file_is_replaced_with_mode_and_owner_and_kept_as_it_was(zope_conf):
 
     result = s3blobs("zope-conf", link, *NEW, "--owner", "www.example.org")
     assert (result.returncode, result.stdout) == (0, f"{link}: nothing to change\n")
-    assert sorted(entry.name for entry in zope_conf.parent.iterdir()) == sorted(
-        ["zope.conf", "link.conf", backup.name]
-    )
+    assert sorted(entry.name for entry in zope_conf.parent.iterdir()) == sorted(["zope.conf", "link.conf", backup.name])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")

@@ -73,7 +73,8 @@ def test_a_blob_may_lie_in_its_record(record):
 
 
 @pytest.mark.parametrize(
-    "state", [{"s3blob": 1, "inline": "text"}, {"s3blob": 1, "inline": None}, {"s3blob": 1, "inline": b"", "name": NAME}]
+    "state",
+    [{"s3blob": 1, "inline": "text"}, {"s3blob": 1, "inline": None}, {"s3blob": 1, "inline": b"", "name": NAME}],
 )
 def test_damaged_inline_states(state):
     with pytest.raises(RecordError):

@@ -181,9 +181,7 @@ def endpoint_url(text: str) -> str:
     if "?" in text or "#" in text:
         raise ConfigurationError("holds a query or a fragment; only scheme, host and port are an endpoint")
     if parts.path not in ("", "/"):
-        raise ConfigurationError(
-            "holds a path; the bucket belongs into bucket-name and a folder in it into s3-prefix"
-        )
+        raise ConfigurationError("holds a path; the bucket belongs into bucket-name and a folder in it into s3-prefix")
     host = parts.hostname or ""
     if ":" in host:
         try:

@@ -60,9 +60,7 @@ def pytest_terminal_summary(terminalreporter, config):
     for (suite, base), counts in sorted(table.items()):
         total = counts["total"]
         bare, ours = (f"{counts[which, PASSED]}/{total}" for which in ("bare", "ours"))
-        terminalreporter.write_line(
-            line.format(suite, base, bare, ours, counts["worse"], f"{counts['seconds']:.1f}")
-        )
+        terminalreporter.write_line(line.format(suite, base, bare, ours, counts["worse"], f"{counts['seconds']:.1f}"))
 
 
 @pytest.fixture(scope="session")

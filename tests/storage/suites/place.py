@@ -83,7 +83,7 @@ class Place:
             secret_key=self.s3.secret_key,
             addressing_style="path",
         )
-        # One of the tests opens nearly 800 storages within its two minutes; what the preflight finds is tested elsewhere.
+        # One test opens nearly 800 storages within its two minutes; what the preflight finds is tested elsewhere.
         settings = StorageSettings(store=store, cache_dir=self.folder / f"cache-{name}", preflight=False)
         self.close_later(base)
         return self.close_later(open_storage(base, settings))

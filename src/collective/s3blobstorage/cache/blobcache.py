@@ -23,8 +23,8 @@ from . import bound, room
 from .cleaner import Cleaner
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
-from .durable import Unsynced
 from .downloads import DiskFailure, DownloadFile, disk, run, seal
+from .durable import Unsynced
 from .flights import Flights
 from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, stores

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +23,8 @@ from .processes import living
 
 logger = logging.getLogger(__name__)
 
-# How often an idle cleaner saves the counters, if they changed, brings new files to the disk, if there are some, and asks
-# how much of it is free: one system call.
+# How often an idle cleaner saves the counters, if they changed, brings new files to the disk, if there are some, and
+# asks how much of it is free: one system call.
 _TICK = 5.0  # seconds
 # How long an idle cleaner does not look whether another process died and left something. Reads one small folder per
 # store.

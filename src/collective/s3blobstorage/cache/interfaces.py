@@ -22,9 +22,7 @@ class IBlobSource(Interface):
     def download(file: BinaryIO) -> None:
         """Write the whole, checked, to an empty file: what ``IBlobCache.fetch`` calls. One request."""
 
-    def read(
-        start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None
-    ) -> str:
+    def read(start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None) -> str:
         """Pass that range to ``write`` in order, in one request, and return the validator of the version it came from.
 
         ``validator``, where not None, is what an earlier call returned, in this process or in another one: the bytes

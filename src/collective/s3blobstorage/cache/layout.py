@@ -73,9 +73,9 @@ def stamp(size: int, boot: int = 0) -> int:
     file that was modified, or cut, after it was published is recognised by the ``stat`` that every read makes anyway.
     Whole seconds, since some file systems store no finer ones.
 
-    A file whose bytes may not be on the disk yet has the stamp with ``boot``, which holds until the machine starts anew:
-    after a crash it may be cut or full of zeros, and is fetched again. ``durable.py`` syncs it and gives it the other
-    one, in the background: a sync costs more than fetching a small blob, and would hold up every read and commit.
+    A file whose bytes may not be on the disk yet has the stamp with ``boot``, which holds until the machine starts
+    anew: after a crash it may be cut or full of zeros, and is fetched again. ``durable.py`` syncs it and gives it the
+    other one, in the background: a sync costs more than fetching a small blob, and would hold up every read and commit.
 
     What it does not notice: bytes that rot on the disk without a write, and a tool that writes and then restores the
     time.

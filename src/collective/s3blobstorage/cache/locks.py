@@ -1,8 +1,8 @@
 """Locks between the processes of a machine.
 
-``flock`` on small files, and locks on one byte of a file (``F_OFD_SETLK``, fcntl(2), "Open file description locks"): the
-kernel releases them when the process ends, however it ends. Both conflict also between two openings in one process, so
-two caches in one process behave like two processes.
+``flock`` on small files, and locks on one byte of a file (``F_OFD_SETLK``, fcntl(2), "Open file description locks"):
+the kernel releases them when the process ends, however it ends. Both conflict also between two openings in one process,
+so two caches in one process behave like two processes.
 """
 
 from __future__ import annotations

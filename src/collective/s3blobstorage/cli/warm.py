@@ -55,7 +55,9 @@ def _oid(text: str) -> bytes:
 
 
 @click.command()
-@click.option("--limit", type=_Parsed("size", datatypes.size), help="Bytes in all, newest blobs first. [0.9 cache-size]")
+@click.option(
+    "--limit", type=_Parsed("size", datatypes.size), help="Bytes in all, newest blobs first. [0.9 cache-size]"
+)
 @click.option("--largest", type=_Parsed("size", datatypes.size), help="Leave out blobs that are larger, as 100MB.")
 @click.option("--age", type=_Parsed("age", _age), help="Only blobs committed in that time, as 30d.")
 @click.option("--oid", "oids", type=_Parsed("oid", _oid), multiple=True, help="Only this one. May be repeated.")
@@ -224,9 +226,7 @@ def _print(document: dict[str, Any]) -> None:
         lines.append(("fetched", f"{document['fetched']:,} blobs, {output.byte_count(document['bytes'])}"))
         if document["stopped"]:
             lines.append(("wanted", f"{amount}; stopped"))
-    lines += [
-        ("left out", f"{count:,} {_LEFT_OUT[why]}") for why, count in document["left_out"].items() if count
-    ]
+    lines += [("left out", f"{count:,} {_LEFT_OUT[why]}") for why, count in document["left_out"].items() if count]
     lines += [("no blob", oid) for oid in document["not_found"]]
     lines += [("failed", f"{oid}: {error}") for oid, error in document["failed"][:20]]
     if len(document["failed"]) > 20:

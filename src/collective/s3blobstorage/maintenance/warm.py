@@ -137,9 +137,7 @@ def _first_done(running: dict[Future[str], BlobRevision]) -> Iterator[Future[str
     yield from done
 
 
-def _note(
-    report: Report, revision: BlobRevision, future: Future[str], advance: Callable[[int, int], None]
-) -> None:
+def _note(report: Report, revision: BlobRevision, future: Future[str], advance: Callable[[int, int], None]) -> None:
     size = revision.state.size or 0
     error = future.exception()
     if error is None:
@@ -147,7 +145,9 @@ def _note(
         report.bytes += size
     elif isinstance(error, S3BlobStorageError):
         missing = isinstance(error, BlobMissing)  # as a POSKeyError it says its oid and nothing else
-        report.failed.append((oid_repr(revision.oid), "its object is in no place where it may be" if missing else str(error)))
+        report.failed.append(
+            (oid_repr(revision.oid), "its object is in no place where it may be" if missing else str(error))
+        )
     else:
         raise error
     advance(1, size)

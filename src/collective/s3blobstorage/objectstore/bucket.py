@@ -57,9 +57,7 @@ def _asked(connection: Connection, verb: str) -> Failure | None:
             if verb == "HeadBucket":
                 connection.reader.head_bucket(**connection.bucket())
             else:
-                connection.reader.list_objects_v2(
-                    **connection.bucket(), MaxKeys=1, Prefix=connection.full_key("")
-                )
+                connection.reader.list_objects_v2(**connection.bucket(), MaxKeys=1, Prefix=connection.full_key(""))
         except ClientError as error:
             failure = failure_of(error)
             if failure is None or failure.retry:

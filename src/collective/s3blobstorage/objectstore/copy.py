@@ -93,9 +93,7 @@ def _in_one(connection: Connection, source: ObjectInfo, target_key: str, metadat
         raise
     result = response.get("CopyObjectResult") or {}
     _check_unchanged(connection, source, target_key, unquoted(result.get("ETag")))
-    return ObjectInfo(
-        target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified")
-    )
+    return ObjectInfo(target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified"))
 
 
 def _check_unchanged(connection: Connection, source: ObjectInfo, target_key: str, etag: str) -> None:
@@ -172,6 +170,4 @@ def _relayed(
     with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
         arrived = get_file(connection, source.key, file, size=source.size, if_match=source.etag)  # type: ignore[arg-type]
         file.flush()
-        return put_file(
-            connection, lanes, target_key, Path(file.name), metadata=metadata, sha256=arrived.sha256
-        )
+        return put_file(connection, lanes, target_key, Path(file.name), metadata=metadata, sha256=arrived.sha256)

@@ -128,9 +128,7 @@ class _Stop(Exception):
 class _Checking:
     """One run. Belongs to one thread."""
 
-    def __init__(
-        self, store: S3ObjectStore, *, writable: bool, thorough: bool, forbidden: Callable[[], str]
-    ) -> None:
+    def __init__(self, store: S3ObjectStore, *, writable: bool, thorough: bool, forbidden: Callable[[], str]) -> None:
         self.store = store
         self.writable = writable
         self.thorough = thorough
@@ -438,7 +436,8 @@ def _told_region(answer: Answer) -> str:
 
 def _is_about_region(*answers: Answer) -> bool:
     return any(
-        300 <= answer.status < 400 or answer.code in ("AuthorizationHeaderMalformed", "PermanentRedirect")
+        300 <= answer.status < 400
+        or answer.code in ("AuthorizationHeaderMalformed", "PermanentRedirect")
         or (answer.status == 400 and "x-amz-bucket-region" in answer.headers)
         for answer in answers
     )

@@ -187,9 +187,7 @@ class S3ObjectStore:
         metadata: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         self._check_writable()
-        return copy.copy(
-            self.connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata
-        )
+        return copy.copy(self.connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata)
 
     def delete(self, keys: Iterable[str]) -> None:
         self._check_writable()

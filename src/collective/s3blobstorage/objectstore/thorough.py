@@ -195,9 +195,7 @@ class _Deeper:
     def _url(self, operation: str, key: str) -> str:
         signer = self._signer()
         try:
-            return signer.generate_presigned_url(
-                operation, Params=self.connection.object(key), ExpiresIn=URL_SECONDS
-            )
+            return signer.generate_presigned_url(operation, Params=self.connection.object(key), ExpiresIn=URL_SECONDS)
         finally:
             signer.close()
 
@@ -333,4 +331,3 @@ def _url_refused(name: str, status: int, trouble: str) -> Result:
         f"a signed URL was answered {status}",
         "s3-public-endpoint-url: it must lead to the same store, with its Host header unchanged",
     )
-

@@ -37,8 +37,8 @@ class Failure:
     """One failed attempt.
 
     ``error`` is what the caller gets where nobody tries again. ``ambiguous``: the store may have carried the request
-    out. ``silent``: nothing came on the connection for a whole time-out. ``detail`` is for the log: no secret, no message
-    of a validation (those print parameters).
+    out. ``silent``: nothing came on the connection for a whole time-out. ``detail`` is for the log: no secret, no
+    message of a validation (those print parameters).
     """
 
     error: StoreError
@@ -91,9 +91,7 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, ClientError):
         return _answer(error)
     if isinstance(error, BodyBroken):
-        return Failure(
-            Unavailable(_UNREACHABLE), retry=True, ambiguous=True, silent=error.silent, detail=str(error)
-        )
+        return Failure(Unavailable(_UNREACHABLE), retry=True, ambiguous=True, silent=error.silent, detail=str(error))
     if isinstance(error, BotoCoreError):
         return _transport(error)
     if isinstance(error, S3BlobStorageError):

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 
 class InlineFile(io.BytesIO):
-    """Reads the bytes of a record; no request, and no file unless ``name`` is used as a path or ``fileno`` is asked for.
+    """Reads the bytes of a record; no request, and no file unless ``name`` is used as a path or ``fileno`` is called.
 
     For one thread at a time, as any file.
     """

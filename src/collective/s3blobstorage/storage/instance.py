@@ -44,7 +44,7 @@ class S3BlobInstance:
         self._loaded_oid = b""
         self._loaded = (b"", b"")
         self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
-        # Asked for after each transaction, and most bases have none: finding that out by __getattr__ takes two exceptions.
+        # Asked for after each transaction, and most bases have none: __getattr__ would find that out by two exceptions.
         self.afterCompletion = getattr(base, "afterCompletion", _nothing)
         alsoProvides(self, *root.instance_interfaces(base))
 

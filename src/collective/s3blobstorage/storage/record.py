@@ -6,7 +6,8 @@ returns None and its ``__setstate__`` ignores the argument), so the second pickl
     {"s3blob": 1, "name": "<32 hex>", "size": 12345, "sha256": b"<32 bytes>" or None}
     {"s3blob": 1, "inline": b"<the bytes>"}
 
-The second form is of a blob that was at most ``inline-size`` bytes when it was committed: it has no object. ZODB, FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
+The second form is of a blob that was at most ``inline-size`` bytes when it was committed: it has no object. ZODB,
+FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ class ObjectSource:
         self._first(lambda key: self._store.get_file(key, file, size=self._size, sha256=self._sha256))
         self._log("", started)
 
-    def read(
-        self, start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None
-    ) -> str:
+    def read(self, start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None) -> str:
         started = time.monotonic()
         info = self._first(
             lambda key: self._store.get_range(key, start, length, write, size=self._size, if_match=validator)
@@ -106,8 +104,6 @@ class InlineSource:
     def download(self, file: BinaryIO) -> None:
         file.write(self.data)
 
-    def read(
-        self, start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None
-    ) -> str:
+    def read(self, start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None) -> str:
         write(memoryview(self.data)[start : start + length])
         return ""
