@@ -14,7 +14,7 @@ from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
 
-# As issue 4's list: FileStorage, MappingStorage, RelStorage, around a ZEO client.
+# Each kind of base once.
 KINDS = ["filestorage", "mappingstorage", "sqlite-hp", "postgresql-hp", "zeo-client"]
 
 
