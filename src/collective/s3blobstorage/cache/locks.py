@@ -7,6 +7,7 @@ so two caches in one process behave like two processes.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -17,8 +18,9 @@ import time
 # child closes its copies at once, else a child would keep alive what belonged to a parent that was killed.
 _held: set[int] = set()
 
-# Whether one byte of a file can be locked: on Linux. Elsewhere each key has a file of its own.
-_PLACES = hasattr(fcntl, "F_OFD_SETLK")
+# Whether one byte of a file can be locked: on Linux, but for sandboxes that have not all of its system calls. Elsewhere
+# each key has a file of its own.
+_places = hasattr(fcntl, "F_OFD_SETLK")
 
 # A waiter asks again after a tenth of the time it has waited, so that it loses at most a tenth, but at least
 # every 50 ms. (A blocking flock could not be given up.)
@@ -52,9 +54,19 @@ class FileLock:
         not let us.
         """
         path = os.fspath(path)
-        place = None if key is None else _place(key)
-        if key is not None and not _PLACES:
-            path, place = f"{path}.{place:016x}", None
+        if key is None:
+            return cls._take(path, None, wait)
+        if _places:
+            try:
+                return cls._take(path, _place(key), wait)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                _give_up_places()  # the same kernel tells every process so
+        return cls._take(f"{path}.{_place(key):016x}", None, wait)
+
+    @classmethod
+    def _take(cls, path: str, place: int | None, wait: float) -> FileLock | None:
         started = time.monotonic()
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -106,6 +118,11 @@ class FileLock:
     def is_named(self) -> bool:
         """Whether the lock file still is where it was made: false when somebody deleted the folder."""
         return self._descriptor >= 0 and _bears_name(self.path, self._descriptor)
+
+
+def _give_up_places() -> None:
+    global _places
+    _places = False
 
 
 def _place(key: str) -> int:
