@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cache_state import until_idle
 from cache_state import downloads_are_locked
 from zope.interface.verify import verifyObject
 
@@ -254,6 +255,32 @@ def test_a_download_elsewhere_that_never_ends_is_waited_for_only_so_long(cache, 
     thread.join()
     assert cache.get(OID, TID).read_bytes() == b"slow"
     impatient.close()
+
+
+def test_a_miss_makes_one_file_and_removes_none(cache, tmp_path, monkeypatch):
+    """Making a file is the dearest thing on the way of a small blob, and the dearer the more were removed before."""
+    cache.fetch(OID, TID, download_of(b"the folder and the lock file are made"))
+    made, removed = [], []
+    os_open, os_unlink = os.open, os.unlink
+
+    def opening(path, flags, *arguments, **options):
+        ours = threading.current_thread() is threading.main_thread()  # not the cleaner, at its tick
+        if ours and flags & os.O_CREAT and not os.path.exists(path):
+            made.append(path)
+        return os_open(path, flags, *arguments, **options)
+
+    def unlinking(path, *arguments, **options):
+        removed.append(path)
+        return os_unlink(path, *arguments, **options)
+
+    until_idle(cache)
+    cache.counters.save_now_and_then()  # at most once a second
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opening)
+        patched.setattr(os, "unlink", unlinking)
+        for number in range(5):
+            cache.fetch(OID, number.to_bytes(8, "big"), download_of(b"x"))
+    assert len(made) == 5 and removed == []
 
 
 # Opening
