@@ -185,6 +185,8 @@ def test_demo(started, tmp_path):
     assert (told["objects"]["blobs"]["objects"], told["owner"], told["base"]) == (len(kept), "demo", "filestorage")
     found = json.loads(s3blobs("--config", configuration, "check", "--json"))
     assert "last transaction" in {row["name"]: row for row in found["findings"]}["database"]["detail"]
+    warmed = json.loads(s3blobs("--config", configuration, "warm", "--json"))
+    assert (warmed["cached_before"] + warmed["fetched"], warmed["failed"]) == (len(kept), [])
     text = configuration.read_text()
     assert "+    cache-size 2GB" in s3blobs("zope-conf", "--dry-run", configuration, "--cache-size", "2GB").splitlines()
     assert configuration.read_text() == text
