@@ -16,6 +16,7 @@ from servers.proxy import Proxy, Rule
 SMALL = 1000
 MEDIUM = 3_000_000  # one PUT that is streamed from the file, and waits for the store's go-ahead
 LARGE = 20_000_000  # two parts: 16 MiB, and the rest
+PART = 4 * 1024 * 1024  # the default of part-size, and the length of each request for five of them
 XML = 40  # bytes into an answer that is XML: past its first line in none
 
 Needs = Literal["", "sent", "received"]
@@ -56,7 +57,8 @@ REQUESTS = {
     ],
     "Reading": [
         Request("GET of 1 kB", "read", SMALL, "GET", "/blobs/", received=SMALL),
-        Request("GET of 20 MB", "read", LARGE, "GET", "/blobs/", received=LARGE),
+        Request("GET of 3 MB", "read", MEDIUM, "GET", "/blobs/", received=MEDIUM),
+        Request("GET of 20 MB by parts", "read", LARGE, "GET", "/blobs/", received=PART),
     ],
 }
 

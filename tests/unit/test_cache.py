@@ -420,7 +420,7 @@ def test_it_is_brought_to_the_disk_in_the_background_and_then_believed_for_ever(
         order.append("utime")
         utime(file, **more)
 
-    cache.clean()
+    cache._cleaner.close()  # whose thread would do it at its next tick
     monkeypatch.setattr(os, "fsync", noting_fsync)
     path = bring(cache, how)
     assert order == [], "nobody waits for the disk"
