@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cache_state import until_idle
-from cache_state import downloads_are_locked
+from cache_state import downloads_are_locked, until_idle
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache import BlobCache, downloads, durable, layout
