@@ -18,6 +18,11 @@ ON_CEPH = {
 }
 
 
+# Every request brings some bytes, so the read comes to its end unless the pauses of five threads, which count twenty
+# times as long here, open the circuit before.
+JITTER = {("truncated body for ever", "GET of 20 MB by parts"): "reads"}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         count = metafunc.config._s3blobs_tier["fault_cases"]
@@ -32,7 +37,7 @@ def test_a_request_meets_a_fault(case, settings, tmp_path, ca, pytestconfig):
     if pytestconfig.getoption("--s3") != "ministack":
         said = ON_CEPH.get((trouble.name, request.name), said)
     # Whether the circuit is open when an upload is given up, so that it cannot be taken back, is a matter of jitter.
-    assert outcome.what in (said, said.removesuffix(", leaves an upload"))
+    assert outcome.what in (said, said.removesuffix(", leaves an upload"), JITTER.get((trouble.name, request.name)))
 
 
 def test_document_has_every_case():
