@@ -21,6 +21,7 @@ from strange_front import Front
 from collective.s3blobstorage.errors import ObjectMissing
 from collective.s3blobstorage.objectstore import client, open_store
 from collective.s3blobstorage.objectstore.signed import SignedRequests
+from collective.s3blobstorage.objectstore.translate import BodyBroken
 from collective.s3blobstorage.settings import StoreSettings
 
 KEY = hashlib.sha256(b"the key of these tests").digest()
@@ -241,6 +242,16 @@ def test_an_answer_that_breaks_off_within_its_error(store, proxy):
     with pytest.raises(ObjectMissing):
         store.get_bytes("nothing")
     assert proxy.counts() == {"GetObject": 2}
+
+
+def test_an_error_of_which_the_end_is_missing_is_no_answer(store):
+    """Whatever cut it, and whether or not the connection said so: its code may be in what is missing."""
+
+    class Cut:
+        status_code, headers, content = 404, {}, b"<?xml vers"
+
+    with pytest.raises(BodyBroken):
+        store.connection.signed_reader._error("GET", Cut())
 
 
 def test_a_server_that_is_down(settings, store, proxy):
