@@ -7,8 +7,9 @@ import itertools
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,25 @@ def commit_blobs(db: ZODB.DB, **blobs: bytes) -> bytes:
 def read_blob(db: ZODB.DB, name: str) -> bytes:
     with connected(db) as connection, connection.root()[name].open("r") as file:
         return file.read()
+
+
+def in_two_threads(work: Callable[[int], None]) -> None:
+    """``work(0)`` and ``work(1)`` at the same time: both end, and neither raises."""
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "deadlock"
+    assert failures == []
 
 
 def wait_until(condition: Any, seconds: float = 20.0) -> None:

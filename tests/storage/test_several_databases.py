@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 
 import pytest
 import transaction
 from persistent.mapping import PersistentMapping
-from sites import ALL, commit_blobs, connected, read_blob
+from sites import ALL, commit_blobs, connected, in_two_threads, read_blob
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
@@ -80,29 +79,19 @@ def test_two_threads_that_commit_in_both_never_wait_for_each_other(two, kind, ot
             connection.root()["0"], connection.root()["1"] = PersistentMapping(), PersistentMapping()
             connection.transaction_manager.commit()
     written: dict[str, bytes] = {}
-    failures: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            for turn in range(15):
-                manager = transaction.TransactionManager()
-                connections = [db.open(manager) for db in (dbs[::-1] if number else dbs)]
-                data = written[f"{number} {turn}"] = os.urandom(1000)
-                for connection in connections:
-                    connection.root()[str(number)][str(turn)] = Blob(data)
-                manager.commit()
-                for connection in connections:
-                    connection.close()
-        except BaseException as error:
-            failures.append(error)
+        for turn in range(15):
+            manager = transaction.TransactionManager()
+            connections = [db.open(manager) for db in (dbs[::-1] if number else dbs)]
+            data = written[f"{number} {turn}"] = os.urandom(1000)
+            for connection in connections:
+                connection.root()[str(number)][str(turn)] = Blob(data)
+            manager.commit()
+            for connection in connections:
+                connection.close()
 
-    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "deadlock"
-    assert failures == []
+    in_two_threads(work)
     for db in dbs:
         with connected(db) as connection:
             found = {

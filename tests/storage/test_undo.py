@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 import transaction
 import ZODB
-from sites import UNDOING, bucket_keys, commit_blobs, connected, raw_client, read_blob
+from sites import UNDOING, bucket_keys, commit_blobs, connected, in_two_threads, raw_client, read_blob
 from ZODB.blob import Blob
 from ZODB.POSException import POSKeyError, UndoError
 
@@ -243,34 +242,24 @@ def test_an_undo_in_one_database_beside_commits_in_both(make_site, kinds, settin
     for db in dbs:
         commit_blobs(db, a=b"0", undone=b"0")
         commit_blobs(db, undone=b"1")
-    failures = []
 
     def work(number: int) -> None:
-        try:
-            for turn in range(6):
-                manager = transaction.TransactionManager(explicit=False)
-                connections = [db.open(manager) for db in dbs]
-                try:
-                    for connection in connections[number:]:
-                        connection.root()[f"t{number}-{turn}"] = Blob(os.urandom(1000))
-                    if number:
-                        dbs[0].undo(dbs[0].undoLog(0, 1)[0]["id"], manager.get())
-                    manager.commit()
-                except (UndoError, ZODB.POSException.ConflictError):
-                    manager.abort()
-                finally:
-                    for connection in connections:
-                        connection.close()
-        except BaseException as error:
-            failures.append(error)
+        for turn in range(6):
+            manager = transaction.TransactionManager(explicit=False)
+            connections = [db.open(manager) for db in dbs]
+            try:
+                for connection in connections[number:]:
+                    connection.root()[f"t{number}-{turn}"] = Blob(os.urandom(1000))
+                if number:
+                    dbs[0].undo(dbs[0].undoLog(0, 1)[0]["id"], manager.get())
+                manager.commit()
+            except (UndoError, ZODB.POSException.ConflictError):
+                manager.abort()
+            finally:
+                for connection in connections:
+                    connection.close()
 
-    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "deadlock"
-    assert failures == []
+    in_two_threads(work)
     for db in dbs:
         commit_blobs(db, last=b"last")
         assert read_blob(db, "last") == b"last"
