@@ -185,6 +185,18 @@ def test_what_other_databases_stage_counts_and_stays(tmp_path, clock, opened):
     assert present(tmp_path, "one") == [4, 5, 6, 7]
 
 
+def test_counters_that_are_being_written_count_for_nothing(tmp_path, clock, opened):
+    """Else it would be a matter of a moment which file goes."""
+    cache = opened("one", 10)
+    for number in range(9):
+        cache.fetch(*revision(number), download_of(1))
+    until_idle(cache)
+    clock.now += 100
+    (cache.staging().parent / "counters.json.0123456789abcdef").write_bytes(b"x" * BLOCK)
+    cache.clean()
+    assert present(tmp_path, "one") == list(range(9))
+
+
 def test_commits_within_the_bound_count_over_all_databases(tmp_path, opened):
     one, two = opened("one", 10), opened("two", 10, limit_commits=True)
     (one.staging() / "staged").write_bytes(b"x" * 8 * BLOCK)
