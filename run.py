@@ -447,6 +447,8 @@ def test(options, arguments):
             plans = [plan for plan in plans if plan[0] != "plone61"]
     environments = {}
     environ = clean_environ()
+    # The tests start hundreds of processes: each would compile the package and the tests' modules anew.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if set(suites) - {"plone61"}:
         environments["6.2"] = plone_62("test").make()
     if python_61:

@@ -50,11 +50,13 @@ class Tier(dict):
 
 def pytest_configure(config):
     name = config.getoption("--tier")
-    # A machine that stands still for a moment is no failure. The same examples each time, but where all counts run.
-    hypothesis.settings.register_profile("tier", deadline=None, derandomize=name != "full")
-    hypothesis.settings.load_profile("tier")
     table = TIERS[name]
     counts = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    # A machine that stands still for a moment is no failure. The same examples each time, but where all counts run.
+    hypothesis.settings.register_profile(
+        "tier", deadline=None, derandomize=name != "full", max_examples=table["examples"]
+    )
+    hypothesis.settings.load_profile("tier")
     if config.getoption("--s3-pass"):
         counts |= table[config.getoption("--s3")]
     config._s3blobs_tier = Tier(name, counts)

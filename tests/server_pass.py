@@ -17,7 +17,7 @@ from servers import ceph
 STORAGE = Path(__file__).parent / "storage"
 
 # They use a server, but show nothing of it: how packages are installed, and our own tools.
-SAME_EVERYWHERE = {"test_installations.py", "test_proxy.py"}
+SAME_EVERYWHERE = {"test_benchmark.py", "test_installations.py", "test_proxy.py"}
 
 LEFT_OUT = pytest.StashKey[str]()  # why the whole pass is skipped
 

@@ -185,7 +185,9 @@ class Bench:
     def restore(self, request: Request) -> str:
         oid, tid, record, path = self.restored
         base = FileStorage(str(self.folder / "Restored.fs"))
-        other = open_storage(base, dataclasses.replace(self.settings, cache_dir=self.folder / "cache2"))
+        other = open_storage(
+            base, dataclasses.replace(self.settings, cache_dir=self.folder / "cache2"), clock=FastClock().clock()
+        )
         try:
             metadata = TransactionMetaData()
             other.tpc_begin(metadata, tid, " ")

@@ -184,6 +184,7 @@ def test_plain_http_to_a_tls_port(secure):
         endpoint_url=secure.endpoint_url.replace("https", "http"),
         sse_customer_key=None,
         download_read_timeout=1.0,
+        outage_patience=2.0,
     )
     store = open_store(wrong)
     with pytest.raises(Unavailable):
@@ -239,7 +240,7 @@ def test_no_secret_in_any_log_or_error(secure, proxy, file, everything):
     small, _ = file(1000)
     large, _ = file(16 * MB + 1)
     for changed in ({}, {"session_token": token}):
-        store = open_store(dataclasses.replace(secure, **changed))
+        store = open_store(dataclasses.replace(secure, outage_patience=2.0, **changed))
         tried(lambda store=store: store.open_bucket(True))
         tried(lambda store=store: store.put_bytes("m", b"x"))
         tried(lambda store=store: store.put_file("x", small, metadata={}))
@@ -278,7 +279,8 @@ import logging
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.redaction import SecretsFilter
 from collective.s3blobstorage.settings import StoreSettings
-settings = StoreSettings(bucket="bucket", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="b" * 20)
+keys = {"access_key": "a", "secret_key": "b" * 20}
+settings = StoreSettings(bucket="bucket", endpoint_url="http://127.0.0.1:9", outage_patience=2.0, **keys)
 store = open_store(settings)
 for verb in (lambda: store.open_bucket(True), lambda: store.get_bytes("x"), lambda: store.delete(["a", "b"])):
     try:

@@ -283,9 +283,9 @@ def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, 
     assert list(path.parent.iterdir()) == []
 
 
-def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened):
+def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened, tier):
     cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + tier["race_seconds"]
     wrong, opens = [], []
 
     def read(seed):
@@ -308,8 +308,8 @@ def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert len(opens) > 50
-    assert cache.counters.snapshot()["evictions"] > 10
+    assert len(opens) > 10
+    assert cache.counters.snapshot()["evictions"] > 3
 
 
 # Parts of large blobs: a sparse file and the map of what is in it. Made by hand, as a reader by parts leaves them.
@@ -442,12 +442,12 @@ def test_what_a_killed_cleaner_left_halfway_goes(tmp_path, clock, opened, suffix
     assert [path.suffix for path in path.parent.iterdir()] == [".blob"]
 
 
-def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, opened):
+def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, opened, tier):
     """Readers open the map, then the data, and note the use; whoever makes a pair holds the lock of its revision."""
     cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
     cache.clean()
     layout = Layout(tmp_path, "store")
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + tier["race_seconds"]
     wrong, made, read = [], [], []
 
     def use(seed):
@@ -488,5 +488,5 @@ def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, ope
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert len(made) > 20 and len(read) > 20
+    assert len(made) > 5 and len(read) > 5
     pairs(tmp_path, range(11))

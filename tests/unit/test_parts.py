@@ -191,7 +191,7 @@ def test_after_publishing_an_open_reader_reads_on(cache):
         assert source.parts(PART) == list(range(10))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(0, 12 * PART),
     st.lists(st.tuples(st.sampled_from(["seek", "back", "end", "read", "read1", "readline", "readinto", "peek"]),

@@ -66,7 +66,7 @@ def flip(path, offset, mask):
         file.write(bytes([byte[0] ^ mask]))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sets(st.integers(0, 10)),
     st.lists(
