@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -13,13 +14,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import urllib3.util.connection
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
+from botocore.httpsession import URLLib3Session
 from servers.faults import reset
 from strange_front import Front
 
 from collective.s3blobstorage.errors import ObjectMissing
-from collective.s3blobstorage.objectstore import client, open_store
+from collective.s3blobstorage.objectstore import client, idle, open_store
 from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.translate import BodyBroken
 from collective.s3blobstorage.settings import StoreSettings
@@ -30,7 +33,7 @@ ODD_KEYS += ["a//b", "./a", "a/../b"]
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """A proxy for http that answers itself, 200 or ``status``, and keeps what it was asked."""
+    """Answers 200 or ``status``, and keeps what it was asked."""
 
     protocol_version = "HTTP/1.1"
     asked: list[tuple[str, str, dict[str, str], bytes]]
@@ -53,15 +56,17 @@ class Recorder(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """All of boto3's requests over http go there, whatever host they are for."""
+    """All connections of urllib3 go there, whatever host they are for."""
     handler = type("RecorderOfThisTest", (Recorder,), {"asked": [], "status": [200]})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+    connect = urllib3.util.connection.create_connection
+    monkeypatch.setattr(
+        urllib3.util.connection,
+        "create_connection",
+        lambda address, *arguments, **named: connect(("127.0.0.1", server.server_port), *arguments, **named),
+    )
     yield handler
     server.shutdown()
     server.server_close()
@@ -88,6 +93,40 @@ def comparable(asked) -> tuple:
 
 def by_client(asked) -> bool:
     return "amz-sdk-request" in asked[2]
+
+
+def asked_three_ways(requests, recorder, verb, **parameters):
+    """By the client, on the connection that it opened, and, where none is open, by its HTTP session."""
+    with counted_sessions() as by_session:
+        for _ in range(2):
+            whole(getattr(requests, verb)(**parameters))
+        assert by_session == [requests._http]
+        idle.close(requests._client)
+        whole(getattr(requests, verb)(**parameters))
+        assert by_session == [requests._http] * 2
+    first, second, third = recorder.asked[-3:]
+    assert by_client(first) and not by_client(second) and not by_client(third)
+    return first, second, third
+
+
+def whole(answer) -> bytes:
+    with answer.get("Body", io.BytesIO()) as body:
+        return body.read()
+
+
+@contextlib.contextmanager
+def counted_sessions():
+    """Becomes the HTTP sessions of botocore that send, one for each request."""
+    seen = []
+    send = URLLib3Session.send
+
+    def counting(self, request):
+        seen.append(self)
+        return send(self, request)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(URLLib3Session, "send", counting)
+        yield seen
 
 
 WRITING = {
@@ -126,11 +165,9 @@ WRITING = {
 )
 def test_the_same_request(recorder, settings, verb, parameters):
     requests = requests_for(**settings)
-    for _ in range(2):
-        getattr(requests, verb)(Bucket=settings.get("bucket", "bucket"), Key="blobs/1", **parameters)
-    first, second = recorder.asked
-    assert by_client(first) and not by_client(second)
-    assert comparable(first) == comparable(second)
+    named = {"Bucket": settings.get("bucket", "bucket"), "Key": "blobs/1", **parameters}
+    first, second, third = asked_three_ways(requests, recorder, verb, **named)
+    assert comparable(first) == comparable(second) == comparable(third)
 
 
 def test_the_same_request_for_every_key(recorder):
@@ -246,12 +283,8 @@ def test_an_answer_that_breaks_off_within_its_error(store, proxy):
 
 def test_an_error_of_which_the_end_is_missing_is_no_answer(store):
     """Whatever cut it, and whether or not the connection said so: its code may be in what is missing."""
-
-    class Cut:
-        status_code, headers, content = 404, {}, b"<?xml vers"
-
     with pytest.raises(BodyBroken):
-        store.connection.signed_reader._error("GET", Cut())
+        store.connection.signed_reader._error("GET", 404, {}, lambda: b"<?xml vers")
 
 
 def test_a_server_that_is_down(settings, store, proxy):

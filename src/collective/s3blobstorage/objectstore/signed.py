@@ -1,9 +1,11 @@
 """GetObject, and PutObject of bytes, without what botocore does anew for each request.
 
-A site makes hardly any others, and botocore spends twice the processor time that one needs: endpoint rules, event
-hooks, serialising and parsing by its model (figures: docs/performance.md). Here its signer signs and the client's own
-HTTP session sends, so credentials, signatures, connections, time-outs, certificates, proxies and errors are botocore's.
-Where to send and how to sign is read off the first request, which the client makes.
+A site makes hardly any others, and botocore spends many times the processor time that one needs: endpoint rules, event
+hooks, serialising and parsing by its model, a signer and an HTTP library for everything (figures:
+docs/performance.md). Where to send and how to sign is read off the first request, which the client makes. Then
+``sigv4`` signs with the client's credentials and ``exchange`` sends on connections that the client's HTTP session
+opened, which makes each request for which none is open. So credentials, connections, time-outs, certificates,
+proxies and errors are botocore's.
 
 What is out of the ordinary is left to the client, each time: a parameter that is not in the tables below, a bucket
 whose requests are signed in another way, an answer that names another region.
@@ -13,22 +15,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import boto3
 import urllib3.exceptions
-from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserFactory
 from botocore.utils import parse_timestamp
 
+from collective.s3blobstorage.objectstore import sigv4
+from collective.s3blobstorage.objectstore.exchange import exchange
 from collective.s3blobstorage.objectstore.translate import BodyBroken
 
 # Parameters and members of answers, as boto3 spells them, and their headers (Amazon S3 API reference, GetObject and
@@ -63,26 +68,23 @@ _ELSEWHERE = ("AuthorizationHeaderMalformed", "IllegalLocationConstraintExceptio
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=.*/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
 
 
+_EMPTY = hashlib.sha256(b"").hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
     """What the client's last request shows of how it reaches the bucket."""
 
-    url: str  # of the bucket, up to where the key begins
+    origin: str  # scheme, host and port
+    host: str  # for ``Host``: without a port that is the scheme's own
+    path: str  # percent-encoded, up to where the key begins
     region: str  # what is signed for
     service: str
     user_agent: str
 
-
-class _Signer(S3SigV4Auth):
-    """Hashes the body as it is, where botocore builds the request a second time to get at it."""
-
-    def __init__(self, credentials: Any, route: _Route, body: bytes) -> None:
-        super().__init__(credentials, route.service, route.region)
-        self._body = body
-
-    def payload(self, request: AWSRequest) -> str:
-        signed = self._should_sha256_sign_payload(request)
-        return hashlib.sha256(self._body).hexdigest() if signed else UNSIGNED_PAYLOAD
+    @property
+    def secure(self) -> bool:
+        return self.origin.startswith("https:")
 
 
 class SignedRequests:
@@ -94,24 +96,26 @@ class SignedRequests:
         self._bucket = bucket
         # Not part of botocore's documented interface: without it everything goes through the client.
         self._http = getattr(getattr(client, "_endpoint", None), "http_session", None)
-        self._context = {"client_config": client.meta.config, "has_streaming_input": True}
-        # Replaced as a whole by whichever thread learns it; all learn the same.
+        self._timeout = client.meta.config.read_timeout
+        self._payload_signing = (client.meta.config.s3 or {}).get("payload_signing_enabled")
+        # Each replaced as a whole by whichever thread learns it; all learn the same.
         self._route: _Route | None = None
+        self._pool: tuple[_Route, Any] | None = None  # urllib3's, of the connections of that route
         self._learning = threading.local()
         client.meta.events.register("before-send.s3", self._learn)
 
     def get_object(self, **parameters: Any) -> dict[str, Any]:
-        """``Body`` is urllib3's response, a context manager; leaving it before its end closes the connection."""
-        response = self._sent("GET", parameters, b"")
-        if response is None:
+        """``Body`` has ``read1`` and is a context manager; leaving it before its end closes the connection."""
+        answer = self._sent("GET", parameters, b"")
+        if answer is None:
             return self._by_client("get_object", parameters)
-        return {**_members(response), "Body": response.raw}
+        return {**_members(answer), "Body": answer}
 
     def put_object(self, *, Body: bytes, **parameters: Any) -> dict[str, Any]:  # noqa: N803
-        response = self._sent("PUT", parameters, Body)
-        if response is None:
+        answer = self._sent("PUT", parameters, Body)
+        if answer is None:
             return self._by_client("put_object", {**parameters, "Body": Body})
-        return _members(response)
+        return _members(answer)
 
     def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         self._learning.path = _quoted(parameters["Key"])
@@ -129,11 +133,23 @@ class SignedRequests:
         if found is None or "x-amz-s3session-token" in request.headers or not request.url.endswith("/" + path):
             self._route = None
         else:
-            agent = _text(request.headers.get("User-Agent"))
-            self._route = _Route(request.url.removesuffix(path), found[1], found[2], agent)
+            self._route = route = _route(
+                request.url.removesuffix(path), found, _text(request.headers.get("User-Agent"))
+            )
+            if route is not None:
+                self._pool = (route, self._pool_of(route))
+
+    def _pool_of(self, route: _Route) -> Any:
+        """urllib3's pool of the connections that botocore's session makes for that route; None where it has none.
+
+        Behind a proxy it makes them in another pool, and this one stays empty.
+        """
+        manager = getattr(self._http, "_manager", None)  # no documented interface, as in idle.py
+        return None if manager is None else manager.connection_from_url(route.origin)
 
     def _sent(self, method: str, parameters: Mapping[str, Any], body: bytes) -> Any:
-        """The answer, a success. None: nothing has happened that counts, the client is to do it.
+        """The answer, a success; of a PUT it is read to its end. None: nothing has happened that counts, the client is
+        to do it.
 
         Raises ClientError for every other answer, and what botocore raises for the network.
         """
@@ -141,38 +157,97 @@ class SignedRequests:
         headers = _headers(parameters) if parameters["Bucket"] == self._bucket else None
         if route is None or headers is None:
             return None
-        headers["User-Agent"] = route.user_agent
-        request = AWSRequest(method, route.url + _quoted(parameters["Key"]), headers)
-        request.context.update(self._context)
-        _Signer(self._credentials.get_frozen_credentials(), route, body).add_auth(request)
-        final = dict(request.headers.items())
-        if method == "PUT":
-            final["Content-Length"] = str(len(body))
-        response = self._http.send(AWSPreparedRequest(method, request.url, final, body or None, method == "GET"))
-        if response.status_code < 300:
-            return response
-        error = self._error(method, response)
-        if response.status_code < 400 or error.response.get("Error", {}).get("Code") in _ELSEWHERE:
+        target = route.path + _quoted(parameters["Key"])
+        self._sign(route, method, target, headers, body)
+        answer, content = self._answer(route, method, target, headers, body)
+        if answer.status < 300:
+            if method == "PUT":
+                _read(content)
+            return answer
+        error = self._error(method, answer.status, answer.headers, content)
+        if answer.status < 400 or error.response.get("Error", {}).get("Code") in _ELSEWHERE:
             return None
         raise error
 
-    def _error(self, method: str, response: Any) -> ClientError:
+    def _sign(self, route: _Route, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
+        """Add what is signed, the signature, and what is not."""
+        keys = self._credentials.get_frozen_credentials()
+        headers["Host"] = route.host
+        headers["X-Amz-Date"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        # As botocore decides: TLS and Content-MD5 protect a body well enough.
+        signed = self._payload_signing
+        if signed is None:
+            signed = not route.secure or "Content-MD5" not in headers
+        digest = hashlib.sha256(body).hexdigest() if body else _EMPTY
+        headers["X-Amz-Content-SHA256"] = digest if signed else sigv4.UNSIGNED
+        if keys.token:
+            headers["X-Amz-Security-Token"] = keys.token
+        headers["Authorization"] = sigv4.authorization(
+            method,
+            target,
+            headers,
+            access_key=keys.access_key,
+            secret_key=keys.secret_key,
+            region=route.region,
+            service=route.service,
+        )
+        headers["User-Agent"] = route.user_agent
+        headers["Accept-Encoding"] = "identity"
+        if method == "PUT":
+            headers["Content-Length"] = str(len(body))
+
+    def _answer(
+        self, route: _Route, method: str, target: str, headers: dict[str, str], body: bytes
+    ) -> tuple[Any, Callable[[], bytes]]:
+        """The answer, and what reads it whole: on an open connection, else by the client's HTTP session."""
+        url = route.origin + target
+        known = self._pool
+        if known is not None and known[0] is route and known[1] is not None:
+            answer = exchange(known[1], method, target, headers, body, timeout=self._timeout, url=url)
+            if answer is not None:
+                return answer, answer.whole
+        response = self._http.send(AWSPreparedRequest(method, url, headers, body or None, method == "GET"))
+        self._pool = (route, self._pool_of(route))  # urllib3 drops and closes the pools that it did not use for long
+        return response.raw, lambda: response.content
+
+    def _error(self, method: str, status: int, headers: Mapping[str, str], content: Callable[[], bytes]) -> ClientError:
         operation = {"GET": "GetObject", "PUT": "PutObject"}[method]
-        try:
-            content = response.content
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BodyBroken(type(error).__name__) from None
+        body = _read(content)
         # Seen once over TLS: a body that was cut came without an error, and its code was lost with the rest.
-        if content.lstrip().startswith(b"<?xml") and not content.rstrip().endswith(b">"):
+        if body.lstrip().startswith(b"<?xml") and not body.rstrip().endswith(b">"):
             raise BodyBroken("the answer's body ended too early")
         answer = {
-            "headers": response.headers,
-            "status_code": response.status_code,
-            "body": content,
+            "headers": HeadersDict(headers),
+            "status_code": status,
+            "body": body,
             "context": {"operation_name": operation},
         }
         shape = self._client.meta.service_model.operation_model(operation).output_shape
         return ClientError(ResponseParserFactory().create_parser("rest-xml").parse(answer, shape), operation)
+
+
+def _route(url: str, credential: re.Match[str], user_agent: str) -> _Route | None:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    own = {"http": ":80", "https": ":443"}.get(parts.scheme)
+    if own is None or parts.query:
+        return None
+    return _Route(
+        origin=f"{parts.scheme}://{host}",
+        host=host.removesuffix(own),
+        path=parts.path,
+        region=credential[1],
+        service=credential[2],
+        user_agent=user_agent,
+    )
+
+
+def _read(content: Callable[[], bytes]) -> bytes:
+    try:
+        return content()
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        silent = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
+        raise BodyBroken(type(error).__name__, silent=silent) from None
 
 
 def _quoted(key: str) -> str:
@@ -202,14 +277,14 @@ def _headers(parameters: Mapping[str, Any]) -> dict[str, str] | None:
     return headers if plain else None
 
 
-def _members(response: Any) -> dict[str, Any]:
+def _members(answer: Any) -> dict[str, Any]:
     """The answer as the client gives it, but members that nobody here reads. Raises ValueError for bad values."""
     metadata: dict[str, str] = {}
     members: dict[str, Any] = {
-        "ResponseMetadata": {"HTTPStatusCode": response.status_code},
+        "ResponseMetadata": {"HTTPStatusCode": answer.status},
         "Metadata": metadata,
     }
-    for name, value in response.raw.headers.items():
+    for name, value in answer.headers.items():
         lower = name.lower()
         if lower in _ANSWER:
             members[_ANSWER[lower]] = value

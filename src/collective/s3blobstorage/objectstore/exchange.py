@@ -1,0 +1,157 @@
+"""A request and its answer on a connection that is open already.
+
+urllib3 and ``http.client`` take most of the processor time of a small request, for what a request to S3 does not need:
+checks of each header, an answer's headers parsed as those of an e-mail, redirects, retries, decoding (figures:
+docs/performance.md). Who makes connections stays urllib3 as botocore sets it up, so names, proxies, certificates and
+time-outs are theirs. Here one of its idle connections is borrowed, and given back as urllib3 gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import queue
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from botocore import exceptions as boto
+
+# As http.client limits them.
+_LONGEST_LINE = 65536
+_MOST_HEADERS = 100
+
+
+class Answer(http.client.HTTPResponse):
+    """The answer's head is parsed here; its body is read, and its end found, by ``http.client``.
+
+    ``headers``: names in lower case; of several with one name the values, joined by commas.
+    A context manager: leaving it gives the connection back where the body was read to its end, else closes it.
+    Belongs to one thread.
+    """
+
+    def __init__(self, pool: Any, connection: Any, method: str) -> None:
+        super().__init__(connection.sock, method=method)
+        self._pool: Any = pool
+        self._connection = connection
+
+    def begin(self) -> None:
+        """Read the head. Raises OSError and http.client.HTTPException."""
+        while True:
+            self.version, self.status, self.reason = self._read_status()  # type: ignore[attr-defined]
+            self.headers = self.msg = self._read_head()  # type: ignore[assignment]
+            if self.status >= 200:  # before it come 100 and other announcements
+                break
+        self.version = 10 if self.version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.code = self.status
+        self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"  # type: ignore[assignment]
+        self.chunk_left = None  # type: ignore[assignment]
+        self.will_close = self._check_close()  # type: ignore[attr-defined]
+        length = self.headers.get("content-length", "")
+        self.length = int(length) if length.isascii() and length.isdigit() and not self.chunked else None
+        if self.status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
+            self.length = 0
+        if self.length is None and not self.chunked:
+            self.will_close = True
+
+    def _read_head(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for _ in range(_MOST_HEADERS + 1):
+            line = self.fp.readline(_LONGEST_LINE + 1)
+            if len(line) > _LONGEST_LINE:
+                raise http.client.LineTooLong("header line")
+            if not line.endswith(b"\n"):  # http.client takes what came before for all: a length may have lost digits
+                raise http.client.RemoteDisconnected("the head of the answer ended too early")
+            if line in (b"\r\n", b"\n"):
+                return headers
+            name, colon, value = line.decode("latin-1").partition(":")
+            if not colon:
+                raise http.client.HTTPException("a header without a colon")
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        raise http.client.HTTPException(f"more than {_MOST_HEADERS} headers")
+
+    def whole(self) -> bytes:
+        """The rest of the body, and the connection goes back. Raises what reading raises."""
+        with self:
+            return self.read()
+
+    def __exit__(self, *exception: Any) -> None:
+        self.release(reusable=exception[0] is None)
+
+    def release(self, *, reusable: bool) -> None:
+        """Idempotent. Never raises."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        ended = self.length == 0 if self.length is not None else bool(self.chunked) and self.isclosed()
+        reusable = reusable and ended and not self.will_close
+        with contextlib.suppress(OSError):
+            self.close()
+        give_back(pool, self._connection, reusable=reusable)
+
+
+def exchange(
+    pool: Any, method: str, target: str, headers: Mapping[str, str], body: bytes, *, timeout: float | None, url: str
+) -> Answer | None:
+    """Send a request and read the head of its answer. None, and nothing was sent: no connection is open.
+
+    pool: urllib3's, without a proxy. headers: all there are, checked, of ASCII. timeout: seconds without a byte. url:
+    for messages.
+
+    Raises what botocore's session raises for the same: ReadTimeoutError, SSLError, ConnectionClosedError.
+    """
+    lines = [f"{method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    connection = borrow(pool)
+    if connection is None:
+        return None
+    answer = None
+    try:
+        sock = connection.sock
+        if sock.gettimeout() != timeout:
+            sock.settimeout(timeout)
+        # A store may refuse before it has read all and close; what it said can still be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(head + body if body else head)
+        answer = Answer(pool, connection, method)
+        answer.begin()
+    except BaseException as error:
+        if answer is not None:
+            answer.release(reusable=False)
+        else:
+            give_back(pool, connection, reusable=False)
+        if isinstance(error, (OSError, http.client.HTTPException)):  # among OSError: TimeoutError and ssl.SSLError
+            raise _as_botocore(error, url) from None
+        raise
+    return answer
+
+
+def borrow(pool: Any) -> Any:
+    """An open connection of the pool, or None. From any thread."""
+    idle = pool.pool  # a queue, the last one in is the first one out; None: the pool was closed
+    try:
+        connection = idle.get(block=False) if idle is not None else None
+    except queue.Empty:
+        return None
+    if connection is not None and connection.is_connected:
+        return connection
+    # A place for a connection that is still to be made, or one that the store closed: the pool knows what to do.
+    pool._put_conn(connection)
+    return None
+
+
+def give_back(pool: Any, connection: Any, *, reusable: bool) -> None:
+    """As urllib3: what is not reusable is closed, and leaves its place to a new one."""
+    if not reusable:
+        connection.close()
+    pool._put_conn(connection if reusable else None)
+
+
+def _as_botocore(error: BaseException, url: str) -> Exception:
+    if isinstance(error, TimeoutError):
+        return boto.ReadTimeoutError(endpoint_url=url, error=error)
+    if isinstance(error, ssl.SSLError):
+        return boto.SSLError(endpoint_url=url, error=error)
+    return boto.ConnectionClosedError(endpoint_url=url, error=error, request=None)
