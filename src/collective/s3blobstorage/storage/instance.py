@@ -146,7 +146,7 @@ class S3BlobInstance:
 
     def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> None:
         assert not version, "Versions aren't supported."
-        self._current(transaction).operations.append("store", oid, serial, data)
+        self._current(transaction).operations.append("store", (oid, serial, data), len(data))
 
     def storeBlob(
         self, oid: bytes, serial: bytes, data: bytes, blobfilename: str, version: str, transaction: Any
@@ -157,11 +157,11 @@ class S3BlobInstance:
         current.add(blob)
         with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
         self._root.uploads.start(blob)
-        current.operations.append("storeBlob", oid, serial, data, blob.name)
+        current.operations.append("storeBlob", (oid, serial, data, blob.name), len(data))
 
     def deleteObject(self, oid: bytes, serial: bytes, transaction: Any) -> None:
         self._base.deleteObject  # noqa: B018 - a base that cannot delete says so now
-        self._current(transaction).operations.append("deleteObject", oid, serial)
+        self._current(transaction).operations.append("deleteObject", (oid, serial))
 
     def restore(self, *args: Any) -> None:
         raise Unsupported("records are restored through the database's storage, not through a connection's")
@@ -169,32 +169,34 @@ class S3BlobInstance:
     restoreBlob = copyTransactionsFrom = restore
 
     def checkCurrentSerialInTransaction(self, oid: bytes, serial: bytes, transaction: Any) -> None:
-        self._current(transaction).operations.append("checkCurrentSerialInTransaction", oid, serial)
+        self._current(transaction).operations.append("checkCurrentSerialInTransaction", (oid, serial))
 
     def undo(self, transaction_id: bytes, transaction: Any) -> None:
         self._base.undo  # noqa: B018 - a base that cannot undo says so now
-        self._current(transaction).operations.append("undo", transaction_id)
+        self._current(transaction).operations.append("undo", (transaction_id,))
 
     def tpc_vote(self, transaction: Any) -> Any:
         current = self._current(transaction)
         wait_for_uploads_of_this_thread(current)
         current.base_begun = True  # before the call: a begin that fails half-way is aborted too
-        self._base.tpc_begin(transaction)
+        base = self._base
+        base.tpc_begin(transaction)
         for method, arguments in current.operations:
-            self._replay(current, method, arguments)
+            if method == "store":  # nearly all of them
+                oid, serial, data = arguments
+                base.store(oid, serial, data, "", transaction)
+            else:
+                self._replay(current, method, arguments)
         if current.undone is None:
-            return self._base.tpc_vote(transaction)
+            return base.tpc_vote(transaction)
         current.undone.copy_objects(self._root.load_before, self._root.reader, self._root.store_)
-        resolved = self._base.tpc_vote(transaction)
+        resolved = base.tpc_vote(transaction)
         current.undone.check_resolved(self._root.load_before, resolved)
         return resolved
 
     def _replay(self, current: BlobTransaction, method: str, arguments: tuple[Any, ...]) -> None:
         base, transaction = self._base, current.metadata
-        if method == "store":
-            oid, serial, data = arguments
-            base.store(oid, serial, data, "", transaction)
-        elif method == "storeBlob":
+        if method == "storeBlob":
             oid, serial, data, name = arguments
             blob = current.staged(oid, name)
             if blob is not None:

@@ -20,6 +20,9 @@ from ..errors import StagingError
 # some kilobytes, its imports and catalog rebuilds hundreds of megabytes.
 MEMORY_BYTES = 8 * 1024 * 1024
 
+# What an operation takes beside its record, for the sum that ``MEMORY_BYTES`` bounds.
+_OVERHEAD = 100
+
 
 class Operations:
     """An ordered list of (method name, arguments), in memory up to ``MEMORY_BYTES``, then in a temporary file.
@@ -28,18 +31,18 @@ class Operations:
     the commit fails before the base has begun.
     """
 
+    __slots__ = ("_bytes", "_folder", "_recent", "_spilled")
+
     def __init__(self, folder: Callable[[], Path]):
         self._folder = folder  # asked for when it is needed: making sure of it costs more than a small transaction
         self._recent: list[tuple[str, tuple[Any, ...]]] = []
         self._bytes = 0
         self._spilled: Any = None
 
-    def append(self, method: str, *arguments: Any) -> None:
+    def append(self, method: str, arguments: tuple[Any, ...], size: int = 0) -> None:
+        """``size``: bytes of the record among the arguments."""
         self._recent.append((method, arguments))
-        self._bytes += 100
-        for argument in arguments:
-            if isinstance(argument, bytes):
-                self._bytes += len(argument)
+        self._bytes += size + _OVERHEAD
         if self._bytes > MEMORY_BYTES:
             self._spill()
 

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 class BlobTransaction:
     """One transaction on one storage. Used by the one thread that runs the transaction."""
 
+    __slots__ = (
+        "__weakref__",
+        "_blobs",
+        "_replaced",
+        "base_begun",
+        "finish_attempted",
+        "metadata",
+        "operations",
+        "undone",
+    )
+
     def __init__(self, metadata: Any, staging: Callable[[], Path]):
         self.metadata = metadata  # kept, so that its id() is not given to another while we are open
         self.operations = Operations(staging)
@@ -71,9 +82,10 @@ class BlobTransaction:
 
     def close(self, uploads: Uploads, *, committed: bool) -> None:
         """End. What was replaced never was part of it; the rest is taken back unless the base may have committed."""
-        if self._blobs:
-            _of_this_thread().discard(self)
         self.operations.close()
+        if not self._blobs and not self._replaced:
+            return
+        _of_this_thread().discard(self)
         if not committed:
             if self.finish_attempted:
                 # The base may have committed before it raised: then its records name these objects. gc will know.
@@ -105,8 +117,11 @@ def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
     A transaction over two databases votes them one after the other, and the first vote takes a base's commit lock. If
     the second database still had a gigabyte to send, all writers of the first would wait for it.
     """
-    own.wait_for_uploads()
+    if own.has_blobs:
+        own.wait_for_uploads()
     others = getattr(_local, "transactions", None)
-    for transaction in list(others) if others else ():
+    if not others:
+        return
+    for transaction in list(others):
         if transaction is not own:
             transaction.settle()  # its errors are for its own vote
