@@ -184,7 +184,7 @@ def test_leaving_with_an_error_closes_the_connection(server):
 
 
 def test_headers(server):
-    lines = b'ETag:  "x" \r\nx-amz-meta-a:1\r\nX-Amz-Meta-A: 2\r\nX-Latin: \xfc\r\nContent-Length: 0\r\n\r\n'
+    lines = b'ETag:  "x" \r\nx-amz-meta-a:1\r\nX-Amz-Meta-A: 2\r\nX-Latin: \xfc\r\nContent-Length: 0\r\nContent-length: 0\r\n\r\n'
     with server(OK + lines).ask() as got:
         assert got.headers == {
             "etag": '"x"',

@@ -25,7 +25,8 @@ _MOST_HEADERS = 100
 class Answer(http.client.HTTPResponse):
     """The answer's head is parsed here; its body is read, and its end found, by ``http.client``.
 
-    ``headers``: names in lower case; of several with one name the values, joined by commas.
+    ``headers``: names in lower case; of several with one name the different values, joined by
+    commas (RFC 9110, 5.3 and 8.6).
     A context manager: leaving it gives the connection back where the body was read to its end, else closes it.
     Belongs to one thread.
     """
@@ -68,7 +69,8 @@ class Answer(http.client.HTTPResponse):
             if not colon:
                 raise http.client.HTTPException("a header without a colon")
             name, value = name.strip().lower(), value.strip()
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            before = headers.get(name, value)
+            headers[name] = value if before == value else f"{before}, {value}"
         raise http.client.HTTPException(f"more than {_MOST_HEADERS} headers")
 
     def whole(self) -> bytes:
