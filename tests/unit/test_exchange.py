@@ -184,8 +184,9 @@ def test_leaving_with_an_error_closes_the_connection(server):
 
 
 def test_headers(server):
-    lines = b'ETag:  "x" \r\nx-amz-meta-a:1\r\nX-Amz-Meta-A: 2\r\nX-Latin: \xfc\r\nContent-Length: 0\r\nContent-length: 0\r\n\r\n'
-    with server(OK + lines).ask() as got:
+    lines = [b'ETag:  "x" ', b"x-amz-meta-a:1", b"X-Amz-Meta-A: 2", b"X-Latin: \xfc"]
+    lines += [b"Content-Length: 0", b"Content-length: 0"]
+    with server(OK + b"\r\n".join(lines) + b"\r\n\r\n").ask() as got:
         assert got.headers == {
             "etag": '"x"',
             "x-amz-meta-a": "1, 2",
