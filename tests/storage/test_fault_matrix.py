@@ -25,6 +25,7 @@ JITTER = {
     ("truncated body for ever", "CreateMultipartUpload"): "Unavailable, leaves an upload",
     ("wrong byte received, for ever", "CreateMultipartUpload"): "Unavailable, leaves an upload",
     ("truncated body for ever", "GET of 20 MB by parts"): "reads",
+    ("hang in the body for ever", "GET of 20 MB by parts"): "reads",
 }
 
 
