@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import threading
+import time
 import tracemalloc
 
 import pytest
@@ -149,3 +150,27 @@ def test_records_beyond_memory_wait_on_the_disk_until_vote(make_site, tier, kind
     assert {oid: hashlib.sha256(instance.load(oid)[0]).digest() for oid in written} == written
     instance.release()
     assert list(db.storage.staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("fill, there", [("off", False), ("small", False), ("on", True)])
+def test_a_file_that_no_cache_takes_is_gone_before_the_base_writes(make_site, monkeypatch, fill, there):
+    """Else its pages may have to reach the disk first: on ext4 an fsync of the base then waits for them."""
+    site = make_site("filestorage", cache_fill_on_commit=fill, part_threshold=100_000)
+    db = site.db()
+    root = db.storage
+    finish, seen = root._base.tpc_finish, []
+
+    def finish_when_gone(*arguments):
+        # The file goes in another thread, which need not be faster than this one.
+        for _ in range(500 if not there else 1):
+            seen[:] = list(root.staging.iterdir())
+            if not seen:
+                break
+            time.sleep(0.01)
+        return finish(*arguments)
+
+    monkeypatch.setattr(root._base, "tpc_finish", finish_when_gone)
+    commit_blobs(db, a=bytes(200_000))
+    assert bool(seen) is there
+    assert read_blob(db, "a") == bytes(200_000)
+    assert list(root.staging.iterdir()) == []

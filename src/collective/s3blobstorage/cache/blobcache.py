@@ -345,12 +345,15 @@ class BlobCache:
 
     # Committing
 
+    def adopts(self, size: int) -> bool:
+        return self._adopted_size is None or size <= self._adopted_size
+
     def adopt(self, oid: bytes, tid: bytes, staged: Path) -> bool:
         # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
         used = self._clock() - self._margins.protect - 1
         try:
             size = os.stat(staged).st_size
-            if self._adopted_size is not None and size > self._adopted_size:
+            if not self.adopts(size):
                 return False
             folder = self._here()
             temporary = folder.new_name()

@@ -107,6 +107,9 @@ class IBlobCache(Interface):
         does not have its SHA-256. A disk that does not take parts degrades to reading through memory.
         """
 
+    def adopts(size: int) -> bool:
+        """Whether ``adopt`` would take a file of that size, in bytes (``fill_on_commit``)."""
+
     def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only.
 

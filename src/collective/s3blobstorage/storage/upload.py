@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ class StagedBlob:
 
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
     else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
+    ``cached``: the cache takes the file when it is committed.
     """
 
-    __slots__ = ("oid", "path", "name", "drawn", "inline", "size", "sha256", "_cancelled", "_future")
+    __slots__ = ("oid", "path", "name", "drawn", "inline", "cached", "size", "sha256", "_cancelled", "_future")
 
     def __init__(self, oid: bytes, path: Path, name: str, *, drawn: bool):
         self.oid = oid
@@ -45,6 +46,7 @@ class StagedBlob:
         self.name = name
         self.drawn = drawn
         self.inline = False
+        self.cached = True
         self.size = path.stat().st_size
         self.sha256: bytes | None = None
         self._cancelled = threading.Event()
@@ -150,6 +152,11 @@ class Uploads:
                 sha256=blob.sha256,
                 cancelled=blob._cancelled.is_set,
             )
+        if not blob.cached:
+            # Nobody reads the file any more. It goes while the base votes: removing gigabytes takes its time, and what
+            # the disk did not write yet it need not write for the base's fsync.
+            with suppress(RuntimeError):  # the pool is being closed: then whoever ends the transaction removes it
+                self._pool.submit(blob.remove_file)
         return info
 
     def _send_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
@@ -295,6 +302,7 @@ def stage(
         raise
     blob = StagedBlob(oid, target, name, drawn=drawn)
     blob.inline = drawn and 0 < inline_size >= blob.size
+    blob.cached = cache.adopts(blob.size)
     return blob
 
 
