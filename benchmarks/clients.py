@@ -200,8 +200,12 @@ def with_signed(place: Place) -> Client:
             while block := body.read1(256 * KB):
                 position += os.pwrite(descriptor, block, position)
 
+    def get(key: str) -> bytes:
+        with signed.get_object(Bucket="bench", Key=key)["Body"] as body:
+            return body.read()
+
     return Client(
-        get=lambda key: signed.get_object(Bucket="bench", Key=key)["Body"].read(),
+        get=get,
         put=lambda key, data: signed.put_object(Bucket="bench", Key=key, Body=data),
         range=a_range,
     )
