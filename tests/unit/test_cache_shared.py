@@ -14,6 +14,7 @@ import pytest
 from cache_state import until_idle
 
 from collective.s3blobstorage.cache import BlobCache, bound, cleaner
+from collective.s3blobstorage.cache.cleaner import Cleaner
 from collective.s3blobstorage.cache.layout import FORMAT, KIND, Layout
 from collective.s3blobstorage.cache.locks import FileLock
 from collective.s3blobstorage.cache.processes import ProcessFolder
@@ -46,13 +47,15 @@ def clock():
 
 
 @pytest.fixture
-def opened(tmp_path, clock):
+def opened(tmp_path, clock, monkeypatch):
+    """Opens a cache. Its own thread, which would clean and sync when it likes, does not run."""
     caches = []
+    monkeypatch.setattr(Cleaner, "start", lambda self: None)
 
     def open_cache(identity, blocks=1000, **options):
         options = {"protect": 10.0, "clock": clock, **options}
         cache = BlobCache(tmp_path / "cache", identity, size=blocks * BLOCK, **options)
-        cache.clean()  # so that the first cleaning of its thread is over
+        cache.clean()  # as its thread does at the start
         caches.append(cache)
         return cache
 

@@ -83,6 +83,8 @@ def test_every_fact_has_a_source(name, column, fact):
     [
         ("https://s3.eu-central-1.amazonaws.com", "aws", "eu-central-1"),
         ("https://s3.dualstack.us-gov-west-1.amazonaws.com", "aws", "us-gov-west-1"),
+        ("https://s3-fips.dualstack.us-gov-west-1.amazonaws.com", "aws", "us-gov-west-1"),
+        ("https://s3-fips.us-east-2.amazonaws.com", "aws", "us-east-2"),
         ("https://s3.amazonaws.com", "aws", None),
         ("https://s3.us-west-004.backblazeb2.com", "b2", "us-west-004"),
         ("https://0123456789abcdef.r2.cloudflarestorage.com", "r2", "auto"),

@@ -78,21 +78,24 @@ PROVIDERS: tuple[Provider, ...] = (
         "Amazon S3",
         hosts=Fact(
             (
-                r"s3[.-](?:dualstack\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?",
+                r"s3(?:-fips)?[.-](?:dualstack\.)?(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com(?:\.cn)?",
                 r"s3\.amazonaws\.com",
             ),
             "https://docs.aws.amazon.com/general/latest/gr/s3.html",
-            read=False,
         ),
-        addressing=Fact("either", _AWS + "userguide/VirtualHosting.html", read=False),
+        addressing=Fact("either", "https://docs.aws.amazon.com/general/latest/gr/s3.html"),
         conditional_writes=Fact(True, _AWS + "userguide/conditional-writes.html"),
         checksum_headers=Fact(True, _AWS + "userguide/checking-object-integrity.html", read=False),
-        copies_encrypted=Fact(True, _AWS + "userguide/specifying-s3-c-encryption.html", read=False),
-        most_parts=Fact(10_000, _AWS + "userguide/qfacts.html", read=False),
-        smallest_part=Fact(5 * MB, _AWS + "userguide/qfacts.html", read=False),
-        post_policies=Fact(True, _AWS + "API/RESTObjectPOST.html", read=False),
+        copies_encrypted=Fact(
+            True,
+            "https://docs.aws.amazon.com/sdk-for-kotlin/api/latest/s3/aws.sdk.kotlin.services.s3.model/"
+            "-copy-object-request/copy-source-sse-customer-key.html",
+        ),
+        most_parts=Fact(10_000, _AWS + "userguide/qfacts.html"),
+        smallest_part=Fact(5 * MB, _AWS + "userguide/qfacts.html"),
+        post_policies=Fact(True, _AWS + "API/sigv4-UsingHTTPPOST.html"),
         delete_checksum=Fact("either", _AWS + "API/API_DeleteObjects.html", read=False),
-        longest_expiry=Fact(WEEK, _AWS + "userguide/using-presigned-url.html", read=False),
+        longest_expiry=Fact(WEEK, "https://docs.aws.amazon.com/cli/latest/reference/s3/presign.html"),
     ),
     Provider(
         "b2",
@@ -105,7 +108,6 @@ PROVIDERS: tuple[Provider, ...] = (
             (("B2_KEY_ID", "B2_APP_KEY"), ("B2_APPLICATION_KEY_ID", "B2_APPLICATION_KEY")),
             # the second pair; the first is what containers' configurations commonly set
             "https://www.backblaze.com/docs/cloud-storage-account-authorize-command",
-            read=False,
         ),
     ),
     Provider(
@@ -114,11 +116,10 @@ PROVIDERS: tuple[Provider, ...] = (
         hosts=Fact((r"[0-9a-z]+(?:\.[a-z]+)?\.r2\.cloudflarestorage\.com",), _R2 + "api/s3/api/"),
         region=Fact("auto", _R2 + "api/s3/api/"),
         addressing=Fact("either", _R2 + "api/s3/presigned-urls/", read=False),
-        conditional_writes=Fact(True, _R2 + "api/s3/extensions/#conditional-operations-in-putobject", read=False),
+        conditional_writes=Fact(True, _R2 + "api/s3/conditional-operations/"),
         checksum_headers=Fact(True, _R2 + "api/s3/api/"),
-        equal_parts=Fact(
-            True, "https://gist.github.com/johnspurlock-skymethod/6027c81953f81aa535d889d86a1061ba", read=False
-        ),
+        # listed there among what is not documented
+        equal_parts=Fact(True, "https://gist.github.com/johnspurlock-skymethod/6027c81953f81aa535d889d86a1061ba"),
         post_policies=Fact(False, _R2 + "api/s3/presigned-urls/#supported-http-methods", read=False),
         longest_expiry=Fact(WEEK, _R2 + "api/s3/presigned-urls/"),
     ),
@@ -148,7 +149,6 @@ PROVIDERS: tuple[Provider, ...] = (
         key_variables=Fact(
             (("SCW_ACCESS_KEY", "SCW_SECRET_KEY"),),
             "https://www.scaleway.com/en/docs/scaleway-cli/reference-content/environment-variables/",
-            read=False,
         ),
     ),
     Provider(
@@ -161,7 +161,6 @@ PROVIDERS: tuple[Provider, ...] = (
         key_variables=Fact(
             (("SPACES_ACCESS_KEY_ID", "SPACES_SECRET_ACCESS_KEY"),),
             "https://docs.digitalocean.com/reference/terraform/reference/",
-            read=False,
         ),
     ),
     Provider(
@@ -175,15 +174,18 @@ PROVIDERS: tuple[Provider, ...] = (
     Provider(
         "tigris",
         "Tigris",
-        hosts=Fact((r"fly\.storage\.tigris\.dev", r"t3\.storage\.dev"), _TIGRIS + "get-started/", read=False),
-        region=Fact("auto", "https://www.tigrisdata.com/llms.txt", read=False),
+        hosts=Fact(
+            (r"fly\.storage\.tigris\.dev", r"t3\.storage\.dev"),
+            "https://fly.io/docs/js/the-basics/object-storage",  # the other is in llms.txt, below,
+        ),
+        region=Fact("auto", "https://www.tigrisdata.com/llms.txt"),
         addressing=Fact("virtual", "https://www.tigrisdata.com/blog/virtual-hosted-urls/"),
         conditional_writes=Fact(True, _TIGRIS + "objects/conditionals/"),
     ),
     Provider(
         "ceph",
         "Ceph Object Gateway",
-        addressing=Fact("path", "https://docs.ceph.com/en/latest/radosgw/s3/commons/", read=False),
+        addressing=Fact("path", "https://docs.ceph.com/en/tentacle/radosgw/s3/commons/"),
         conditional_writes=Fact(True, _CEPH),
         checksum_headers=Fact(False, _CEPH),
         copies_encrypted=Fact(False, _CEPH),
@@ -201,11 +203,10 @@ PROVIDERS: tuple[Provider, ...] = (
         "Garage",
         region=Fact(
             "garage",
-            "https://garagehq.deuxfleurs.fr/documentation/reference-manual/configuration/#s3_region",
-            read=False,
+            "https://garagehq.deuxfleurs.fr/cookbook/clients.html",
         ),
         addressing=Fact("either", _GARAGE),
-        post_policies=Fact(True, _GARAGE, read=False),
+        post_policies=Fact(True, "https://docs.rs/crate/garage_api_s3/2.3.0/source/post_object.rs"),
     ),
     Provider(
         "seaweedfs",
