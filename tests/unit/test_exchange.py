@@ -103,6 +103,15 @@ def test_the_request_as_it_is_sent(server):
     assert one.heads == [b"PUT /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nX-Amz-Meta-Oid: 1\r\n\r\nbody"]
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Amz-Acl: public-read", "a\n", "a\r", "ä"])
+def test_a_header_that_is_none_is_never_sent(server, value):
+    one = server(OK + b"Content-Length: 0\r\n\r\n")
+    with pytest.raises(ValueError):
+        one.ask(Authorization=value)
+    assert one.heads == []
+    assert one.ask().whole() == b""
+
+
 BODIES = {
     "a length": (OK + b"Content-Length: 3\r\n\r\nabc", b"abc"),
     "an empty body": (OK + b"Content-Length: 0\r\n\r\n", b""),

@@ -101,11 +101,14 @@ def exchange(
     pool: urllib3's, without a proxy. headers: all there are, checked, of ASCII. timeout: seconds without a byte. url:
     for messages.
 
-    Raises what botocore's session raises for the same: ReadTimeoutError, SSLError, ConnectionClosedError.
+    Raises what botocore's session raises for the same: ReadTimeoutError, SSLError, ConnectionClosedError. ValueError
+    where a header is none; nothing was sent then.
     """
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    if head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1:
+        raise ValueError("a header with a line's end in it")  # a key that was read from a file, say
     connection = borrow(pool)
     if connection is None:
         return None
