@@ -53,12 +53,13 @@ class Process:
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-c", PRELUDE + textwrap.dedent(script), str(tmp_path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+            start_new_session=True,
         )  # fmt: skip
 
     def hear(self, expected):
         line = self.process.stdout.readline().strip()
         if line != expected:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             raise AssertionError(f"{line!r} instead of {expected!r}: {self.process.communicate()[1]}")
 
     def tell(self):
@@ -66,7 +67,8 @@ class Process:
         self.process.stdin.flush()
 
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
+        """With the children that it forked: each holds the pipes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
     def end(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_what_was_protected_goes_by_itself_later(tmp_path, opened):
         cache.fetch(*revision(number), download_of(1))
     assert present(tmp_path, range(8)) == list(range(8))
     wait_until(lambda: disk_use(tmp_path) <= 2 * BLOCK)
+
+
+def test_cleaning_waits_for_no_lock_of_tempfile(tmp_path, opened, monkeypatch):
+    """A forked child inherits that lock as it is: held, where another thread just asked for the temporary folder."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    cache = opened(tmp_path, 10)
+    with tempfile._once_lock:
+        cleaning = threading.Thread(target=cache.clean, daemon=True)
+        cleaning.start()
+        cleaning.join(10)
+        assert not cleaning.is_alive()
 
 
 def test_a_file_larger_than_the_bound_is_served_and_goes_first(tmp_path, clock, opened):

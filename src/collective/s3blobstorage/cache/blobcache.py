@@ -114,6 +114,9 @@ class BlobCache:
         self._parts = PartStore(
             self._layout, surroundings, threshold=part_threshold, part_size=part_size, patience=patience
         )
+        # tempfile finds it out once, under a lock. Where the cleaner's thread held it while another thread forked, the
+        # child would wait for it for ever (seen once).
+        tempfile.gettempdir()
         self._own()
         with self._degrading():
             self._layout.check_foreign()
