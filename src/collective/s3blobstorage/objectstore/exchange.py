@@ -44,13 +44,12 @@ class Answer(http.client.HTTPResponse):
             if self.status >= 200:  # before it come 100 and other announcements
                 break
         self.version = 10 if self.version in ("HTTP/1.0", "HTTP/0.9") else 11
-        self.code = self.status
         self.chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"  # type: ignore[assignment]
         self.chunk_left = None  # type: ignore[assignment]
         self.will_close = self._check_close()  # type: ignore[attr-defined]
         length = self.headers.get("content-length", "")
         self.length = int(length) if length.isascii() and length.isdigit() and not self.chunked else None
-        if self.status in (204, 304) or self._method == "HEAD":  # type: ignore[attr-defined]
+        if self.status in (204, 304):
             self.length = 0
         if self.length is None and not self.chunked:
             self.will_close = True

@@ -382,7 +382,7 @@ class S3BlobStorage:
     def adopt(self, current: BlobTransaction, tid: bytes) -> None:
         """Committed: what was staged becomes cached. No request, no error."""
         for blob in current.blobs:
-            if blob.inline or not blob.cached or not self.cache.adopt(blob.oid, tid, blob.path):
+            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path)):
                 blob.remove_file()
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:

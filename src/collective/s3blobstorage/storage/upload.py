@@ -302,7 +302,7 @@ def stage(
         raise
     blob = StagedBlob(oid, target, name, drawn=drawn)
     blob.inline = drawn and 0 < inline_size >= blob.size
-    blob.cached = cache.adopts(blob.size)
+    blob.cached = not blob.inline and cache.adopts(blob.size)
     return blob
 
 
