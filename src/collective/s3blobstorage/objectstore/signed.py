@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import re
 import threading
 import time
@@ -26,7 +25,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import boto3
-import urllib3.exceptions
 from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserFactory
@@ -34,7 +32,7 @@ from botocore.utils import parse_timestamp
 
 from collective.s3blobstorage.objectstore import sigv4
 from collective.s3blobstorage.objectstore.exchange import exchange
-from collective.s3blobstorage.objectstore.translate import BodyBroken
+from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, body_broken
 
 # Parameters and members of answers, as boto3 spells them, and their headers (Amazon S3 API reference, GetObject and
 # PutObject). SSECustomerKey and Metadata become more than one header.
@@ -245,9 +243,8 @@ def _route(url: str, credential: re.Match[str], user_agent: str) -> _Route | Non
 def _read(content: Callable[[], bytes]) -> bytes:
     try:
         return content()
-    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-        silent = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
-        raise BodyBroken(type(error).__name__, silent=silent) from None
+    except BODY_ERRORS as error:
+        raise body_broken(error) from None
 
 
 def _quoted(key: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import urllib3.exceptions
 from botocore.exceptions import ClientError
 
 from collective.s3blobstorage.errors import Corrupt, Unavailable
@@ -17,7 +15,7 @@ from collective.s3blobstorage.objectstore.body import Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, info_of, recorded_size, unquoted
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts
-from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure, failure_of
+from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, Failure, body_broken, failure_of
 
 log = logging.getLogger(__name__)
 
@@ -214,10 +212,9 @@ def same_etag(response: dict[str, Any], etag: str | None) -> bool:
 def _block(read: Callable[[int], bytes], amount: int) -> bytes:
     try:
         block = read(amount)
-    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+    except BODY_ERRORS as error:
         # From here on this is a network error; the receiver's own OSError never passes this place.
-        silent = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
-        raise BodyBroken(type(error).__name__, silent=silent) from None
+        raise body_broken(error) from None
     if not block:
         raise BodyBroken("the body ended too early")
     return block

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 from dataclasses import dataclass
 
+import urllib3.exceptions
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -26,6 +28,16 @@ class BodyBroken(Exception):
     def __init__(self, detail: str, *, silent: bool = False) -> None:
         super().__init__(detail)
         self.silent = silent
+
+
+# What reading a body raises for the network, from urllib3 and from http.client.
+BODY_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+
+
+def body_broken(error: Exception) -> BodyBroken:
+    """From one of BODY_ERRORS."""
+    silent = isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
+    return BodyBroken(type(error).__name__, silent=silent)
 
 
 class UploadGone(Unavailable):
