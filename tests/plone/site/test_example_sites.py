@@ -32,7 +32,7 @@ def within_the_tier(request, tier) -> None:
     """Each makes a site: a tier has the first of them."""
     names = [name for name in globals() if name.startswith("test_")]
     if names.index(request.node.originalname) >= tier["example_sites"]:
-        pytest.skip(f"tier {tier.name} runs the first {tier['example_sites']} of {len(names)} here; tier ci runs all")
+        pytest.skip(f"tier {tier.name} runs the first {tier['example_sites']} of {len(names)} here; tier full runs all")
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ def boot(tmp_path, store, s3_server):
     """``boot(zope_conf, home, cache, **environment)``: a site on it, a file in and out, warm and cold."""
     started: list[ZopeInstance] = []
 
-    def boot(zope_conf: str, home: Path, cache: Path, blobs_by: str = "us", **environment: str) -> ZopeInstance:
+    def boot(
+        zope_conf: str, home: Path, cache: Path, blobs_by: str = "us", prefix: str = "", **environment: str
+    ) -> ZopeInstance:
         values = {**variables(tmp_path, store), "SITES": "with", **environment}
         if blobs_by != "us":
             values = {name: value for name, value in values.items() if not name.startswith(("AWS_", "S3_"))}
@@ -66,10 +68,10 @@ def boot(tmp_path, store, s3_server):
         instance.make()
         started.append(instance)
         instance.start()
-        check_files(instance)
+        check_files(instance, prefix)
         return instance
 
-    def check_files(instance: ZopeInstance) -> None:
+    def check_files(instance: ZopeInstance, prefix: str) -> None:
         assert WebClient(instance.port, "").get("@@s3blobstorage-ready").body == b"ok\n"
         editor = WebClient(instance.port, "with", ("editor", instance.password))
         payload = payloads.pdf("example.pdf")
@@ -82,7 +84,7 @@ def boot(tmp_path, store, s3_server):
             assert answer.status == 200
             assert payloads.fingerprint(answer.body) == payload.fingerprint
         client = s3_client(s3_server)
-        listed = client.list_objects_v2(Bucket=store["S3_BUCKET"], Prefix="blobs/")["Contents"]
+        listed = client.list_objects_v2(Bucket=store["S3_BUCKET"], Prefix=f"{prefix}blobs/")["Contents"]
         client.close()
         assert len(payload.data) in {entry["Size"] for entry in listed}
 
@@ -209,6 +211,18 @@ def test_buildout_wraps_the_other_storages_too(buildout, tmp_path, base, more):
 
 
 # The others
+
+
+def test_cookiecutter_zope_instance_and_the_command(boot, tmp_path, store, s3_server):
+    home = tmp_path / "instance"
+    (home / "var" / "filestorage").mkdir(parents=True)
+    zope_conf = tmp_path / "zope.conf"
+    zope_conf.write_text((ROOT / "tests/storage/data/zope-instance.conf").read_text().replace("@HOME@", str(home)))
+    values = ["--owner", "production", "--bucket-name", store["S3_BUCKET"], "--s3-endpoint-url", s3_server.endpoint_url]
+    command = [Path(sys.executable).with_name("s3blobs"), "zope-conf", zope_conf, *values]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    boot(zope_conf.read_text(), home, home / "var" / "s3blobs", prefix="site/")
 
 
 def test_plone_backend_with_a_filestorage(boot, tmp_path):
