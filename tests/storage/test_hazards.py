@@ -21,8 +21,8 @@ from ZODB.POSException import POSKeyError
 from ZODB.tests.hexstorage import HexStorage
 
 from collective.s3blobstorage.errors import ConfigurationError, Corrupt, OwnerError, RecordError, Refused, Unavailable
+from collective.s3blobstorage.keys import MARKER
 from collective.s3blobstorage.objectstore import upload
-from collective.s3blobstorage.storage.keys import MARKER
 
 
 def counted(make_site, settings, proxy, kind="filestorage", **more):

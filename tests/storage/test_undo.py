@@ -11,7 +11,7 @@ from sites import UNDOING, bucket_keys, commit_blobs, connected, in_two_threads,
 from ZODB.blob import Blob
 from ZODB.POSException import POSKeyError, UndoError
 
-from collective.s3blobstorage.storage.keys import blob_key
+from collective.s3blobstorage.keys import blob_key
 from collective.s3blobstorage.storage.record import BlobState, read_state
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.s3blobstorage.storage.keys import blob_key, draw_name, foreign_keys, is_name, tid_name
+from collective.s3blobstorage.keys import blob_key, draw_name, foreign_keys, is_name, tid_name
 
 OID = b"\0\0\0\0\0\0\x1a\x2b"
 TID = b"\x03\xf0\0\0\0\0\0\x01"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ObjectMissing, OwnerError, PreconditionFailed, RecordError
+from ..keys import BLOBS, MARKER
 from ..objectstore.interfaces import IObjectStore
-from .keys import BLOBS, MARKER
 
 logger = logging.getLogger(__name__)
 

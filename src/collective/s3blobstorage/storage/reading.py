@@ -12,9 +12,9 @@ from ZODB.utils import p64, u64
 
 from ..cache.interfaces import IBlobCache, IBlobSource
 from ..errors import BlobMissing
+from ..keys import blob_key, foreign_keys
 from ..objectstore.interfaces import IObjectStore
 from .inline import InlineFile
-from .keys import blob_key, foreign_keys
 from .record import BlobState, read_state
 from .source import InlineSource, Location, ObjectSource
 

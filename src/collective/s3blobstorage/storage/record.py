@@ -20,7 +20,7 @@ from typing import Any
 from ZODB.blob import Blob
 
 from ..errors import RecordError
-from .keys import is_name, tid_name
+from ..keys import is_name, tid_name
 
 FORMAT = 1
 _FIELDS = {"s3blob", "name", "size", "sha256"}

@@ -18,7 +18,7 @@ from ZODB.mvccadapter import UndoAdapterInstance
 from ZODB.POSException import POSKeyError, UndoError
 from ZODB.utils import maxtid, oid_repr
 
-from .keys import blob_key, tid_name
+from ..keys import blob_key, tid_name
 from .record import read_state
 
 if TYPE_CHECKING:

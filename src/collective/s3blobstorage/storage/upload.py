@@ -23,8 +23,8 @@ from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
 from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
+from ..keys import blob_key, draw_name
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
-from .keys import blob_key, draw_name
 from .record import BlobState
 
 logger = logging.getLogger(__name__)
