@@ -17,7 +17,7 @@ import boto3
 
 from benchmarks.rows import BOTO3
 from benchmarks.scale import Scale, blocks, small_blob
-from benchmarks.timing import in_threads
+from benchmarks.timing import in_threads, settle_disk
 
 if TYPE_CHECKING:
     from benchmarks.worker import Task
@@ -137,6 +137,7 @@ def _bare_sender(task: Task) -> tuple[Callable[[int, bytes], object], Callable[[
 
 def commit_large(task: Task) -> dict[str, float]:
     path, made = _large_file(task), client(task)
+    settle_disk()
     started = time.perf_counter()
     made.upload_file(path, task.bucket, "blobs/committed")
     return {"seconds": time.perf_counter() - started}

@@ -19,14 +19,14 @@ BEGIN, END = "<!-- begin: written by run.py benchmark --write -->", "<!-- end --
 PLOT = "images/performance.svg"
 
 
-def head(scale: Scale) -> str:
+def head(scale: Scale, *, in_memory: bool) -> str:
     """What the figures depend on, in one paragraph."""
     versions = ", ".join(f"{name} {_version(name)}" for name in ("ZODB", "boto3", "zodb-s3blobs"))
     return (
         f"{datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, load "
         f"average {load()} before; best of {scale.light_repetitions} "
         f"processes ({scale.heavy_repetitions} for {scale.large // MB} MB), "
-        f"seed {scale.seed}"
+        f"seed {scale.seed}; the store's objects are {'in memory' if in_memory else 'on the disk that is measured'}"
     )
 
 

@@ -7,7 +7,8 @@
 
 Every figure is taken in a process of its own with the storage opened anew. The repetitions of the contestants take
 turns, so that what else the machine does meets all of them. The store is MiniStack, directly or behind a delay of 20
-ms per round trip; requests are counted in processes of their own. Ends with status 1 where a target is missed.
+ms per round trip, with its objects in memory where there is enough: a site does not share its disk with its store.
+Requests are counted in processes of their own. Ends with status 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from servers.ministack import MiniStack  # noqa: E402
 from benchmarks import report  # noqa: E402
 from benchmarks.bare import client  # noqa: E402
 from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, Line, Row, Sample, lines, rows  # noqa: E402
-from benchmarks.scale import QUICK, Scale  # noqa: E402
+from benchmarks.scale import MB, QUICK, Scale  # noqa: E402
 from benchmarks.way import CountingWay, Way  # noqa: E402
 from benchmarks.worker import Task  # noqa: E402
 
 ROUND_TRIP = 20.0  # ms
+MEMORY_DISK = Path("/dev/shm")  # tmpfs(5)
+STORE_BYTES = 6 * 1024 * MB  # twice what the store holds in the end
 FOLDERS = {OURS: "ours", PEER: "peer", DIRECTORY: "directory", BASE: "base", BOTO3: "boto3", BARE: "bare"}
 
 
@@ -125,6 +128,7 @@ def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny counts: whether it works, not how fast it is")
     parser.add_argument("--seed", type=int, default=1, help="of the blobs' bytes (default: 1)")
     parser.add_argument("--folder", type=Path, help="on the disk to measure on (default: the temporary folder)")
+    parser.add_argument("--store-folder", type=Path, help="of the S3 server (default: memory, where 6 GB are free)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines of the table here, too")
     parser.add_argument("--write", action="store_true", help="write table and plot into docs/")
     given = parser.parse_args(arguments)
@@ -133,18 +137,28 @@ def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
     return given
 
 
+def store_folder(given: argparse.Namespace) -> Path | None:
+    """Where the S3 server keeps its objects; None: the temporary folder."""
+    if given.store_folder is None and MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free >= STORE_BYTES:
+        return MEMORY_DISK
+    return given.store_folder or given.folder
+
+
 def main(arguments: list[str]) -> int:
     given = parse(arguments, [row.name for row in rows(Scale())])
     scale = dataclasses.replace(QUICK if given.quick else Scale(), seed=given.seed)
     chosen = [row for row in rows(scale) if not given.only or row.name in given.only]
     made: list[Line] = []
-    with tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-", dir=given.folder) as folder:
-        server = MiniStack(Path(folder, "s3")).start()
+    with (
+        tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-", dir=given.folder) as folder,
+        tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-store-", dir=store_folder(given)) as objects,
+    ):
+        server = MiniStack(Path(objects)).start()
         try:
             upstream = server.endpoint_url
             with Way(upstream, ROUND_TRIP) as delay, CountingWay(upstream, ROUND_TRIP) as counting:
                 benchmark = Benchmark(scale, Path(folder), server, delay, counting)
-                head = report.head(scale)
+                head = report.head(scale, in_memory=Path(objects).parent == MEMORY_DISK)
                 print(head + "\n\n" + report.TABLE_HEAD, flush=True)
                 for row in chosen:
                     for line in lines(row, benchmark.samples(row), judge_speed=not given.quick):

@@ -1,7 +1,8 @@
-"""Work of several threads, timed as one."""
+"""What is timed, and what is not."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,3 +31,8 @@ def in_threads(works: Sequence[Callable[[], object]]) -> float:
     if failures:
         raise failures[0]
     return elapsed
+
+
+def settle_disk() -> None:
+    """Before a commit of blobs: the writing of their files is not timed, so a base's fsync need not wait for it."""
+    os.sync()

@@ -23,7 +23,7 @@ from ZODB.blob import Blob
 
 from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER
 from benchmarks.scale import MB, Scale, blocks, small_blob
-from benchmarks.timing import in_threads
+from benchmarks.timing import in_threads, settle_disk
 
 # zodb-s3blobs' section and ours take the same keys; all else is each one's default.
 S3_SECTION = """
@@ -152,6 +152,7 @@ def prepare_objects(task: Task) -> dict[str, float]:
 def _commit_blob(task: Task, name: str, size: int) -> dict[str, float]:
     with opened(task) as db, connected(db) as connection:
         _write_blob(connection, name, task.scale, size)
+        settle_disk()
         return {"seconds": commit(connection)}
 
 
@@ -214,6 +215,7 @@ def commit_small(task: Task) -> dict[str, float]:
             first = number * scale.committed
             blobs = [Blob(small_blob(scale, first + index)) for index in range(scale.committed)]
             connection.root()["committed"] = blobs
+            settle_disk()
             return commit(connection)
 
         once(0)
@@ -276,6 +278,7 @@ def commit_beside(task: Task) -> dict[str, float]:
                 stop.wait(PAUSE)
 
         _write_blob(connection, "committed", task.scale, task.scale.large)
+        settle_disk()
         writer = threading.Thread(target=write)
         writer.start()
         time.sleep(10 * PAUSE)

@@ -12,6 +12,7 @@ import itertools
 import random
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -44,6 +45,9 @@ class Oddities:
     content_range: str | None = None  # of answers to a range; {first}, {last}, {size} are the right values
     more: int = 0  # bytes sent beyond the range
     lost_bytes: int = 0  # of each PUT
+    damage_once: bool = False  # the first byte of the next part arrives as another one
+    wants_md5: bool = False  # refuses a part without Content-MD5, as a bucket with Object Lock does
+    with_md5: list[bool] = field(default_factory=list)  # of each part that came
     listing: list[str] = field(default_factory=list)
     refuse_deleting: set[str] = field(default_factory=set)
     slow_deleting: set[str] = field(default_factory=set)  # fails once each
@@ -106,6 +110,11 @@ class OddStore(BaseHTTPRequestHandler):
         data = self._body()
         data = data[: len(data) - self.odd.lost_bytes] if self.odd.lost_bytes else data
         if "uploadId" in query:
+            self.odd.with_md5.append("Content-MD5" in self.headers)
+            if self.odd.wants_md5 and "Content-MD5" not in self.headers:
+                return self._error(400, "InvalidRequest")
+            if self.odd.damage_once:
+                self.odd.damage_once, data = False, bytes([data[0] ^ 1]) + data[1:]
             self.odd.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = data
         else:
             kept = {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
@@ -186,22 +195,34 @@ class OddStore(BaseHTTPRequestHandler):
         self._send(200, f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{lines}</ListBucketResult>".encode())
 
 
-@pytest.fixture
-def odd(ca):
-    """The server's oddities; ``odd.url`` is where it is."""
-    made = Oddities()
+def serving(made: Oddities, context: ssl.SSLContext | None) -> Iterator[Oddities]:
+    """The server's oddities while it runs; ``port`` is where it is."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OddStoreOfThisTest", (OddStore,), {"odd": made}))
-    certificate = ca.issue("odd")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.chain, certificate.key)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     made.port = server.server_port
+    made.scheme = "http" if context is None else "https"
     yield made
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def odd(request, ca):
+    """Over https, or over http where the test says so by a parameter."""
+    if getattr(request, "param", "https") == "http":
+        yield from serving(Oddities(), None)
+        return
+    certificate = ca.issue("odd")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    yield from serving(Oddities(), context)
+
+
+in_clear = pytest.mark.parametrize("odd", ["http"], indirect=True)
 
 
 @pytest.fixture
@@ -213,7 +234,7 @@ def open_odd(odd, ca):
         store = open_store(
             StoreSettings(
                 bucket="bucket",
-                endpoint_url=f"https://127.0.0.1:{odd.port}",
+                endpoint_url=f"{odd.scheme}://127.0.0.1:{odd.port}",
                 region="us-east-1",
                 access_key="access",
                 secret_key="secret",
@@ -306,6 +327,58 @@ def test_other_bytes_in_an_object_of_parts(odd, open_odd, file):
     odd.lost_bytes = 1
     with pytest.raises(Corrupt):
         open_odd().put_file("x", path, metadata={})
+    assert odd.objects == {} and odd.uploads == {}
+
+
+def test_over_https_every_part_has_content_md5(odd, open_odd, file):
+    store = open_odd()
+    store.measured_etags(are_md5=True)
+    path, data = file(16 * MB + 1)
+    store.put_file("x", path, metadata={})
+    assert odd.objects["x"][0] == data and all(odd.with_md5)
+
+
+@in_clear
+def test_without_a_measurement_every_part_has_content_md5(odd, open_odd, file):
+    path, data = file(16 * MB + 1)
+    open_odd().put_file("x", path, metadata={})
+    assert odd.objects["x"][0] == data and odd.with_md5 and all(odd.with_md5)
+
+
+@pytest.fixture
+def proving(odd, open_odd):
+    """A store over http whose ETags were seen to be MD5s."""
+    store = open_odd()
+    store.measured_etags(are_md5=True)
+    return store
+
+
+@in_clear
+def test_parts_are_proven_by_their_etags(odd, proving, file):
+    path, data = file(16 * MB + 1)
+    proving.put_file("x", path, metadata={})
+    assert odd.objects["x"][0] == data and odd.with_md5 and not any(odd.with_md5)
+
+
+@in_clear
+@pytest.mark.parametrize("oddity", [{"damage_once": True}, {"wants_md5": True}, {"etag": "of its own"}], ids=str)
+def test_a_part_that_its_etag_does_not_prove_is_sent_again_with_content_md5(odd, proving, file, oddity):
+    for name, value in oddity.items():
+        setattr(odd, name, value)
+    path, data = file(16 * MB + 1)
+    counted: list[int] = []
+    proving.put_file("x", path, metadata={}, progress=counted.append)
+    assert odd.objects["x"][0] == data
+    again = sum(odd.with_md5)
+    assert again == (1 if "damage_once" in oddity else len(odd.with_md5) / 2) and sum(counted) == len(data)
+
+
+@in_clear
+def test_other_bytes_in_an_object_of_proven_parts(odd, proving, file):
+    path, _ = file(16 * MB + 1)
+    odd.lost_bytes = 1
+    with pytest.raises(Corrupt):
+        proving.put_file("x", path, metadata={})
     assert odd.objects == {} and odd.uploads == {}
 
 

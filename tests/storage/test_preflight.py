@@ -53,6 +53,15 @@ def test_opened_for_reading_nothing_is_written(settings, proxy):
     assert "read-only" in findings["write"].detail
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_whether_an_etag_proves_a_part_is_measured_and_not_assumed(settings, writable):
+    store = open_store(settings)
+    assert not store.connection.etags_prove
+    list(checks(store, writable=writable, thorough=False))
+    assert store.connection.etags_prove == (writable and settings.endpoint_url.startswith("http://"))
+    store.close()
+
+
 def test_whoever_stops_asking_leaves_nothing(settings, s3, bucket):
     store = open_store(settings)
     for finding in (asked := checks(store, writable=True, thorough=True)):

@@ -37,6 +37,7 @@ class Connection:
     clock: Clock
     circuit: Circuit
     provider: Provider
+    etags_prove: bool = False  # whether a part needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
 
     @property
     def reading(self) -> Patience:

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured, S3BlobStorageError, StoreError
 from collective.s3blobstorage.objectstore import client, diagnosis
 from collective.s3blobstorage.objectstore.bucket import create_bucket
+from collective.s3blobstorage.objectstore.connection import plain_md5
 from collective.s3blobstorage.objectstore.diagnosis import Trouble
 from collective.s3blobstorage.objectstore.probe import Answer, ask
-from collective.s3blobstorage.objectstore.scratch import FOLDER, Scratch
+from collective.s3blobstorage.objectstore.scratch import BODY_MD5, FOLDER, Scratch
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.thorough import DEEPER, deeper
 
@@ -340,6 +341,7 @@ class _Checking:
         yield from self._encryption(taken)
         if not self.writable:  # the caller went on after that: nothing may be kept in clear
             return
+        self.store.measured_etags(are_md5=plain_md5(taken.response) == BODY_MD5.hex())
         yield self._checksums(taken, with_checksum.ok)
         yield self._conditional(again.status in (409, 412))
 
@@ -407,11 +409,11 @@ class _Checking:
         echoed = bool(taken.response.get("ChecksumSHA256"))
         self.store.measured(checksum_headers=accepted)
         if not accepted:
-            return self._good("checksums", "the newer headers are refused; uploads are proven by Content-MD5")
+            return self._good("checksums", "the newer headers are refused; uploads are proven by their MD5")
         if not echoed:
-            detail = "the newer headers are taken, but not confirmed; uploads are proven by Content-MD5"
+            detail = "the newer headers are taken, but not confirmed; uploads are proven by their MD5"
             return self._good("checksums", detail)
-        return self._good("checksums", "the newer headers are confirmed, and Content-MD5 goes with every upload")
+        return self._good("checksums", "the newer headers are confirmed; uploads are proven by their MD5")
 
     def _conditional(self, supported: bool) -> _Result:
         self.store.measured(conditional_writes=supported)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 FOLDER = ".s3blobs-check"
 
 BODY = b"collective.s3blobstorage tries out what this object store can do; this may be deleted.\n"
+BODY_MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
 
 
 class Scratch:
@@ -46,7 +47,7 @@ class Scratch:
         """PUT of ``BODY``; ``checksum`` adds ``x-amz-checksum-sha256``, ``conditional`` ``If-None-Match: *``."""
         connection = self.store.connection
         parameters: dict[str, Any] = object_parameters(connection, self.key(word), {})
-        parameters["ContentMD5"] = base64.b64encode(hashlib.md5(BODY, usedforsecurity=False).digest()).decode()
+        parameters["ContentMD5"] = base64.b64encode(BODY_MD5).decode()
         if not encrypted:
             for name in connection.encryption.write_parameters():
                 del parameters[name]

@@ -97,6 +97,16 @@ class S3ObjectStore:
         if "conditional_writes" in columns:
             self.conditional_put = columns["conditional_writes"]
 
+    def measured_etags(self, *, are_md5: bool) -> None:
+        """Whether the ETag of a PUT, as this store is configured, was the MD5 of its bytes.
+
+        Then a part over http goes without Content-MD5, which costs a store that compares it a second MD5 of every byte:
+        what arrived is proven by the ETag, before anything is completed, and the body's SHA-256 is signed. Over https
+        Content-MD5 stands for that SHA-256. Before other threads use the store.
+        """
+        secure = urlsplit(self.endpoint_url).scheme.lower() == "https"
+        self.connection = replace(self.connection, etags_prove=are_md5 and not secure)
+
     def reconnect(self, **corrected: str) -> None:
         """Go on with another ``region`` or ``addressing_style`` than the settings say.
 

@@ -30,6 +30,10 @@ class BodyBroken(Exception):
         self.silent = silent
 
 
+class Unproven(Exception):
+    """A part was sent without Content-MD5, and the answer did not prove it. Internal: it is sent again with it."""
+
+
 # What reading a body raises for the network, from urllib3 and from http.client.
 BODY_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
@@ -63,6 +67,7 @@ class Failure:
     retry_after: float = 0.0
 
 
+_DAMAGED = "The object store received other bytes than were sent."
 _UNREACHABLE = "The object store could not be reached."
 _TOO_SLOW = "The object store did not answer in time."
 _OVERLOADED = "The object store answered that it cannot serve the request now."
@@ -104,6 +109,8 @@ def failure_of(error: Exception) -> Failure | None:
         return _answer(error)
     if isinstance(error, BodyBroken):
         return Failure(Unavailable(_UNREACHABLE), retry=True, ambiguous=True, silent=error.silent, detail=str(error))
+    if isinstance(error, Unproven):
+        return Failure(Corrupt(_DAMAGED), retry=True, detail=str(error))
     if isinstance(error, BotoCoreError):
         return _transport(error)
     if isinstance(error, S3BlobStorageError):
@@ -163,7 +170,7 @@ def _meaning(status: int, code: str) -> tuple[StoreError, bool, bool]:
         # Never ObjectMissing: a bucket that vanished must not look like a blob that is gone for good.
         return Unavailable("The object store's bucket is not there (bucket-name)."), False, False
     if code in _DAMAGED_CODES:
-        return Corrupt("The object store received other bytes than were sent."), True, False
+        return Corrupt(_DAMAGED), True, False
     if code in _PRECONDITION_CODES or status == 412:
         return PreconditionFailed("The object is there already or was changed."), False, False
     if code in _REFUSED_CODES or status in (401, 403):

@@ -28,6 +28,7 @@ from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInf
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, abort_unknown, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
+from collective.s3blobstorage.objectstore.proof import PartProof
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
@@ -294,17 +295,20 @@ class _Upload:
             **self.connection.encryption.part_parameters(),
             "UploadId": upload_id,
             "PartNumber": part.number,
-            "ContentMD5": base64.b64encode(md5.digest()).decode(),
         }
+        proof = PartProof(md5.digest(), by_etag=self.connection.etags_prove)
+
+        def upload_part(**given: Any) -> dict[str, Any]:
+            with proof.judged():
+                response = self.connection.writer.upload_part(**given, **proof.parameters())
+            self.connection.encryption.check_echo(response)
+            proof.check(response)
+            return response
+
         with self.lanes.lane(self._stop):
             response = self._attempts(f"UploadPart {part.number}").run(
-                lambda: self._send(self.connection.writer.upload_part, part.start, part.size, parameters, self.progress)
+                lambda: self._send(upload_part, part.start, part.size, parameters, self.progress)
             )
-        self.connection.encryption.check_echo(response)
-        etag = plain_md5(response)
-        if etag is not None and etag != md5.hexdigest():
-            log.error("part %d of %r: the store's ETag does not fit what was sent", part.number, self.key)
-            raise Corrupt(_DIFFERENT)
         # The store's ETag, whatever it means, is what CompleteMultipartUpload must name.
         return part.number, unquoted(response.get("ETag"))
 

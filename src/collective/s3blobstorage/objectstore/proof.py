@@ -1,0 +1,57 @@
+"""What proves that the store received a part as it was sent."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from botocore.exceptions import ClientError
+
+from collective.s3blobstorage.errors import Corrupt
+from collective.s3blobstorage.objectstore.connection import plain_md5
+from collective.s3blobstorage.objectstore.translate import Unproven
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class PartProof:
+    """Content-MD5, or, while ``by_etag``, the part's ETag alone. Belongs to one part and so to one thread.
+
+    A part that its ETag does not prove, or that is refused without Content-MD5 (a bucket with Object Lock does so), is
+    sent again with it, under the same number; nothing is completed before every part is proven.
+    """
+
+    md5: bytes
+    by_etag: bool
+
+    def parameters(self) -> dict[str, Any]:
+        return {} if self.by_etag else {"ContentMD5": base64.b64encode(self.md5).decode()}
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Around the request. Raises Unproven where a part without Content-MD5 is refused as no good request."""
+        try:
+            yield
+        except ClientError as error:
+            if self.by_etag and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:
+                self._doubt("a part without Content-MD5 was refused")
+            raise
+
+    def check(self, response: Mapping[str, Any]) -> None:
+        """Raises Unproven where the part is to be sent again, Corrupt where its ETag differs all the same."""
+        etag = plain_md5(response)
+        if etag == self.md5.hex() or (etag is None and not self.by_etag):
+            return
+        if self.by_etag:
+            self._doubt("the ETag of a part without Content-MD5 is not the MD5 of what was sent")
+        log.error("the ETag of a part does not fit what was sent")
+        raise Corrupt("The object store holds other bytes than were sent; they were deleted again.")
+
+    def _doubt(self, why: str) -> NoReturn:
+        self.by_etag = False
+        raise Unproven(why) from None
