@@ -45,9 +45,9 @@ class Oddities:
     content_range: str | None = None  # of answers to a range; {first}, {last}, {size} are the right values
     more: int = 0  # bytes sent beyond the range
     lost_bytes: int = 0  # of each PUT
-    damage_once: bool = False  # the first byte of the next part arrives as another one
-    wants_md5: bool = False  # refuses a part without Content-MD5, as a bucket with Object Lock does
-    with_md5: list[bool] = field(default_factory=list)  # of each part that came
+    damage_once: bool = False  # the first byte of the next body arrives as another one
+    wants_md5: bool = False  # refuses a body without Content-MD5, as a bucket with Object Lock does
+    with_md5: list[bool] = field(default_factory=list)  # of each PUT that came
     listing: list[str] = field(default_factory=list)
     refuse_deleting: set[str] = field(default_factory=set)
     slow_deleting: set[str] = field(default_factory=set)  # fails once each
@@ -109,12 +109,12 @@ class OddStore(BaseHTTPRequestHandler):
         key, query = self._key()
         data = self._body()
         data = data[: len(data) - self.odd.lost_bytes] if self.odd.lost_bytes else data
+        self.odd.with_md5.append("Content-MD5" in self.headers)
+        if self.odd.wants_md5 and "Content-MD5" not in self.headers:
+            return self._error(400, "InvalidRequest")
+        if self.odd.damage_once:
+            self.odd.damage_once, data = False, bytes([data[0] ^ 1]) + data[1:]
         if "uploadId" in query:
-            self.odd.with_md5.append("Content-MD5" in self.headers)
-            if self.odd.wants_md5 and "Content-MD5" not in self.headers:
-                return self._error(400, "InvalidRequest")
-            if self.odd.damage_once:
-                self.odd.damage_once, data = False, bytes([data[0] ^ 1]) + data[1:]
             self.odd.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = data
         else:
             kept = {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
@@ -353,19 +353,31 @@ def proving(odd, open_odd):
     return store
 
 
+small_and_large = pytest.mark.parametrize("size", [1000, 16 * MB + 1], ids=["one put", "parts"])
+
+
 @in_clear
-def test_parts_are_proven_by_their_etags(odd, proving, file):
-    path, data = file(16 * MB + 1)
+@small_and_large
+def test_what_arrived_is_proven_by_its_etag(odd, proving, file, size):
+    path, data = file(size)
     proving.put_file("x", path, metadata={})
     assert odd.objects["x"][0] == data and odd.with_md5 and not any(odd.with_md5)
 
 
 @in_clear
+def test_a_file_that_must_not_replace_another_has_content_md5(odd, proving, file):
+    path, data = file(1000)
+    proving.put_file("x", path, metadata={}, if_absent=True)
+    assert odd.objects["x"][0] == data and odd.with_md5 == [True]
+
+
+@in_clear
+@small_and_large
 @pytest.mark.parametrize("oddity", [{"damage_once": True}, {"wants_md5": True}, {"etag": "of its own"}], ids=str)
-def test_a_part_that_its_etag_does_not_prove_is_sent_again_with_content_md5(odd, proving, file, oddity):
+def test_what_its_etag_does_not_prove_is_sent_again_with_content_md5(odd, proving, file, oddity, size):
     for name, value in oddity.items():
         setattr(odd, name, value)
-    path, data = file(16 * MB + 1)
+    path, data = file(size)
     counted: list[int] = []
     proving.put_file("x", path, metadata={}, progress=counted.append)
     assert odd.objects["x"][0] == data
@@ -374,8 +386,9 @@ def test_a_part_that_its_etag_does_not_prove_is_sent_again_with_content_md5(odd,
 
 
 @in_clear
-def test_other_bytes_in_an_object_of_proven_parts(odd, proving, file):
-    path, _ = file(16 * MB + 1)
+@small_and_large
+def test_other_bytes_do_not_stay(odd, proving, file, size):
+    path, _ = file(size)
     odd.lost_bytes = 1
     with pytest.raises(Corrupt):
         proving.put_file("x", path, metadata={})

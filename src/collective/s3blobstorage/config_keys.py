@@ -204,7 +204,7 @@ upload_concurrency = Key(
     "upload-concurrency",
     partial(datatypes.integer, minimum=1, maximum=256),
     "a whole number from 1 to 256, not above s3-max-pool-connections",
-    "16",
+    "32",
 )
 
 # This machine

@@ -197,8 +197,10 @@ class BlobCache:
 
     def fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
         path = self.get(oid, tid)
-        if path is not None:
-            return path
+        return self._fetch(oid, tid, download) if path is None else path
+
+    def _fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+        """The file, which was not there a moment ago."""
         self.counters.add("misses")
         try:
             return self._flights.run(
@@ -213,9 +215,12 @@ class BlobCache:
         tid: bytes,
         download: Callable[[BinaryIO], Any],
         opener: Callable[[Path], Any] = _open_unbuffered,
+        *,
+        looked: bool = False,
     ) -> Any:
+        fetch = self._fetch if looked else self.fetch
         for _ in range(3):
-            path = self.fetch(oid, tid, download)
+            path = fetch(oid, tid, download)
             try:
                 return opener(path)
             except FileNotFoundError:
@@ -356,32 +361,41 @@ class BlobCache:
         used = self._clock() - self._margins.protect - 1
         try:
             size = os.stat(staged).st_size
-            if not self.adopts(size):
+            if self._closed or not self.adopts(size):
                 return False
-            folder = self._here()
-            temporary = folder.new_name()
             try:
-                try:
-                    os.rename(staged, temporary)
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    shutil.copyfile(staged, temporary)
-                with open(temporary, "rb") as file:
-                    seal(file.fileno(), used)
-                self._publish(temporary, oid, tid)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
+                self._publish_sealed(os.fspath(staged), used, oid, tid)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._publish_copy(staged, used, oid, tid)
         except OSError as error:
             self._note_failure(error)
             return False
         except Unavailable:
             return False  # closed
         self._note_written(size)
-        with contextlib.suppress(OSError):
-            staged.unlink(missing_ok=True)  # where it was copied
         return True
+
+    def _publish_sealed(self, path: str, used: float, oid: bytes, tid: bytes) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            seal(descriptor, used)
+        finally:
+            os.close(descriptor)
+        self._publish(path, oid, tid)
+
+    def _publish_copy(self, staged: Path, used: float, oid: bytes, tid: bytes) -> None:
+        """From another file system."""
+        temporary = self._here().new_name()
+        try:
+            shutil.copyfile(staged, temporary)
+            self._publish_sealed(temporary, used, oid, tid)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            staged.unlink()
 
     def staging(self, *, elsewhere: bool = False) -> Path:
         if not elsewhere:

@@ -78,8 +78,17 @@ class IBlobCache(Interface):
         not try again.
         """
 
-    def open(oid: bytes, tid: bytes, download: Callable[[BinaryIO], None], opener: Callable[[Path], Any] = ...) -> Any:
+    def open(
+        oid: bytes,
+        tid: bytes,
+        download: Callable[[BinaryIO], None],
+        opener: Callable[[Path], Any] = ...,
+        *,
+        looked: bool = False,
+    ) -> Any:
         """The same, opened: what ``opener(path)`` returns, by default an unbuffered binary file for reading.
+
+        ``looked``: the caller has just asked ``get``, which had no file.
 
         An eviction between ``fetch`` and ``opener`` (it raises FileNotFoundError) is met by fetching again, a file that
         cannot be opened by a private one. An opened file may be evicted: it stays readable until it is closed.

@@ -266,7 +266,7 @@ class _Bytes(io.RawIOBase):
             self._open_cached()
             if self._whole is not None:
                 return
-            if not self._store.is_large(self._length()):
+            if not self._store.is_large(self._describe()[0]):
                 self._whole = self._open_whole()
                 return
             self._parts = self._store.attach(self._oid, self._tid, self._describe())
@@ -278,7 +278,7 @@ class _Bytes(io.RawIOBase):
 
     def _open_whole(self) -> _Whole:
         try:
-            return self._cache.open(self._oid, self._tid, self._source.download, _Whole)
+            return self._cache.open(self._oid, self._tid, self._source.download, _Whole, looked=True)
         except Unavailable as error:
             if isinstance(error.__cause__, DiskFailure):
                 raise error.__cause__ from error  # no disk takes the file, but the store answers

@@ -37,7 +37,7 @@ class Connection:
     clock: Clock
     circuit: Circuit
     provider: Provider
-    etags_prove: bool = False  # whether a part needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
+    etags_prove: bool = False  # whether a body needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
 
     @property
     def reading(self) -> Patience:

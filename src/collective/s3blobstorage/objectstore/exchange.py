@@ -20,6 +20,8 @@ from botocore import exceptions as boto
 # As http.client limits them.
 _LONGEST_LINE = 65536
 _MOST_HEADERS = 100
+# A head and 64 KB: a small blob that has arrived is read by one call. http.client has 8 KB.
+_BUFFER = 72 * 1024
 
 
 class Answer(http.client.HTTPResponse):
@@ -33,6 +35,7 @@ class Answer(http.client.HTTPResponse):
 
     def __init__(self, pool: Any, connection: Any, method: str) -> None:
         super().__init__(connection.sock, method=method)
+        self.fp = connection.sock.makefile("rb", _BUFFER)
         self._pool: Any = pool
         self._connection = connection
 

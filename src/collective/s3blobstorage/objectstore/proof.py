@@ -1,4 +1,4 @@
-"""What proves that the store received a part as it was sent."""
+"""What proves that the store received a body as it was sent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class PartProof:
-    """Content-MD5, or, while ``by_etag``, the part's ETag alone. Belongs to one part and so to one thread.
+class Proof:
+    """Content-MD5, or, while ``by_etag``, the ETag alone. Belongs to one PUT or part and so to one thread.
 
-    A part that its ETag does not prove, or that is refused without Content-MD5 (a bucket with Object Lock does so), is
-    sent again with it, under the same number; nothing is completed before every part is proven.
+    What its ETag does not prove, or what is refused without Content-MD5 (a bucket with Object Lock does so), is sent
+    again with it, under the same key or number. No record names a key, and no upload is completed, before that.
     """
 
     md5: bytes
@@ -34,21 +34,21 @@ class PartProof:
 
     @contextmanager
     def judged(self) -> Iterator[None]:
-        """Around the request. Raises Unproven where a part without Content-MD5 is refused as no good request."""
+        """Around the request. Raises Unproven where a body without Content-MD5 is refused as a bad request."""
         try:
             yield
         except ClientError as error:
             if self.by_etag and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:
-                self._doubt("a part without Content-MD5 was refused")
+                self._doubt("it was refused without Content-MD5")
             raise
 
     def check(self, response: Mapping[str, Any]) -> None:
-        """Raises Unproven where the part is to be sent again, Corrupt where its ETag differs all the same."""
+        """Raises Unproven where it is to be sent again, Corrupt where its ETag differs all the same."""
         etag = plain_md5(response)
         if etag == self.md5.hex() or (etag is None and not self.by_etag):
             return
         if self.by_etag:
-            self._doubt("the ETag of a part without Content-MD5 is not the MD5 of what was sent")
+            self._doubt("the ETag is not the MD5 of what was sent")
         log.error("the ETag of a part does not fit what was sent")
         raise Corrupt("The object store holds other bytes than were sent; they were deleted again.")
 

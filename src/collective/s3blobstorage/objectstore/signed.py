@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -66,6 +67,8 @@ _ELSEWHERE = ("AuthorizationHeaderMalformed", "IllegalLocationConstraintExceptio
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=.*/\d{8}/([^/,]+)/([^/,]+)/aws4_request,")
 
 
+_MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -104,13 +107,14 @@ class SignedRequests:
 
     def get_object(self, **parameters: Any) -> dict[str, Any]:
         """``Body`` has ``read1`` and is a context manager; leaving it before its end closes the connection."""
-        answer = self._sent("GET", parameters, b"")
+        answer = self._sent("GET", parameters)
         if answer is None:
             return self._by_client("get_object", parameters)
         return {**_members(answer), "Body": answer}
 
-    def put_object(self, *, Body: bytes, **parameters: Any) -> dict[str, Any]:  # noqa: N803
-        answer = self._sent("PUT", parameters, Body)
+    def put_object(self, *, Body: bytes, sha256: bytes, **parameters: Any) -> dict[str, Any]:  # noqa: N803
+        """``sha256`` of the body, which its sender has computed already."""
+        answer = self._sent("PUT", parameters, Body, sha256.hex())
         if answer is None:
             return self._by_client("put_object", {**parameters, "Body": Body})
         return _members(answer)
@@ -145,7 +149,7 @@ class SignedRequests:
         manager = getattr(self._http, "_manager", None)  # no documented interface, as in idle.py
         return None if manager is None else manager.connection_from_url(route.origin)
 
-    def _sent(self, method: str, parameters: Mapping[str, Any], body: bytes) -> Any:
+    def _sent(self, method: str, parameters: Mapping[str, Any], body: bytes = b"", digest: str = _EMPTY) -> Any:
         """The answer, a success; of a PUT it is read to its end. None: nothing has happened that counts, the client is
         to do it.
 
@@ -156,7 +160,9 @@ class SignedRequests:
         if route is None or headers is None:
             return None
         target = route.path + _quoted(parameters["Key"])
-        self._sign(route, method, target, headers, body)
+        self._sign(route, method, target, headers, digest)
+        if method == "PUT":
+            headers["Content-Length"] = str(len(body))
         answer, content = self._answer(route, method, target, headers, body)
         if answer.status < 300:
             if method == "PUT":
@@ -167,7 +173,7 @@ class SignedRequests:
             return None
         raise error
 
-    def _sign(self, route: _Route, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
+    def _sign(self, route: _Route, method: str, target: str, headers: dict[str, str], digest: str) -> None:
         """Add what is signed, the signature, and what is not."""
         keys = self._credentials.get_frozen_credentials()
         headers["Host"] = route.host
@@ -176,7 +182,6 @@ class SignedRequests:
         signed = self._payload_signing
         if signed is None:
             signed = not route.secure or "Content-MD5" not in headers
-        digest = hashlib.sha256(body).hexdigest() if body else _EMPTY
         headers["X-Amz-Content-SHA256"] = digest if signed else sigv4.UNSIGNED
         if keys.token:
             headers["X-Amz-Security-Token"] = keys.token
@@ -191,8 +196,6 @@ class SignedRequests:
         )
         headers["User-Agent"] = route.user_agent
         headers["Accept-Encoding"] = "identity"
-        if method == "PUT":
-            headers["Content-Length"] = str(len(body))
 
     def _answer(
         self, route: _Route, method: str, target: str, headers: dict[str, str], body: bytes
@@ -295,6 +298,14 @@ def _members(answer: Any) -> dict[str, Any]:
 
 
 def _time(text: str) -> Any:
+    """An HTTP date; the form that all servers send (RFC 9110, 5.6.7) costs a tenth of what it costs the library."""
+    try:
+        _, day, month, year, clock, zone = text.split()
+        if zone == "GMT":
+            hour, minute, second = clock.split(":")
+            return datetime(int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except (KeyError, ValueError):
+        pass
     try:
         return parsedate_to_datetime(text)
     except (TypeError, ValueError):

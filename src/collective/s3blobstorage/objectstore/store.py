@@ -100,9 +100,9 @@ class S3ObjectStore:
     def measured_etags(self, *, are_md5: bool) -> None:
         """Whether the ETag of a PUT, as this store is configured, was the MD5 of its bytes.
 
-        Then a part over http goes without Content-MD5, which costs a store that compares it a second MD5 of every byte:
-        what arrived is proven by the ETag, before anything is completed, and the body's SHA-256 is signed. Over https
-        Content-MD5 stands for that SHA-256. Before other threads use the store.
+        Then a part, or a small blob, goes over http without Content-MD5, which costs a store that compares it a second
+        MD5 of every byte: what arrived is proven by the ETag, before a record names it, and the body's SHA-256 is
+        signed. Over https Content-MD5 stands for that SHA-256. Before other threads use the store.
         """
         secure = urlsplit(self.endpoint_url).scheme.lower() == "https"
         self.connection = replace(self.connection, etags_prove=are_md5 and not secure)

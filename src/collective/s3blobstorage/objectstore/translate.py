@@ -31,7 +31,7 @@ class BodyBroken(Exception):
 
 
 class Unproven(Exception):
-    """A part was sent without Content-MD5, and the answer did not prove it. Internal: it is sent again with it."""
+    """A body was sent without Content-MD5, and the answer did not prove it. Internal: it is sent again with it."""
 
 
 # What reading a body raises for the network, from urllib3 and from http.client.

@@ -28,7 +28,7 @@ from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInf
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, abort_unknown, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
-from collective.s3blobstorage.objectstore.proof import PartProof
+from collective.s3blobstorage.objectstore.proof import Proof
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ def put_bytes(
         if_absent=if_absent,
     )
     with lanes.lane(_never):
-        return sender.run(lambda parameters: connection.signed_writer.put_object(Body=data, **parameters), _never)
+        return sender.run(
+            lambda given: connection.signed_writer.put_object(Body=data, sha256=sender.sha256, **given), _never
+        )
 
 
 @dataclass
@@ -111,20 +113,27 @@ class _Put:
     md5: bytes
     metadata: Mapping[str, str]
     if_absent: bool
+    by_etag: bool = False  # whether the ETag may be the proof instead of Content-MD5 (see ``Proof``)
 
     def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
         parameters = {
             **object_parameters(self.connection, self.key, metadata),
-            # The store compares it with what it received, whatever its ETag means. Over https it also spares the
-            # SHA-256 of the body for the signature.
-            "ContentMD5": base64.b64encode(self.md5).decode(),
         }
         if self.if_absent:
             parameters["IfNoneMatch"] = "*"
+        proof = Proof(self.md5, by_etag=self.by_etag and not self.if_absent and self.connection.etags_prove)
+
+        def put() -> dict[str, Any]:
+            with proof.judged():
+                response = send({**parameters, **proof.parameters()})
+            if proof.by_etag:
+                proof.check(response)
+            return response
+
         attempts = self.connection.attempts("PUT", self.key, UPLOADING, cancelled=cancelled)
         try:
-            response = attempts.run(lambda: send(parameters))
+            response = attempts.run(put)
         except PreconditionFailed:
             if not attempts.ambiguous:
                 raise
@@ -205,6 +214,7 @@ class _Upload:
             md5.digest(),
             self.metadata,
             self.if_absent,
+            by_etag=data is not None,
         )
 
         reported = 0
@@ -217,7 +227,7 @@ class _Upload:
 
         def send(parameters: dict[str, Any]) -> dict[str, Any]:
             if data is not None:
-                return self.connection.signed_writer.put_object(Body=data, **parameters)
+                return self.connection.signed_writer.put_object(Body=data, sha256=put.sha256, **parameters)
             return self._send(self.connection.writer.put_object, 0, self.size, parameters, report)
 
         with self.lanes.lane(self._stop):
@@ -296,7 +306,7 @@ class _Upload:
             "UploadId": upload_id,
             "PartNumber": part.number,
         }
-        proof = PartProof(md5.digest(), by_etag=self.connection.etags_prove)
+        proof = Proof(md5.digest(), by_etag=self.connection.etags_prove)
 
         def upload_part(**given: Any) -> dict[str, Any]:
             with proof.judged():
