@@ -1,16 +1,18 @@
-"""A request on an open connection, against a socket that answers what each test says."""
+"""A request on a connection of urllib3's, against a socket that answers what each test says."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import socket
+import ssl
 import struct
 import threading
 
 import pytest
 import urllib3
 from botocore import exceptions as boto
+from servers.ca import CertificateAuthority
 
 from collective.s3blobstorage.objectstore.exchange import exchange
 
@@ -158,11 +160,11 @@ CLOSING = {
 
 @pytest.mark.parametrize("answer", CLOSING.values(), ids=CLOSING)
 def test_a_connection_that_the_store_will_close_is_closed(server, answer):
-    one = server(answer)
+    one = server(answer, OK + b"Content-Length: 0\r\n\r\n")
     with one.ask() as got:
         assert read_as_transfers_do(got) == b"abc"
     assert one.idle() == 0
-    assert one.ask() is None
+    assert one.ask().whole() == b"" and one.connections == 2
 
 
 def test_without_a_length_the_body_ends_with_the_connection(server):
@@ -210,21 +212,20 @@ def test_an_error_is_an_answer(server):
     assert (answer.status, answer.whole()) == (503, b"xml")
 
 
-def test_no_open_connection(server):
+def test_a_pool_that_was_closed_is_left_to_the_session(server):
     one = server(OK)
-    one.connection.close()
-    assert one.ask() is None
-    assert one.heads == []
     one.pool.close()
     assert one.ask() is None
+    assert one.heads == []
 
 
 def test_a_connection_that_the_store_closed_meanwhile_is_not_used(server):
-    one = server(lambda connection, read: connection.sendall(OK + b"Content-Length: 0\r\n\r\n"))
+    answer = OK + b"Content-Length: 0\r\n\r\n"
+    one = server(lambda connection, read: connection.sendall(answer), answer)
     one.ask().whole()
     while one.connection.is_connected:
         pass
-    assert one.ask() is None
+    assert one.ask().whole() == b"" and one.connections == 2
 
 
 BROKEN = {
@@ -295,3 +296,73 @@ def test_a_refusal_in_the_middle_of_a_body_is_read(server):
     answer = one.ask("PUT", b"x" * 1_000_000)
     assert (answer.status, answer.whole()) == (403, b"xml")
     assert one.idle() == 0
+
+
+# Connections
+
+
+def take_idle(one):
+    """Nothing is idle any more; the connections stay open."""
+    return [one.pool.pool.get(block=False) for _ in range(one.idle())]
+
+
+def test_where_none_is_idle_a_new_one_is_opened_and_kept(server):
+    answer = OK + b"Content-Length: 0\r\n\r\n"
+    one = server(answer, answer)
+    take_idle(one)
+    assert one.ask().whole() == b"" and one.connections == 2 and one.idle() == 1
+    assert one.ask().whole() == b"" and one.connections == 2
+
+
+def test_the_first_connection_of_a_pool_is_left_to_the_session(server):
+    one = server()
+    host, port = one.pool.host, one.pool.port
+    fresh = urllib3.HTTPConnectionPool(host, port)
+    assert exchange(fresh, "GET", "/", {"Host": "h"}, b"", timeout=1.0, url=URL) is None
+    assert one.heads == [] and fresh.num_connections == 0
+
+
+def test_a_connection_that_cannot_be_made_is_left_to_the_session(server):
+    one = server()
+    take_idle(one)
+    one._socket.shutdown(socket.SHUT_RDWR)
+    one._socket.close()
+    assert one.ask() is None
+    assert one.pool.pool.qsize() == 3, "its place in the pool is free again"
+
+
+def test_a_time_out_is_not_waited_for_twice(server, monkeypatch):
+    def late(*arguments, **named):
+        raise TimeoutError("timed out")
+
+    one = server()
+    take_idle(one)
+    monkeypatch.setattr("urllib3.util.connection.create_connection", late)
+    with pytest.raises(boto.ConnectTimeoutError):
+        one.ask()
+
+
+def test_a_handshake_that_nobody_answers_is_a_time_out(server):
+    one = server(lambda connection, read: threading.Event().wait(5))
+    pool = urllib3.HTTPSConnectionPool(one.pool.host, one.pool.port, timeout=urllib3.Timeout(connect=0.2, read=5))
+    pool.num_connections = 1  # as if botocore's session had made one
+    with pytest.raises(boto.ReadTimeoutError):
+        exchange(pool, "GET", "/", {"Host": "h"}, b"", timeout=5.0, url=URL)
+
+
+def test_a_certificate_that_nobody_signed_is_left_to_the_session(server, tmp_path):
+    certificate = CertificateAuthority(tmp_path).issue("stranger")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError), listener, context.wrap_socket(listener.accept()[0], server_side=True):
+            pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    pool = urllib3.HTTPSConnectionPool("127.0.0.1", listener.getsockname()[1], timeout=5)
+    pool.num_connections = 1
+    assert exchange(pool, "GET", "/", {"Host": "h"}, b"", timeout=5.0, url=URL) is None
+    thread.join()

@@ -1,9 +1,10 @@
-"""A request and its answer on a connection that is open already.
+"""A request and its answer on a connection of urllib3's.
 
 urllib3 and ``http.client`` take most of the processor time of a small request, for what a request to S3 does not need:
 checks of each header, an answer's headers parsed as those of an e-mail, redirects, retries, decoding (figures:
-docs/performance.md). Who makes connections stays urllib3 as botocore sets it up, so names, proxies, certificates and
-time-outs are theirs. Here one of its idle connections is borrowed, and given back as urllib3 gives it back.
+docs/performance.md). Connections stay those of urllib3's pool as botocore sets it up, so names, certificates and
+time-outs are theirs. Here an idle one is borrowed, or a new one asked for, and given back as urllib3 gives it back. The
+first one of a pool, and all behind a proxy, are made by botocore's session.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import urllib3
 from botocore import exceptions as boto
 
 # As http.client limits them.
@@ -98,12 +100,13 @@ class Answer(http.client.HTTPResponse):
 def exchange(
     pool: Any, method: str, target: str, headers: Mapping[str, str], body: bytes, *, timeout: float | None, url: str
 ) -> Answer | None:
-    """Send a request and read the head of its answer. None, and nothing was sent: no connection is open.
+    """Send a request and read the head of its answer. None, and nothing was sent: botocore's session is to do it.
 
-    pool: urllib3's, without a proxy. headers: all there are, checked, of ASCII. timeout: seconds without a byte. url:
-    for messages.
+    pool: urllib3's, of the way without a proxy. headers: all there are, checked, of ASCII. timeout: seconds without a
+    byte. url: for messages.
 
-    Raises what botocore's session raises for the same: ReadTimeoutError, SSLError, ConnectionClosedError. ValueError
+    Raises what botocore's session raises for the same: ConnectTimeoutError, ReadTimeoutError, SSLError,
+    ConnectionClosedError. ValueError
     where a header is none; nothing was sent then.
     """
     lines = [f"{method} {target} HTTP/1.1"]
@@ -111,7 +114,7 @@ def exchange(
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
     if head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1:
         raise ValueError("a header with a line's end in it")  # a key that was read from a file, say
-    connection = borrow(pool)
+    connection = borrow(pool) or open_new(pool, url)
     if connection is None:
         return None
     answer = None
@@ -147,6 +150,34 @@ def borrow(pool: Any) -> Any:
     # A place for a connection that is still to be made, or one that the store closed: the pool knows what to do.
     pool._put_conn(connection)
     return None
+
+
+def open_new(pool: Any, url: str) -> Any:
+    """A new connection, as urllib3 opens it for a request of its own. From any thread.
+
+    None where the pool has made none yet: behind a proxy it never does. None also where the connection cannot be made:
+    then botocore's session tries once more, and says why. Only a time-out is not waited for twice.
+    """
+    if not pool.num_connections or pool.pool is None:
+        return None
+    connection = None
+    try:
+        connection = pool._get_conn()
+        connection.timeout = pool.timeout.connect_timeout
+        pool._validate_conn(connection)
+        if connection.sock is None:
+            connection.connect()
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            give_back(pool, connection, reusable=False)
+        if type(error) is urllib3.exceptions.ConnectTimeoutError:  # and not its heir NewConnectionError
+            raise boto.ConnectTimeoutError(endpoint_url=url, error=error) from None
+        if isinstance(error, TimeoutError):  # in the middle of the handshake
+            raise boto.ReadTimeoutError(endpoint_url=url, error=error) from None
+        if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
+            return None
+        raise
 
 
 def give_back(pool: Any, connection: Any, *, reusable: bool) -> None:
