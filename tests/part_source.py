@@ -50,6 +50,8 @@ class MemorySource:
         """The parts of that size that the requests were for, in order."""
         return parts_of(self.reads, size)
 
+    described = None  # a request tells
+
     def describe(self) -> tuple[int, bytes | None]:
         with self._lock:
             self.descriptions += 1
@@ -95,6 +97,8 @@ class FileSource:
         self.pause = pause
         with path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").digest() if known else None
+
+    described = None
 
     def describe(self) -> tuple[int, bytes | None]:
         return self.path.stat().st_size, self.sha256

@@ -16,6 +16,8 @@ class IBlobSource(Interface):
     Every method raises the errors of ``errors.StoreError``'s branch; the cache passes them on to all who wait.
     """
 
+    described = Attribute("(size in bytes, SHA-256 or None) where they are known without a request, else None")
+
     def describe() -> tuple[int, bytes | None]:
         """Size in bytes and SHA-256 (None: not known) of the whole. A request only where the record does not say."""
 

@@ -44,6 +44,7 @@ class FileLock:
         self._descriptor = descriptor
         self._place = place
         self._process = os.getpid()
+        self._file = _identity(os.fstat(descriptor))
 
     @classmethod
     def take(cls, path: os.PathLike[str] | str, *, key: str | None = None, wait: float = 0.0) -> FileLock | None:
@@ -117,7 +118,7 @@ class FileLock:
 
     def is_named(self) -> bool:
         """Whether the lock file still is where it was made: false when somebody deleted the folder."""
-        return self._descriptor >= 0 and _bears_name(self.path, self._descriptor)
+        return self._descriptor >= 0 and _named(self.path) == self._file
 
 
 def _give_up_places() -> None:
@@ -154,9 +155,16 @@ def _set(descriptor: int, kind: int, place: int) -> None:
 
 
 def _bears_name(path: str, descriptor: int) -> bool:
-    ours = os.fstat(descriptor)
+    return _named(path) == _identity(os.fstat(descriptor))
+
+
+def _named(path: str) -> tuple[int, int] | None:
+    """Which file has that name."""
     try:
-        named = os.stat(path, follow_symlinks=False)
+        return _identity(os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
-        return False
-    return (ours.st_dev, ours.st_ino) == (named.st_dev, named.st_ino)
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -91,8 +91,8 @@ class PartStore:
         self._open: weakref.WeakValueDictionary[tuple[bytes, bytes], BlobParts] = weakref.WeakValueDictionary()
 
     def describe(self, oid: bytes, tid: bytes, source: IBlobSource) -> tuple[int, bytes | None]:
-        """Size and SHA-256; the source is asked only where no map says them."""
-        return partfile.describe(self._base(oid, tid)) or source.describe()
+        """Size and SHA-256; a request is made only where neither the record nor a map says them."""
+        return source.described or partfile.describe(self._base(oid, tid)) or source.describe()
 
     def is_large(self, size: int) -> bool:
         return size > self._threshold

@@ -47,11 +47,16 @@ class ObjectSource:
     def __repr__(self) -> str:
         return f"<ObjectSource {oid_repr(self._location.oid)} {tid_repr(self._location.tid)}>"
 
+    @property
+    def described(self) -> tuple[int, bytes | None] | None:
+        size = self._size
+        return None if size is None else (size, self._sha256)
+
     def describe(self) -> tuple[int, bytes | None]:
         if self._size is None:
             info = self._first(self._head)
             self._sha256 = self._sha256 or recorded_sha256(info.metadata)
-            self._size = info.size
+            self._size = info.size  # last: then both are known
         return self._size, self._sha256
 
     def _head(self, key: str) -> ObjectInfo:
@@ -97,6 +102,10 @@ class InlineSource:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+    @property
+    def described(self) -> tuple[int, bytes | None]:
+        return self.describe()
 
     def describe(self) -> tuple[int, bytes | None]:
         return len(self.data), hashlib.sha256(self.data).digest()
