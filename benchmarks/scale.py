@@ -30,8 +30,8 @@ class Scale:
     threads: int = 8
     rounds: int = 3
     local_rounds: int = 20
-    light_repetitions: int = 7
-    heavy_repetitions: int = 5
+    light_repetitions: int = 11
+    heavy_repetitions: int = 7
     huge_repetitions: int = 1
     seed: int = 1
 

@@ -48,7 +48,7 @@ MIN_FREE = MinFree(share=0.05)
 _caches: weakref.WeakSet[BlobCache] = weakref.WeakSet()
 
 
-def _open_unbuffered(path: Path) -> BinaryIO:
+def _open_unbuffered(path: str) -> BinaryIO:
     return open(path, "rb", buffering=0)
 
 
@@ -126,7 +126,7 @@ class BlobCache:
 
     def _own(self) -> None:
         """Everything that belongs to one process and must not be shared with a forked child."""
-        self._flights: Flights[Path] = Flights()
+        self._flights: Flights[str] = Flights()
         self._parts.own()
         self._lock = threading.Lock()
         self._folder: ProcessFolder | None = None
@@ -196,10 +196,13 @@ class BlobCache:
         )
 
     def fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
-        path = self.get(oid, tid)
-        return self._fetch(oid, tid, download) if path is None else path
+        return Path(self._fetch_text(oid, tid, download))
 
-    def _fetch(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+    def _fetch_text(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
+        path = self.get_text(oid, tid)
+        return self._fetch_missing(oid, tid, download) if path is None else path
+
+    def _fetch_missing(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         """The file, which was not there a moment ago."""
         self.counters.add("misses")
         try:
@@ -214,11 +217,11 @@ class BlobCache:
         oid: bytes,
         tid: bytes,
         download: Callable[[BinaryIO], Any],
-        opener: Callable[[Path], Any] = _open_unbuffered,
+        opener: Callable[[str], Any] = _open_unbuffered,
         *,
         looked: bool = False,
     ) -> Any:
-        fetch = self._fetch if looked else self.fetch
+        fetch = self._fetch_missing if looked else self._fetch_text
         for _ in range(3):
             path = fetch(oid, tid, download)
             try:
@@ -236,10 +239,10 @@ class BlobCache:
         )
         return opener(path)
 
-    def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+    def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find((oid, tid))
         if path is not None:
-            return path
+            return os.fspath(path)
         if self._is_crowded():
             try:
                 return self._bring_private((oid, tid), download)
@@ -267,7 +270,7 @@ class BlobCache:
         self._warnings.warn("its disk has less free space than cache-min-free, and no file may be evicted for it")
         return True
 
-    def _bring_here(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> Path:
+    def _bring_here(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         """Download into the cache's folder and publish; DiskFailure where the disk does not take it."""
         with disk():
             folder = self._here()
@@ -278,7 +281,7 @@ class BlobCache:
                 )
         try:
             # Another process may have published it while we waited, another thread before we began.
-            path = self._find(oid, tid)
+            path = self._find_text(oid, tid)
             if path is not None:
                 return path
             temporary = folder.new_name()
@@ -301,14 +304,14 @@ class BlobCache:
             with contextlib.suppress(OSError):
                 lock.release(remove=True)
 
-    def _bring_private(self, key: tuple[bytes, bytes], download: Callable[[BinaryIO], Any]) -> Path:
+    def _bring_private(self, key: tuple[bytes, bytes], download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find(key)
-        if path is not None:
-            return path
-        self.counters.add("downloads")
-        return self._private.download(key, download)
+        if path is None:
+            self.counters.add("downloads")
+            path = self._private.download(key, download)
+        return os.fspath(path)
 
-    def _publish(self, sealed: str, oid: bytes, tid: bytes) -> Path:
+    def _publish(self, sealed: str, oid: bytes, tid: bytes) -> str:
         path = self._layout.blob(oid, tid)
         try:
             os.rename(sealed, path)
@@ -317,7 +320,7 @@ class BlobCache:
                 os.mkdir(os.path.dirname(path), 0o700)
             os.rename(sealed, path)
         self._unsynced.add(path)
-        return Path(path)
+        return path
 
     # Reading by parts
 
@@ -327,18 +330,20 @@ class BlobCache:
             return path
         described = self._parts.describe(oid, tid, source)
         if not self._parts.is_large(described[0]):
-            return self.fetch(oid, tid, source.download)
+            return Path(self._fetch_missing(oid, tid, source.download))
         self._count("misses")
-        return self._flights.run(
-            (oid, tid), lambda: self._bring_parts(oid, tid, described, source), lambda: self._count("waits")
+        return Path(
+            self._flights.run(
+                (oid, tid), lambda: self._bring_parts(oid, tid, described, source), lambda: self._count("waits")
+            )
         )
 
-    def _bring_parts(self, oid: bytes, tid: bytes, described: tuple[int, bytes | None], source: IBlobSource) -> Path:
+    def _bring_parts(self, oid: bytes, tid: bytes, described: tuple[int, bytes | None], source: IBlobSource) -> str:
         path = self._private.find((oid, tid))
         if path is not None:
-            return path
+            return os.fspath(path)
         try:
-            return self._parts.complete(oid, tid, described, source)
+            return os.fspath(self._parts.complete(oid, tid, described, source))
         except DiskFailure as failure:
             self._note_failure(failure)
         return self._bring_private((oid, tid), source.download)

@@ -84,7 +84,7 @@ class IBlobCache(Interface):
         oid: bytes,
         tid: bytes,
         download: Callable[[BinaryIO], None],
-        opener: Callable[[Path], Any] = ...,
+        opener: Callable[[str], Any] = ...,
         *,
         looked: bool = False,
     ) -> Any:

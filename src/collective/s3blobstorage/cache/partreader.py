@@ -80,7 +80,7 @@ class _Whole:
     FileNotFoundError where it was evicted; DiskFailure where no descriptor is free, which is no fault of this file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.descriptor = -1
         try:
             self.descriptor = os.open(path, os.O_RDONLY)

@@ -48,7 +48,7 @@ class Surroundings:
 
     find: Callable[[bytes, bytes], Path | None]  # the complete file
     here: Callable[[], ProcessFolder]  # this process's folder, all folders made; OSError, Unavailable after close
-    publish: Callable[[str, bytes, bytes], Path]  # a sealed file goes to its place; OSError
+    publish: Callable[[str, bytes, bytes], str]  # a sealed file goes to its place; OSError
     published: Callable[[str], None]  # a file was given its name
     count: Callable[[str], None]  # a counter
     written: Callable[[int], None]  # bytes
@@ -196,7 +196,7 @@ class PartStore:
                         file.write(block)
                 file.seal(self._around.clock())
             with disk():
-                return self._around.publish(temporary, parts.oid, parts.tid)
+                return Path(self._around.publish(temporary, parts.oid, parts.tid))
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # where it was not published

@@ -95,7 +95,7 @@ class BlobReader:
             oid,
             tid,
             self.source(oid, tid, state_of(record(), oid, tid)).download,
-            opener=lambda path: _opened(os.fspath(path), blob),
+            opener=lambda path: _opened(path, blob),
         )
 
     def open_lazily(

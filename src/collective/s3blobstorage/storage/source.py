@@ -79,6 +79,8 @@ class ObjectSource:
         return info.etag
 
     def _log(self, part: str, started: float) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):  # a tid as text costs as much as a system call
+            return
         oid, tid = oid_repr(self._location.oid), tid_repr(self._location.tid)
         logger.debug("fetched%s of blob %s at %s in %.3f s", part, oid, tid, time.monotonic() - started)
 
