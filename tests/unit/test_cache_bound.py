@@ -295,14 +295,29 @@ def test_a_use_between_the_look_and_the_removal_saves_the_file(tmp_path, clock, 
     assert list(path.parent.iterdir()) == []
 
 
+def racing(tier, enough):
+    """Whether to go on: for the tier's time, and until ``enough()`` was done, which a busy machine does later."""
+    started = time.monotonic()
+
+    def goes_on() -> bool:
+        elapsed = time.monotonic() - started
+        return elapsed < tier["race_seconds"] or (elapsed < 60 and not enough())
+
+    return goes_on
+
+
 def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened, tier):
     cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
-    end = time.monotonic() + tier["race_seconds"]
     wrong, opens = [], []
+
+    def enough() -> bool:
+        return len(opens) > 100 and cache.counters.snapshot()["evictions"] > 20
+
+    goes_on = racing(tier, enough)
 
     def read(seed):
         number = seed
-        while time.monotonic() < end:
+        while goes_on():
             number = (number * 7 + 3) % 23
             data = b"%02d" % number * (BLOCK // 2)
             with cache.open(*revision(number), lambda file, data=data: file.write(data)) as file:
@@ -311,7 +326,7 @@ def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened
                     wrong.append(number)
 
     def clean():
-        while time.monotonic() < end:
+        while goes_on():
             cache.clean()
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)] + [threading.Thread(target=clean)]
@@ -319,9 +334,7 @@ def test_many_readers_beside_a_merciless_cleaner_get_every_byte(tmp_path, opened
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
-    assert len(opens) > 34 * tier["race_seconds"]
-    assert cache.counters.snapshot()["evictions"] > 7 * tier["race_seconds"]
+    assert wrong == [] and enough()
 
 
 # Parts of large blobs: a sparse file and the map of what is in it. Made by hand, as a reader by parts leaves them.
@@ -459,12 +472,16 @@ def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, ope
     cache = opened(tmp_path, 4, by_itself=True, protect=0.0)
     cache.clean()
     layout = Layout(tmp_path, "store")
-    end = time.monotonic() + tier["race_seconds"]
     wrong, made, read = [], [], []
+
+    def enough() -> bool:
+        return min(len(made), len(read)) > 40
+
+    goes_on = racing(tier, enough)
 
     def use(seed):
         number = seed
-        while time.monotonic() < end:
+        while goes_on():
             number = (number * 7 + 3) % 11
             path = Path(layout.blob(*revision(number)))
             map_, data = path.with_suffix(".map"), path.with_suffix(".part")
@@ -491,7 +508,7 @@ def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, ope
                 lock.release(remove=True)
 
     def clean():
-        while time.monotonic() < end:
+        while goes_on():
             cache.clean()
 
     threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)] + [threading.Thread(target=clean)]
@@ -500,5 +517,5 @@ def test_pairs_read_and_made_beside_a_merciless_cleaner_stay_pairs(tmp_path, ope
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert min(len(made), len(read)) > 14 * tier["race_seconds"]
+    assert enough()
     pairs(tmp_path, range(11))
