@@ -477,13 +477,17 @@ def test_a_boot_is_told_apart():
 # Committing
 
 
-def test_a_staged_file_is_adopted(cache):
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_staged_file_is_adopted(cache, prepared):
     folder = cache.staging()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     staged = folder / "staged"
     staged.write_bytes(b"committed")
     inode = staged.stat().st_ino
-    assert cache.adopt(OID, TID, staged) is True
+    if prepared:
+        assert cache.prepare(staged) is True
+        assert cache.get(OID, TID) is None, "not before it is committed"
+    assert cache.adopt(OID, TID, staged, prepared=prepared) is True
     path = cache.get(OID, TID)
     assert path.read_bytes() == b"committed"
     assert path.stat().st_ino == inode  # moved, not copied
@@ -506,6 +510,7 @@ def test_a_staged_file_of_another_file_system_is_copied(cache):
 
 
 def test_adopting_what_is_not_there_or_after_close_is_false(cache):
+    assert cache.prepare(cache.staging() / "nothing") is False
     assert cache.adopt(OID, TID, cache.staging() / "nothing") is False
     staged = cache.staging() / "staged"
     staged.write_bytes(b"x")

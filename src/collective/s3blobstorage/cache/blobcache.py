@@ -361,19 +361,36 @@ class BlobCache:
     def adopts(self, size: int) -> bool:
         return self._adopted_size is None or size <= self._adopted_size
 
-    def adopt(self, oid: bytes, tid: bytes, staged: Path) -> bool:
+    def prepare(self, staged: Path) -> bool:
+        try:
+            self._seal(staged)
+        except OSError as error:
+            self._note_failure(error)
+            return False
+        return True
+
+    def _seal(self, path: str | Path) -> None:
         # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
         used = self._clock() - self._margins.protect - 1
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            seal(descriptor, used)
+        finally:
+            os.close(descriptor)
+
+    def adopt(self, oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
         try:
             size = os.stat(staged).st_size
             if self._closed or not self.adopts(size):
                 return False
+            if not prepared:
+                self._seal(staged)
             try:
-                self._publish_sealed(os.fspath(staged), used, oid, tid)
+                self._publish(os.fspath(staged), oid, tid)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                self._publish_copy(staged, used, oid, tid)
+                self._publish_copy(staged, oid, tid)
         except OSError as error:
             self._note_failure(error)
             return False
@@ -382,20 +399,13 @@ class BlobCache:
         self._note_written(size)
         return True
 
-    def _publish_sealed(self, path: str, used: float, oid: bytes, tid: bytes) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            seal(descriptor, used)
-        finally:
-            os.close(descriptor)
-        self._publish(path, oid, tid)
-
-    def _publish_copy(self, staged: Path, used: float, oid: bytes, tid: bytes) -> None:
+    def _publish_copy(self, staged: Path, oid: bytes, tid: bytes) -> None:
         """From another file system."""
         temporary = self._here().new_name()
         try:
             shutil.copyfile(staged, temporary)
-            self._publish_sealed(temporary, used, oid, tid)
+            self._seal(temporary)
+            self._publish(temporary, oid, tid)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)

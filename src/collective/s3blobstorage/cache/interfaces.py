@@ -121,8 +121,12 @@ class IBlobCache(Interface):
     def adopts(size: int) -> bool:
         """Whether ``adopt`` would take a file of that size, in bytes (``fill_on_commit``)."""
 
-    def adopt(oid: bytes, tid: bytes, staged: Path) -> bool:
-        """Take a file that was just committed: moved (or copied) into its place, made read-only.
+    def prepare(staged: Path) -> bool:
+        """Make a staged file read-only and stamp its size, ahead of ``adopt``, so that a commit has less to do in its
+        end. In any thread; from then on nobody writes to it. Never raises: False where the disk does not do it."""
+
+    def adopt(oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
+        """Take a file that was just committed: moved (or copied) into its place, made read-only unless ``prepared``.
 
         Called in ``tpc_finish``: makes no request, never raises. False where it was not taken (``fill_on_commit``
         leaves it out, or the disk does not take it); the caller then deletes it, if it is there. Syncs the file, and

@@ -119,7 +119,7 @@ class S3BlobStorage:
         self.cache = cache
         self.marker = marker
         self.reader = BlobReader(store, cache, with_foreign_keys=marker.foreign_keys)
-        self.uploads = Uploads(store, settings.store.upload_concurrency)
+        self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
         self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
         self._adapter: MVCCAdapter | None = None
         self._adapter_lock = threading.Lock()
@@ -382,7 +382,7 @@ class S3BlobStorage:
     def adopt(self, current: BlobTransaction, tid: bytes) -> None:
         """Committed: what was staged becomes cached. No request, no error."""
         for blob in current.blobs:
-            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path)):
+            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path, prepared=blob.prepared)):
                 blob.remove_file()
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:

@@ -35,10 +35,22 @@ class StagedBlob:
 
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
     else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
-    ``cached``: the cache takes the file when it is committed.
+    ``cached``: the cache takes the file when it is committed; ``prepared``: what takes time of that is done.
     """
 
-    __slots__ = ("oid", "path", "name", "drawn", "inline", "cached", "size", "sha256", "_cancelled", "_future")
+    __slots__ = (
+        "oid",
+        "path",
+        "name",
+        "drawn",
+        "inline",
+        "cached",
+        "prepared",
+        "size",
+        "sha256",
+        "_cancelled",
+        "_future",
+    )
 
     def __init__(self, oid: bytes, path: Path, name: str, *, drawn: bool):
         self.oid = oid
@@ -47,6 +59,7 @@ class StagedBlob:
         self.drawn = drawn
         self.inline = False
         self.cached = True
+        self.prepared = False
         self.size = path.stat().st_size
         self.sha256: bytes | None = None
         self._cancelled = threading.Event()
@@ -125,8 +138,9 @@ class Uploads:
     Both belong to a root storage, which joins them in ``close``.
     """
 
-    def __init__(self, store: IObjectStore, concurrency: int):
+    def __init__(self, store: IObjectStore, cache: IBlobCache, concurrency: int):
         self._store = store
+        self._cache = cache
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="s3blobs-upload")
         # Of its own, so that an abort never waits behind another transaction's gigabytes.
         self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
@@ -152,7 +166,9 @@ class Uploads:
                 sha256=blob.sha256,
                 cancelled=blob._cancelled.is_set,
             )
-        if not blob.cached:
+        if blob.cached:
+            blob.prepared = self._cache.prepare(blob.path)
+        else:
             # Nobody reads the file any more. It goes while the base votes: removing gigabytes takes its time, and what
             # the disk did not write yet it need not write for the base's fsync.
             with suppress(RuntimeError):  # the pool is being closed: then whoever ends the transaction removes it
