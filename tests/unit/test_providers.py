@@ -26,7 +26,6 @@ HEAD = """# Providers
 
 What stores do differently from each other, as `s3-provider` knows it. Written by tests/unit/test_providers.py from
 `providers.py`. What is not listed for a provider is not known; what the checks at the start measure counts in any case.
-*Not verified*: the source is cited after others and was not opened.
 """
 
 
@@ -39,7 +38,7 @@ def rendered() -> str:
             fact = getattr(provider, column)
             if fact is not None:
                 value = f"`{shown(fact.value)}`" if column in ("hosts", "key_variables") else shown(fact.value)
-                text.append(f"- {label}: {value} ({fact.source}{'' if fact.read else ', not verified'})")
+                text.append(f"- {label}: {value} ({fact.source})")
         text.append("")
     return "\n".join(text)
 

@@ -18,14 +18,11 @@ WEEK = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A value and where it is from: a URL, or "measured" with the server's version.
-
-    ``read``: the source was opened and says so (November 2026); else it is cited after others.
-    """
+    """A value and where it is from: a URL that said so when it was opened (November 2026), or "measured" with the
+    server's version. What only others say that a source says is no fact."""
 
     value: Any
     source: str
-    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,8 @@ class Provider:
 
 
 _AWS = "https://docs.aws.amazon.com/AmazonS3/latest/"
+# Amazon's own description of the API, with the texts of its reference.
+_MODEL = "https://github.com/boto/botocore/blob/develop/botocore/data/s3/2006-03-01/service-2.json"
 _B2 = "https://www.backblaze.com/docs/cloud-storage-call-the-s3-compatible-api"
 _R2 = "https://developers.cloudflare.com/r2/"
 _RCLONE = "https://github.com/rclone/rclone/blob/master/backend/s3/provider/"
@@ -85,7 +84,7 @@ PROVIDERS: tuple[Provider, ...] = (
         ),
         addressing=Fact("either", "https://docs.aws.amazon.com/general/latest/gr/s3.html"),
         conditional_writes=Fact(True, _AWS + "userguide/conditional-writes.html"),
-        checksum_headers=Fact(True, _AWS + "userguide/checking-object-integrity.html", read=False),
+        checksum_headers=Fact(True, _MODEL),
         copies_encrypted=Fact(
             True,
             "https://docs.aws.amazon.com/sdk-for-kotlin/api/latest/s3/aws.sdk.kotlin.services.s3.model/"
@@ -94,7 +93,7 @@ PROVIDERS: tuple[Provider, ...] = (
         most_parts=Fact(10_000, _AWS + "userguide/qfacts.html"),
         smallest_part=Fact(5 * MB, _AWS + "userguide/qfacts.html"),
         post_policies=Fact(True, _AWS + "API/sigv4-UsingHTTPPOST.html"),
-        delete_checksum=Fact("either", _AWS + "API/API_DeleteObjects.html", read=False),
+        delete_checksum=Fact("Content-MD5", _MODEL),  # of general purpose buckets
         longest_expiry=Fact(WEEK, "https://docs.aws.amazon.com/cli/latest/reference/s3/presign.html"),
     ),
     Provider(
@@ -115,12 +114,11 @@ PROVIDERS: tuple[Provider, ...] = (
         "Cloudflare R2",
         hosts=Fact((r"[0-9a-z]+(?:\.[a-z]+)?\.r2\.cloudflarestorage\.com",), _R2 + "api/s3/api/"),
         region=Fact("auto", _R2 + "api/s3/api/"),
-        addressing=Fact("either", _R2 + "api/s3/presigned-urls/", read=False),
         conditional_writes=Fact(True, _R2 + "api/s3/conditional-operations/"),
         checksum_headers=Fact(True, _R2 + "api/s3/api/"),
         # listed there among what is not documented
         equal_parts=Fact(True, "https://gist.github.com/johnspurlock-skymethod/6027c81953f81aa535d889d86a1061ba"),
-        post_policies=Fact(False, _R2 + "api/s3/presigned-urls/#supported-http-methods", read=False),
+        post_policies=Fact(False, "https://github.com/outline/outline/discussions/4480"),
         longest_expiry=Fact(WEEK, _R2 + "api/s3/presigned-urls/"),
     ),
     Provider(
@@ -133,11 +131,6 @@ PROVIDERS: tuple[Provider, ...] = (
         "ovh",
         "OVHcloud Object Storage",
         hosts=Fact((r"s3\.(?P<region>[a-z0-9-]+)\.io\.cloud\.ovh\.(?:net|us)",), _RCLONE + "OVHcloud.yaml"),
-        conditional_writes=Fact(
-            True,
-            "https://docs.ovhcloud.com/de/guides/storage-and-backup/object-storage/s3-conditional-writes",
-            read=False,
-        ),
     ),
     Provider(
         "scaleway",
@@ -196,7 +189,6 @@ PROVIDERS: tuple[Provider, ...] = (
         "swift",
         "OpenStack Swift (s3api)",
         addressing=Fact("path", _GARAGE),
-        post_policies=Fact(False, _GARAGE, read=False),
     ),
     Provider(
         "garage",
