@@ -8,7 +8,7 @@ from html import escape
 
 from benchmarks.rows import Line
 
-WIDTH, LABEL, FIGURE = 900, 430, 90
+WIDTH, LABEL, FIGURE = 940, 470, 90
 STEP, TOP = 24, 40
 LEAST, MOST = 0.01, 10.0  # shares of the target; what lies beyond is drawn at the edge
 MET, MISSED = "#2f7d4f", "#b5432f"

@@ -440,10 +440,11 @@ class BlobCache:
             return self._staging.path
 
     def make_room(self, path: Path, folder: Path) -> None:
-        size = os.stat(path).st_size
+        status = os.stat(path)
+        size = status.st_size
         if self._limit_commits:
             self._check_bound(0 if path.is_relative_to(folder) else size)
-        more = 0 if os.stat(path).st_dev == os.stat(folder).st_dev else size
+        more = 0 if status.st_dev == os.stat(folder).st_dev else size
         lacking = room.missing(folder, more, self._min_free)
         if lacking and os.stat(folder).st_dev == os.stat(self._layout.root).st_dev:
             self._cleaner.free(lacking)
@@ -555,7 +556,8 @@ class BlobCache:
 
 def _subfolder(folder: ProcessFolder) -> Path:
     path = folder.path / STAGING
-    path.mkdir(mode=0o700, exist_ok=True)
+    if not os.path.isdir(path):  # cheaper than to be told that it is there
+        path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 
