@@ -40,7 +40,6 @@ from benchmarks.worker import Task  # noqa: E402
 
 ROUND_TRIP = 20.0  # ms
 MEMORY_DISK = Path("/dev/shm")  # tmpfs(5)
-STORE_BYTES = 6 * 1024 * MB  # twice what the store holds in the end
 FOLDERS = {OURS: "ours", PEER: "peer", DIRECTORY: "directory", BASE: "base", BOTO3: "boto3", BARE: "bare"}
 
 
@@ -128,7 +127,7 @@ def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny counts: whether it works, not how fast it is")
     parser.add_argument("--seed", type=int, default=1, help="of the blobs' bytes (default: 1)")
     parser.add_argument("--folder", type=Path, help="on the disk to measure on (default: the temporary folder)")
-    parser.add_argument("--store-folder", type=Path, help="of the S3 server (default: memory, where 6 GB are free)")
+    parser.add_argument("--store-folder", type=Path, help="of the S3 server (default: memory, where there is room)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines of the table here, too")
     parser.add_argument("--write", action="store_true", help="write table and plot into docs/")
     given = parser.parse_args(arguments)
@@ -137,9 +136,11 @@ def parse(arguments: list[str], names: list[str]) -> argparse.Namespace:
     return given
 
 
-def store_folder(given: argparse.Namespace) -> Path | None:
+def store_folder(given: argparse.Namespace, scale: Scale) -> Path | None:
     """Where the S3 server keeps its objects; None: the temporary folder."""
-    if given.store_folder is None and MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free >= STORE_BYTES:
+    # Each repetition of the two rows that commit the large blob leaves an object, of us and of zodb-s3blobs.
+    needed = 4 * scale.heavy_repetitions * scale.large + 4 * scale.large + scale.huge + 512 * MB
+    if given.store_folder is None and MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free >= needed:
         return MEMORY_DISK
     return given.store_folder or given.folder
 
@@ -151,7 +152,7 @@ def main(arguments: list[str]) -> int:
     made: list[Line] = []
     with (
         tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-", dir=given.folder) as folder,
-        tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-store-", dir=store_folder(given)) as objects,
+        tempfile.TemporaryDirectory(prefix="s3blobs-benchmark-store-", dir=store_folder(given, scale)) as objects,
     ):
         server = MiniStack(Path(objects)).start()
         try:

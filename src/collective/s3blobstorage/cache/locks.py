@@ -39,12 +39,12 @@ os.register_at_fork(after_in_child=_close_copies)
 class FileLock:
     """An exclusive lock on a file, or on one place in it. Any thread may release it; a forked child never does."""
 
-    def __init__(self, path: str, descriptor: int, place: int | None) -> None:
+    def __init__(self, path: str, descriptor: int, place: int | None, file: tuple[int, int]) -> None:
         self.path = path
         self._descriptor = descriptor
         self._place = place
         self._process = os.getpid()
-        self._file = _identity(os.fstat(descriptor))
+        self._file = file
 
     @classmethod
     def take(cls, path: os.PathLike[str] | str, *, key: str | None = None, wait: float = 0.0) -> FileLock | None:
@@ -80,10 +80,11 @@ class FileLock:
                     time.sleep(min(_LAST_PAUSE, _FIRST_PAUSE + waited / 10, wait - waited))
                 # The one who held it may have removed the file after we opened it: then ours is a file without a name,
                 # and the next one who comes would lock another. Only a lock on the file that bears the name counts.
-                keep = _bears_name(path, descriptor)
+                file = _identity(os.fstat(descriptor))
+                keep = _named(path) == file
                 if keep:
                     _held.add(descriptor)
-                    return cls(path, descriptor, place)
+                    return cls(path, descriptor, place, file)
             finally:
                 if not keep:
                     os.close(descriptor)
@@ -152,10 +153,6 @@ def _unlock(descriptor: int, place: int | None) -> None:
 def _set(descriptor: int, kind: int, place: int) -> None:
     """One byte at that place, which need not exist: struct flock of fcntl(2), with an l_pid of 0."""
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, place, 1, 0))
-
-
-def _bears_name(path: str, descriptor: int) -> bool:
-    return _named(path) == _identity(os.fstat(descriptor))
 
 
 def _named(path: str) -> tuple[int, int] | None:

@@ -26,6 +26,16 @@ _MOST_HEADERS = 100
 _BUFFER = 72 * 1024
 
 
+class _Wide:
+    """A socket as ``http.client`` asks for its file once, with a buffer of ours."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> Any:
+        return self._sock.makefile(mode, _BUFFER)
+
+
 class Answer(http.client.HTTPResponse):
     """The answer's head is parsed here; its body is read, and its end found, by ``http.client``.
 
@@ -36,8 +46,7 @@ class Answer(http.client.HTTPResponse):
     """
 
     def __init__(self, pool: Any, connection: Any, method: str) -> None:
-        super().__init__(connection.sock, method=method)
-        self.fp = connection.sock.makefile("rb", _BUFFER)
+        super().__init__(_Wide(connection.sock), method=method)  # type: ignore[arg-type]
         self._pool: Any = pool
         self._connection = connection
 

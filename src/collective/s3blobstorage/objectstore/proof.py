@@ -17,6 +17,8 @@ from collective.s3blobstorage.objectstore.translate import Unproven
 
 log = logging.getLogger(__name__)
 
+DIFFERENT = "The object store holds other bytes than were sent; they were deleted again."
+
 
 @dataclass
 class Proof:
@@ -50,7 +52,7 @@ class Proof:
         if self.by_etag:
             self._doubt("the ETag is not the MD5 of what was sent")
         log.error("the ETag of a part does not fit what was sent")
-        raise Corrupt("The object store holds other bytes than were sent; they were deleted again.")
+        raise Corrupt(DIFFERENT)
 
     def _doubt(self, why: str) -> NoReturn:
         self.by_etag = False

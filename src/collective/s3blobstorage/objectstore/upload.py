@@ -28,7 +28,7 @@ from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInf
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, abort_unknown, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
-from collective.s3blobstorage.objectstore.proof import Proof
+from collective.s3blobstorage.objectstore.proof import DIFFERENT, Proof
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ PARTS_AT_ONCE = 8
 
 # Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
-
-_DIFFERENT = "The object store holds other bytes than were sent; they were deleted again."
 
 
 def _never() -> bool:
@@ -171,7 +169,7 @@ class _Put:
         if not right:
             log.error("PUT of %r: the store's answer does not fit what was sent; deleting it", self.key)
             delete_unwanted(self.connection, self.key)
-            raise Corrupt(_DIFFERENT)
+            raise Corrupt(DIFFERENT)
 
 
 def delete_unwanted(connection: Connection, key: str) -> None:
@@ -362,7 +360,7 @@ class _Upload:
         if there is None or there.size != self.size:
             log.error("upload of %r: the store completed it with another size; deleting it", self.key)
             delete_unwanted(self.connection, self.key)
-            raise Corrupt(_DIFFERENT)
+            raise Corrupt(DIFFERENT)
         return there.etag
 
     def _completed_earlier(self, error: StoreError, attempts: Attempts, expected: str) -> str:
