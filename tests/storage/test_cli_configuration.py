@@ -215,6 +215,21 @@ def test_text_with_unset_variables_is_verified_as_far_as_it_can(tmp_path):
         parse_text(text.replace("$(UNSET_SIZE)", "$UNDEFINED"), tmp_path / "site.conf")
 
 
+def test_unset_variables_of_sources(tmp_path):
+    text = (
+        IMPORT
+        + "<s3blobstorage>\n  bucket-name plone-blobs\n  cache-dir /nonexistent\n"
+        + "<s3source production>\n  bucket-name $(UNSET_BUCKET)\n  s3-access-key $(UNSET_ACCESS)\n"
+        + "  s3-secret-key $(UNSET_KEY)\n  fork-time $(UNSET_FORK)\n  timeout 1s\n</s3source>\n"
+        + "<blobdirsource>\n  path $(UNSET_PATH)\n</blobdirsource>\n<mappingstorage/>\n</s3blobstorage>\n"
+    )
+    [database], unset = parse_text(text, tmp_path / "site.conf")
+    assert [source.options.name for source in database.settings.sources] == ["production", "blobdirsource"]
+    assert {f"UNSET_{name}" for name in ("BUCKET", "ACCESS", "KEY", "FORK", "PATH")} == unset
+    with pytest.raises(ConfigurationError, match="timeout 'x' is not an interval"):
+        parse_text(text.replace("timeout 1s", "timeout x"), tmp_path / "site.conf")
+
+
 def test_base_is_opened_read_only_beside_the_process_that_holds_its_lock(tmp_path):
     from ZODB.DB import DB
     from ZODB.FileStorage import FileStorage

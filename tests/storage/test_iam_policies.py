@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 import pytest
 import transaction
 import ZODB
+from command_line import keys_of, s3blobs
 from example_files import EXAMPLES
 from servers.faults import answer, reset
 from sites import commit_blobs, connected, read_blob
@@ -181,3 +182,25 @@ def test_gc_may_look_at_unfinished_uploads_and_abort_them(settings, proxy):
 @pytest.mark.parametrize("name", ["site", "gc"])
 def test_every_action_exists(name):
     assert {action for action, _ in policy(name)} <= {action for actions in ACTIONS.values() for action in actions}
+
+
+def test_the_sites_policy_is_enough_to_move_in_and_out(old_site, settings, proxy, tmp_path):
+    site = old_site()
+    db = site.db()
+    commit_blobs(db, small=b"small", large=os.urandom(20 * 1024 * 1024))
+    db.close()
+    conf = site.conf(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), "owner production")
+    ways = (
+        ("migrate", "--from", site.blobs),
+        ("migrate", "--from", site.blobs, "--compare", "--verify"),
+        ("export", "--to", tmp_path / "exported"),
+        ("migrate", "--from", site.blobs, "--purge-source", "--verify"),
+    )
+    for way in ways:
+        result = s3blobs("--config", conf, *way, env=keys_of(settings), input="production\n")
+        assert result.returncode == 0, result.stderr
+    assert site.files() == {}
+    for exchange in proxy.exchanges:
+        for action in ACTIONS[exchange.operation]:
+            assert allowed_by(policy("site"), action, resource(exchange.path, settings.bucket)), exchange.line
+    assert {"PutObject", "UploadPart", "GetObject", "ListObjectsV2"} <= set(proxy.counts("/"))

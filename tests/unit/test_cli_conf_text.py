@@ -349,3 +349,33 @@ def test_any_text_keeps_its_lines_and_gets_the_section(drawn, bucket):
 
     renamed = changed(result.text, {"owner": "staging"}).text
     assert renamed == result.text.replace("owner www.example.org", "owner staging")
+
+
+def test_blob_keys_stay_where_a_source_reads_the_blobs_of_the_storage_inside():
+    text = dedent(
+        """
+        %import collective.s3blobstorage
+        <s3blobstorage>
+          bucket-name plone-blobs
+          cache-dir /nonexistent/cache
+          <s3source production>
+            bucket-name other
+            s3-prefix old
+          </s3source>
+          <basesource>
+          </basesource>
+          <zeoclient>
+            server localhost:8100
+            blob-dir /nonexistent/zeo
+          </zeoclient>
+        </s3blobstorage>
+        """
+    )
+    assert changed(text, {}).text == text
+    again = changed(text, {"bucket-name": "new", "s3-prefix": "a"}).text
+    assert again == text.replace("plone-blobs", "new").replace(
+        "  cache-dir /nonexistent/cache\n", "  cache-dir /nonexistent/cache\n  s3-prefix a\n"
+    )
+    without = changed(text.replace("basesource", "blobdirsource"), {})
+    assert "# blob-dir /nonexistent/zeo" in without.text
+    assert without.blob_dirs == (BlobDir("zeoclient", "/nonexistent/zeo", False),)

@@ -530,7 +530,8 @@ def test_two_bases():
 )
 def test_base_with_blobs_of_its_own_is_refused_before_it_makes_files(base, message, tmp_path):
     error = failure(base=base.format(tmp_path))
-    assert str(error) == "<s3blobstorage>: " + message.format(tmp_path)
+    assert str(error).startswith("<s3blobstorage>: " + message.format(tmp_path))
+    assert f"add a <blobdirsource> with path {tmp_path}/blobs to <s3blobstorage>" in str(error)
     assert list(tmp_path.iterdir()) == []
 
 

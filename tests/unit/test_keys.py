@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.s3blobstorage.keys import blob_key, draw_name, foreign_keys, is_name, tid_name
+from collective.s3blobstorage.keys import (
+    blob_key,
+    draw_name,
+    foreign_keys,
+    is_name,
+    read_foreign_key,
+    read_key,
+    tid_name,
+)
 
 OID = b"\0\0\0\0\0\0\x1a\x2b"
 TID = b"\x03\xf0\0\0\0\0\0\x01"
@@ -47,3 +55,26 @@ def test_an_oid_has_eight_bytes(oid):
 def test_keys_sort_by_oid(oids):
     keys = [blob_key(oid, "0" * 32) for oid in oids]
     assert sorted(keys) == [blob_key(oid, "0" * 32) for oid in sorted(oids)]
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(min_size=8, max_size=8))
+def test_keys_are_read_as_they_are_made(oid, tid):
+    assert read_key(blob_key(oid, tid_name(tid))) == (oid, tid_name(tid))
+    assert read_key(blob_key(oid, "c" * 32)) == (oid, "c" * 32)
+    for key in foreign_keys(oid, tid):
+        assert read_foreign_key(key) == (oid, tid) and read_key(key) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "blobs/1/1",
+        "blobs/01/1.blob",
+        "blobs/0000000000000001/1.blob",
+        "x/1/1.blob",
+        "blobs/g/1.blob",
+        "blobs/1/1.blob\n",
+    ],
+)
+def test_nothing_else_is_a_key(key):
+    assert read_key(key) is None and read_foreign_key(key) is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -269,20 +269,25 @@ KEYS: dict[str, Key] = {value.name: value for value in list(globals().values()) 
 
 
 def key_name(text: str) -> str:
-    """The first word of a line, as a key of the section.
+    """The first word of a line, as a key of the section ``<s3blobstorage>``."""
+    return named_key(text, "s3blobstorage", KEYS)
+
+
+def named_key(text: str, section: str, keys: Mapping[str, Key]) -> str:
+    """The first word of a line, as one of the section's keys.
 
     ZConfig's own messages repeat the word as it stands, and in ``s3-secret-key=…`` or in a secret that was broken into
     two lines it is a secret. Here it is repeated only where it looks like the name of a key.
     """
     name = text.lower()
-    if name in KEYS:
+    if name in keys:
         return name
     before = re.split("[=:]", name, maxsplit=1)[0]
-    if before in KEYS:
-        raise ConfigurationError(f"{before} must be followed by a blank, not by '=' or ':'. {KEYS[before].advice}")
-    similar = difflib.get_close_matches(before, KEYS, n=1)
+    if before in keys:
+        raise ConfigurationError(f"{before} must be followed by a blank, not by '=' or ':'. {keys[before].advice}")
+    similar = difflib.get_close_matches(before, keys, n=1)
     if similar:
-        advice = KEYS[similar[0]].advice
-        raise ConfigurationError(f"no such key in <s3blobstorage>; did you mean {similar[0]}? {advice}")
+        advice = keys[similar[0]].advice
+        raise ConfigurationError(f"no such key in <{section}>; did you mean {similar[0]}? {advice}")
     shown = repr(text) if re.fullmatch("[a-z]+(-[a-z0-9]+)*", text) and len(text) <= 40 else "(not shown)"
-    raise ConfigurationError(f"{shown} is not a key of <s3blobstorage>. Its keys: {', '.join(KEYS)}")
+    raise ConfigurationError(f"{shown} is not a key of <{section}>. Its keys: {', '.join(keys)}")

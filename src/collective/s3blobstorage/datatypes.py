@@ -19,9 +19,12 @@ import re
 import ssl
 import stat
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
+
+from persistent.TimeStamp import TimeStamp
 
 from .errors import ConfigurationError
 from .settings import MinFree
@@ -223,6 +226,14 @@ def owner(text: str) -> str:
     return text
 
 
+def source_name(text: str) -> str:
+    """What a source behind the bucket is called in messages and the log."""
+    _not_empty(text)
+    if not _OWNER.fullmatch(text):
+        raise ConfigurationError("is not a name of a source")
+    return text
+
+
 def bucket_owner(text: str) -> str:
     """The account that must own the bucket. Empty is an error, as of ``owner``."""
     _not_empty(text)
@@ -317,6 +328,16 @@ def fill_on_commit(text: str) -> str:
         raise ConfigurationError("is empty" if not text else "is neither on, off nor small") from None
 
 
+def mirror(text: str) -> str:
+    """``on``, ``off`` or ``background``."""
+    if text.lower() == "background":
+        return "background"
+    try:
+        return "on" if boolean(text) else "off"
+    except ConfigurationError:
+        raise ConfigurationError("is empty" if not text else "is neither on, off nor background") from None
+
+
 def interval(text: str, *, minimum: float, maximum: float) -> float:
     """Seconds: ``30``, ``0.5``, ``30s``, ``5m``, ``2h``, ``7d``."""
     _not_empty(text)
@@ -330,6 +351,28 @@ def interval(text: str, *, minimum: float, maximum: float) -> float:
     if value > maximum or math.isinf(value):
         raise ConfigurationError("is too long")
     return value
+
+
+def tid(text: str) -> bytes:
+    """A transaction id: 16 hex digits, as the log and ``s3blobs`` print it, perhaps behind ``0x``."""
+    _not_empty(text)
+    if not re.fullmatch(r"(?:0[xX])?[0-9a-fA-F]{16}", text):
+        raise ConfigurationError("is not a transaction id")
+    return bytes.fromhex(text[-16:])
+
+
+def moment(text: str) -> bytes:
+    """A moment in UTC as the last transaction id that it allows: ``2026-11-01T12:00:00Z``."""
+    _not_empty(text)
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z", text):
+        raise ConfigurationError("is not a moment in UTC")
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError("is no date and time of the calendar") from None
+    if at.year < 1980:
+        raise ConfigurationError("is before any transaction")
+    return TimeStamp(at.year, at.month, at.day, at.hour, at.minute, at.second).raw()
 
 
 def integer(text: str, *, minimum: int, maximum: int) -> int:

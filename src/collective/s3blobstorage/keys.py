@@ -20,6 +20,8 @@ BLOBS = "blobs/"
 MARKER = ".s3blobs.json"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
+_KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
+_FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
 
 
 def draw_name() -> str:
@@ -53,3 +55,18 @@ def foreign_keys(oid: bytes, tid: bytes) -> tuple[str, ...]:
         f"{BLOBS}{int.from_bytes(oid, 'big'):x}/{int.from_bytes(tid, 'big'):x}.blob",
         f"{BLOBS}{oid.hex()}/{tid.hex()}.blob",
     )
+
+
+def read_key(key: str) -> tuple[bytes, str] | None:
+    """Oid and name, where it is a key of ours: what ``blob_key`` makes."""
+    found = _KEY.fullmatch(key)
+    return None if found is None else (bytes.fromhex(found[1]), found[2])
+
+
+def read_foreign_key(key: str) -> tuple[bytes, bytes] | None:
+    """Oid and tid, where it is a key of zodb-s3blobs: one of those that ``foreign_keys`` makes."""
+    found = _FOREIGN_KEY.fullmatch(key)
+    if found is None:
+        return None
+    oid, tid = (bytes.fromhex(digits.rjust(16, "0")) for digits in found.groups())
+    return (oid, tid) if key in foreign_keys(oid, tid) else None

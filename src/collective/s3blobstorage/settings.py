@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .overlay.interfaces import ISourceSettings
 
 MB = 1024 * 1024
 GB = 1024 * MB
@@ -82,3 +86,4 @@ class StorageSettings:
     preflight: bool = True
     preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt
     start_degraded: bool = False
+    sources: tuple[ISourceSettings, ...] = ()  # behind the bucket, in order

@@ -63,7 +63,8 @@ class BlobCache:
     bytes. staging_dir: a folder on the same file system makes ``adopt`` a rename; None: inside the store's folder.
     limit_commits: whether ``size`` also limits what is being committed and downloaded at one time (``make_room``).
     part_threshold: a larger blob is read by parts of ``part_size`` bytes. patience: seconds to wait for another
-    process's download. clock: seconds since 1970.
+    process's download. clock: seconds since 1970. completed: called with oid, tid and path when a complete file was
+    made of what a source delivered, in the thread that made it and before it is handed out; it raises nothing.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -86,6 +87,7 @@ class BlobCache:
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
+        completed: Callable[[bytes, bytes, str], None] = lambda oid, tid, path: None,
     ) -> None:
         self.counters = Counters()
         self._layout = Layout(Path(root), identity)
@@ -99,6 +101,7 @@ class BlobCache:
         self._margins = bound.Margins(size=size, protect=protect + self._noting)
         self._patience = patience
         self._clock = clock
+        self._completed = completed
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._closed = False
         surroundings = Surroundings(
@@ -106,6 +109,7 @@ class BlobCache:
             here=self._here,
             publish=self._publish,
             published=lambda path: self._unsynced.add(path),
+            completed=completed,
             count=self._count,
             written=self._note_written,
             failed=self._note_failure,
@@ -295,7 +299,8 @@ class BlobCache:
                 with disk():
                     path = self._publish(temporary, oid, tid)
                     temporary = ""
-                    return path
+                self._completed(oid, tid, path)
+                return path
             finally:
                 if temporary:
                     with contextlib.suppress(OSError):
@@ -306,10 +311,12 @@ class BlobCache:
 
     def _bring_private(self, key: tuple[bytes, bytes], download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find(key)
-        if path is None:
-            self.counters.add("downloads")
-            path = self._private.download(key, download)
-        return os.fspath(path)
+        if path is not None:
+            return os.fspath(path)
+        self.counters.add("downloads")
+        made = os.fspath(self._private.download(key, download))
+        self._completed(*key, made)
+        return made
 
     def _publish(self, sealed: str, oid: bytes, tid: bytes) -> str:
         path = self._layout.blob(oid, tid)

@@ -50,6 +50,7 @@ class Surroundings:
     here: Callable[[], ProcessFolder]  # this process's folder, all folders made; OSError, Unavailable after close
     publish: Callable[[str, bytes, bytes], str]  # a sealed file goes to its place; OSError
     published: Callable[[str], None]  # a file was given its name
+    completed: Callable[[bytes, bytes, str], None]  # a file was made of parts: oid, tid, path
     count: Callable[[str], None]  # a counter
     written: Callable[[int], None]  # bytes
     failed: Callable[[BaseException], None]  # a failure of the disk, for the log
@@ -172,17 +173,20 @@ class PartStore:
     def publish(self, parts: BlobParts) -> Path:
         """The verified file under its name, where no other process put one there meanwhile."""
         oid, tid = parts.oid, parts.tid
+        taken = False
+        path = self._layout.blob(oid, tid)
         with self.lock(oid, tid, "map"):
-            path = self._around.find(oid, tid)
-            if path is not None:
-                return path
-            path = self._layout.blob(oid, tid)
+            found = self._around.find(oid, tid)
+            if found is not None:
+                return found
             if parts.file.is_named():
                 parts.file.seal(self._around.clock())
-                if parts.file.take(path):
+                taken = parts.file.take(path)
+                if taken:
                     self._around.published(path)
-                    return Path(path)
-        return self._copy(parts)
+        made = Path(path) if taken else self._copy(parts)
+        self._around.completed(oid, tid, os.fspath(made))
+        return made
 
     def _copy(self, parts: BlobParts) -> Path:
         """Evicted while it was filled: a file without a name cannot get one, so it is copied."""

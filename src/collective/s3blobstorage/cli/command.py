@@ -12,10 +12,13 @@ import click
 
 from . import output
 from .check import check
+from .export import export
+from .interrupt import INTERRUPTED
 from .messages import sentence
+from .migrate import migrate
 from .request import Request, pass_request
 from .status import status
-from .warm import INTERRUPTED, warm
+from .warm import warm
 from .zope_conf import zope_conf
 
 FAILED = 2  # as click ends on a wrong option
@@ -40,7 +43,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (check, status, warm, zope_conf):
+for _verb in (check, export, migrate, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

@@ -230,8 +230,10 @@ def _step(lines: Document, section: Section) -> str:
 
 
 def _without_blob_keys(edits: _Edits, wrapped: Section) -> list[BlobDir]:
-    """Comment out what the storages inside would keep blobs with."""
-    found = []
+    """Comment out what the storages inside would keep blobs with, unless a source reads them there."""
+    found: list[BlobDir] = []
+    if any(section.type == "basesource" for section in wrapped.sections):
+        return found
     for section in wrapped.tree():
         if section.type == SECTION:
             continue

@@ -24,6 +24,7 @@ import ZConfig.loader
 
 from ..config import S3BlobStorageFactory, storage_settings
 from ..errors import ConfigurationError
+from ..overlay.settings import S3Settings
 from ..settings import StorageSettings
 from .loader import FilesLoader, StoragesLoader
 
@@ -165,8 +166,9 @@ def _as_now(database: Database) -> Database:
     from ..objectstore import redaction  # here, since its package imports boto3
 
     database.factory.settings = storage_settings(database.factory.config, os.environ)
-    store = database.settings.store
-    redaction.remember([store.secret_key, store.session_token, store.sse_customer_key])
+    settings = database.settings
+    for store in (settings.store, *(source.store for source in settings.sources if isinstance(source, S3Settings))):
+        redaction.remember([store.secret_key, store.session_token, store.sse_customer_key])
     return database
 
 

@@ -18,7 +18,8 @@ import ZConfig.loader
 import ZConfig.matcher
 from ZConfig.cfgparser import ZConfigParser
 
-from ..config_keys import KEYS
+from .. import source_keys
+from ..config_keys import KEYS, Key
 
 # Everything that may hold a storage. `zodb_db` extends ZODB's section as Zope does (Zope2/Startup/wsgischema.xml).
 _STORAGES = """
@@ -152,11 +153,14 @@ class _PassedOver:
 _STAND_INS: Mapping[str, str] = {
     "bucket-name": "plone-blobs",
     "cache-dir": "/nonexistent/s3blobs",
+    "path": "/nonexistent/blobs",
     "s3-access-key": "unset",
     "s3-secret-key": "unset",
     "s3-session-token": "unset",
     "s3-sse-customer-key": base64.b64encode(bytes(32)).decode(),
 }
+# Section types of this package and their keys.
+_OURS: Mapping[str, Mapping[str, Key]] = {"s3blobstorage": KEYS, **source_keys.KEYS}
 _ELSEWHERE = "1"  # a name, a number, a size, a switch
 
 
@@ -170,7 +174,7 @@ class _StandInParser(ZConfigParser):
             self.context.unset.add(error.name)
             key = rest.split(None, 1)[0]
             position = (self.lineno, None, self.url)
-            if self.stack and self.stack[-1][0] == "s3blobstorage" and key.lower() in KEYS:
+            if self.stack and key.lower() in _OURS.get(self.stack[-1][0], ()):
                 if key.lower() == "s3-secret-key-file":
                     key = "s3-secret-key"
                 if key.lower() in _STAND_INS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -90,7 +91,10 @@ class _Bytes(ProgressColumn):
 
 @contextmanager
 def transferring(what: str, blobs: int, size: int) -> Iterator[Any]:
-    """``advance(blobs, bytes)`` moves a bar with rate and time left on standard error, where that is a terminal."""
+    """``advance(blobs, bytes)`` moves a bar with rate and time left on standard error, where that is a terminal.
+
+    Any thread may call it.
+    """
     shown = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -104,11 +108,13 @@ def transferring(what: str, blobs: int, size: int) -> Iterator[Any]:
     with shown:
         task = shown.add_task(what, total=size, blobs=0, all_blobs=blobs)
         done = 0
+        lock = threading.Lock()
 
         def advance(count: int, amount: int) -> None:
             nonlocal done
-            done += count
-            shown.update(task, advance=amount, blobs=done)
+            with lock:
+                done += count
+                shown.update(task, advance=amount, blobs=done)
 
         yield advance
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -18,49 +16,27 @@ from .. import datatypes
 from ..errors import ConfigurationError
 from . import output
 from .configuration import Database, opened_read_only
+from .interrupt import INTERRUPTED, until_interrupted
+from .parameters import OID, SIZE, Parsed
+from .parameters import oid as parse_oid
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
     from ..maintenance.warm import Plan, Report
 
-INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
-
 # What the cleaner leaves of cache-size when it evicts: filled above that, the cache would be cleaned at once.
 _SHARE = 0.9
-
-
-class _Parsed(click.ParamType):
-    """What one of the datatypes of zope.conf reads."""
-
-    def __init__(self, name: str, convert: Any) -> None:
-        self.name = name
-        self._convert = convert
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> Any:
-        try:
-            return self._convert(value)
-        except ConfigurationError as reason:
-            self.fail(f"{value!r} {reason}", parameter, context)
 
 
 def _age(text: str) -> float:
     return datatypes.interval(text, minimum=1.0, maximum=100 * 365 * datatypes.DAY)
 
 
-def _oid(text: str) -> bytes:
-    digits = text.strip().lower().removeprefix("0x")
-    if not digits or len(digits) > 16 or set(digits) - set("0123456789abcdef"):
-        raise ConfigurationError("is not an oid, 1 to 16 hex digits such as 0x1f")
-    return bytes.fromhex(digits.rjust(16, "0"))
-
-
 @click.command()
-@click.option(
-    "--limit", type=_Parsed("size", datatypes.size), help="Bytes in all, newest blobs first. [0.9 cache-size]"
-)
-@click.option("--largest", type=_Parsed("size", datatypes.size), help="Leave out blobs that are larger, as 100MB.")
-@click.option("--age", type=_Parsed("age", _age), help="Only blobs committed in that time, as 30d.")
-@click.option("--oid", "oids", type=_Parsed("oid", _oid), multiple=True, help="Only this one. May be repeated.")
+@click.option("--limit", type=SIZE, help="Bytes in all, newest blobs first. [0.9 cache-size]")
+@click.option("--largest", type=SIZE, help="Leave out blobs that are larger, as 100MB.")
+@click.option("--age", type=Parsed("age", _age), help="Only blobs committed in that time, as 30d.")
+@click.option("--oid", "oids", type=OID, multiple=True, help="Only this one. May be repeated.")
 @click.option(
     "--oids",
     "oid_file",
@@ -96,13 +72,15 @@ def warm(
     limits = Limits(limit or int(database.settings.cache_size * _SHARE), largest, since)
     named = [*oids, *(_read_oids(oid_file) if oid_file else ())] if oids or oid_file else None
     with ExitStack() as stack:
-        reader, cache = _opened(stack, database)
-        planned, unknown = _planned(database, named, limits, cache)
+        base = stack.enter_context(opened_read_only(database.factory.config.base))
+        reader, cache = _opened(stack, database, base)
+        planned, unknown = _planned(base, named, limits, cache)
         report = Report()
         if not dry_run:
             with output.transferring("fetching", len(planned.wanted), planned.bytes) as advance:
-                report = _until_interrupted(
-                    lambda stop: execute(planned, reader, concurrency=concurrency, stop=stop, advance=advance)
+                report = until_interrupted(
+                    lambda stop: execute(planned, reader, concurrency=concurrency, stop=stop, advance=advance),
+                    "downloads",
                 )
     document = _document(database, planned, unknown, report, dry_run)
     if as_json:
@@ -114,8 +92,9 @@ def warm(
     return 1 if report.failed or unknown else 0
 
 
-def _opened(stack: ExitStack, database: Database) -> tuple[Any, Any]:
+def _opened(stack: ExitStack, database: Database, base: Any) -> tuple[Any, Any]:
     from ..objectstore import open_store  # here, since it imports boto3
+    from ..overlay.chain import open_overlay
     from ..storage.opening import open_cache
     from ..storage.owner import Marker, read_marker
     from ..storage.reading import BlobReader
@@ -124,11 +103,12 @@ def _opened(stack: ExitStack, database: Database) -> tuple[Any, Any]:
     store = stack.enter_context(closing(open_store(settings.store, read_only=True)))
     store.open_bucket(writable=False)
     marker = read_marker(store) or Marker(None, foreign_keys=True)
-    cache = stack.enter_context(closing(open_cache(settings, store)))
-    return BlobReader(store, cache, with_foreign_keys=marker.foreign_keys), cache
+    overlay = stack.enter_context(closing(open_overlay(settings.sources, base, check=False)))
+    cache = stack.enter_context(closing(open_cache(settings, store, overlay)))
+    return BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys), cache
 
 
-def _planned(database: Database, named: list[bytes] | None, limits: Any, cache: Any) -> tuple[Plan, list[str]]:
+def _planned(base: Any, named: list[bytes] | None, limits: Any, cache: Any) -> tuple[Plan, list[str]]:
     from ..maintenance.records import blobs_of, current_blobs
     from ..maintenance.warm import plan
 
@@ -141,7 +121,7 @@ def _planned(database: Database, named: list[bytes] | None, limits: Any, cache: 
             else:
                 yield revision
 
-    with opened_read_only(database.factory.config.base) as base, output.counting("reading the database") as advance:
+    with output.counting("reading the database") as advance:
         revisions = current_blobs(base, advance) if named is None else known(blobs_of(base, named))
         return plan(revisions, limits, cache), unknown
 
@@ -150,42 +130,9 @@ def _read_oids(path: Path) -> list[bytes]:
     with click.open_file(str(path)) as file:
         lines = [line.partition("#")[0].strip() for line in file]
     try:
-        return [_oid(line) for line in lines if line]
+        return [parse_oid(line) for line in lines if line]
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: a line {error}") from None
-
-
-def _until_interrupted(work: Any) -> Report:
-    """``work(stop)`` in a thread; the first Ctrl-C asks it to stop, a second one ends the command."""
-    stop, done = threading.Event(), threading.Event()
-    results: list[Any] = []
-
-    def run() -> None:
-        try:
-            results.append(work(stop))
-        except BaseException as error:
-            results.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, name="s3blobs-warm", daemon=True).start()
-    try:
-        # Not join: interrupted, it takes the thread for ended from then on.
-        while not done.wait(0.2):
-            pass
-    except KeyboardInterrupt:
-        stop.set()
-        output.complain("stopping after the downloads that are under way; Ctrl-C again to end at once")
-        try:
-            done.wait()
-        except KeyboardInterrupt:
-            # Python would wait for the pool's threads. What they leave is in this process's folder of the cache, and
-            # the next process sweeps it; whole files and parts stay.
-            os._exit(INTERRUPTED)
-    [result] = results
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 def _document(database: Database, planned: Plan, unknown: list[str], report: Report, dry_run: bool) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def _verify(text: str, file: Path) -> set[str]:
 
 def _refuse_blobs(blob_dir: BlobDir, defines: Mapping[str, str]) -> None:
     where = f"blob-dir {blob_dir.path} of <{blob_dir.type}>"
-    again = "copy them there first, then repeat with --blobs-migrated"
+    again = "copy them there first (s3blobs migrate), then repeat with --blobs-migrated"
     try:
         known: dict[str, str] = {}
         for name, text in defines.items():

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 def copy_transactions(source: Any, target: S3BlobStorage) -> None:
     """Copy ``source.iterator()``'s transactions, records, tids and blobs.
 
-    Stops with BlobMissing at the first blob that neither the source nor the target's bucket has: ZODB's own function
-    goes on without it. The transaction it was in is aborted, earlier ones are kept.
+    Stops with BlobMissing at the first blob that neither the source nor the target has, in its bucket or behind it:
+    ZODB's own function goes on without it. The transaction it was in is aborted, earlier ones are kept.
     """
     if not IBlobStorageRestoreable.providedBy(target):
         raise Unsupported("the storage inside <s3blobstorage> cannot be copied into: it has no restore()")
@@ -49,8 +49,8 @@ def _copy_record(source: Any, target: S3BlobStorage, record: Any, transaction: A
             copied = _private_copy(path, target)
             target.restoreBlob(oid, tid, record.data, copied, record.data_txn, transaction)
             return
-        # A base copied without its blobs, on the same bucket: the object is there already.
-        if state.inline is None and target.reader.find(target.reader.location(oid, tid, state)) is None:
+        # A base copied without its blobs, on the same bucket or with a source behind it: the object is there already.
+        if not target.reader.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
     target.restore(oid, tid, record.data, "", record.data_txn, transaction)
 

@@ -189,9 +189,9 @@ class S3BlobInstance:
                 self._replay(current, method, arguments)
         if current.undone is None:
             return base.tpc_vote(transaction)
-        current.undone.copy_objects(self._root.load_before, self._root.reader, self._root.store_)
+        current.undone.copy_objects(self._root.load_before, self._root.reader)
         resolved = base.tpc_vote(transaction)
-        current.undone.check_resolved(self._root.load_before, resolved)
+        current.undone.check_resolved(self._root.load_before, self._root.reader, resolved)
         return resolved
 
     def _replay(self, current: BlobTransaction, method: str, arguments: tuple[Any, ...]) -> None:

@@ -22,6 +22,7 @@ from ..objectstore.circuit import PROBE_EVERY
 from ..objectstore.clock import Clock
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Patience
+from ..overlay.interfaces import IOverlay
 from ..settings import StorageSettings
 from .owner import Marker, cache_identity, open_prefix
 
@@ -45,7 +46,7 @@ VERBS = frozenset(
 )
 
 
-def open_cache(settings: StorageSettings, store: Any) -> BlobCache:
+def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay) -> BlobCache:
     """The cache of that store on this machine. Raises ConfigurationError where ``cache-dir`` is something else."""
     return BlobCache(
         settings.cache_dir,
@@ -57,6 +58,7 @@ def open_cache(settings: StorageSettings, store: Any) -> BlobCache:
         limit_commits=settings.commit_within_cache_size,
         part_threshold=settings.part_threshold,
         part_size=settings.part_size,
+        completed=overlay.completed,
     )
 
 

@@ -72,8 +72,7 @@ def open_prefix(
     marker = read_marker(store)
     if read_only:
         return marker or Marker(None, _holds_blobs(store))
-    if marker is not None and marker.owner is not None and marker.owner != owner:
-        _refuse(marker.owner, owner)
+    refuse_other(marker, owner)
     before_writing()
     if marker is None:
         marker = _write_first(store, Marker(owner, _holds_blobs(store)))
@@ -85,6 +84,12 @@ def open_prefix(
     if marker.owner != owner:
         _refuse(marker.owner, owner)
     return marker
+
+
+def refuse_other(marker: Marker | None, owner: str | None) -> None:
+    """Raise OwnerError where the prefix belongs to somebody else. Makes no request."""
+    if marker is not None and marker.owner is not None and marker.owner != owner:
+        _refuse(marker.owner, owner)
 
 
 def _write_first(store: IObjectStore, marker: Marker) -> Marker:

@@ -1,4 +1,4 @@
-"""From a revision to its bytes: record, key, cache, bucket."""
+"""From a revision to its bytes: record, key, cache, bucket, and the sources behind it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..cache.interfaces import IBlobCache, IBlobSource
 from ..errors import BlobMissing
 from ..keys import blob_key, foreign_keys
 from ..objectstore.interfaces import IObjectStore
+from ..overlay.bringing import bring
+from ..overlay.interfaces import IOverlay, Revision
 from .inline import InlineFile
 from .record import BlobState, read_state
 from .source import InlineSource, Location, ObjectSource
@@ -39,9 +41,10 @@ def read_exact(load_before: LoadBefore, oid: bytes, tid: bytes) -> bytes:
 class BlobReader:
     """Reads blobs for a root storage and all its instances. Any thread."""
 
-    def __init__(self, store: IObjectStore, cache: IBlobCache, *, with_foreign_keys: bool):
+    def __init__(self, store: IObjectStore, cache: IBlobCache, overlay: IOverlay, *, with_foreign_keys: bool):
         self._store = store
         self._cache = cache
+        self.overlay = overlay
         self.with_foreign_keys = with_foreign_keys
 
     # Where it is
@@ -60,15 +63,36 @@ class BlobReader:
     def source(self, oid: bytes, tid: bytes, state: BlobState) -> IBlobSource:
         if state.inline is not None:
             return InlineSource(state.inline)
-        return ObjectSource(self._store, self.location(oid, tid, state))
+        bucket = ObjectSource(self._store, self.location(oid, tid, state), miss_level=self.overlay.miss_level)
+        return self.overlay.behind(bucket, Revision(oid, tid, state))
 
     def find(self, location: Location) -> str | None:
-        """The first of the keys that exists, with the size that it must have, or None."""
+        """The first of the keys in the bucket that exists, with the size that it must have, or None."""
         for key in location.keys:
             info = self._store.head(key)
             if info is not None and location.size in (None, info.size):
                 return key
         return None
+
+    def is_somewhere(self, oid: bytes, tid: bytes, state: BlobState) -> bool:
+        """Whether it can be read: from its record, the bucket or a source. Raises where that cannot be told."""
+        if state.inline is not None or self.find(self.location(oid, tid, state)) is not None:
+            return True
+        return self.overlay.has(Revision(oid, tid, state))
+
+    def give_key(self, oid: bytes, tid: bytes, state: BlobState, key: str) -> bool:
+        """Put the revision's bytes into the bucket under ``key`` too; False where they are nowhere.
+
+        A copy inside the bucket, or from a source through this machine's disk.
+        """
+        present = self.find(self.location(oid, tid, state))
+        if present is None:
+            if not self.overlay.has(Revision(oid, tid, state)):
+                return False
+            bring(self.source(oid, tid, state), self._store, self._cache, key, oid, tid)
+        elif present != key:
+            self._store.copy(present, key)
+        return True
 
     def expected(self, oid: bytes, tid: bytes) -> str:
         """Where its file is while the cache has it."""

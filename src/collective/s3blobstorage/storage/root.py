@@ -22,6 +22,9 @@ from ..errors import ConfigurationError, Unavailable
 from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Clock
+from ..overlay.chain import open_overlay
+from ..overlay.interfaces import IOverlay
+from ..overlay.settings import BaseSettings
 from ..settings import StorageSettings
 from .copying import copy_transactions
 from .instance import S3BlobInstance
@@ -56,19 +59,22 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
 
     Raises ConfigurationError, OwnerError, Unavailable; the base is then closed.
     """
-    store = cache = None
+    store = overlay = cache = None
     try:
-        refuse_blobs_of_base(base)
+        refuse_blobs_of_base(base, used=any(isinstance(source, BaseSettings) for source in settings.sources))
         read_only = settings.read_only or bool(base.isReadOnly())
         store = open_store(settings.store, read_only=read_only, clock=clock)
         late, marker = _opened(store, settings, read_only)
-        cache = open_cache(settings, store)
-        storage = S3BlobStorage(base, settings, late or store, cache, marker)
+        overlay = open_overlay(settings.sources, base, clock, check=settings.preflight)
+        if not read_only:
+            overlay.mirror_into(late or store)
+        cache = open_cache(settings, store, overlay)
+        storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker)
         if late is not None:
             late.when_open(storage.opened)
         return storage
     except BaseException:
-        for opened in (cache, store, base):
+        for opened in (cache, overlay, store, base):
             if opened is not None:
                 opened.close()
         raise
@@ -89,10 +95,15 @@ def _opened(store: S3ObjectStore, settings: StorageSettings, read_only: bool) ->
         return LateStore(store, opening, store.connection.clock), Marker(settings.owner, foreign_keys=True)
 
 
-def refuse_blobs_of_base(base: Any) -> None:
-    """A base with a blob directory of its own would never be asked for what lies there."""
+def refuse_blobs_of_base(base: Any, *, used: bool = False) -> None:
+    """A base with blobs of its own would never be asked for them, but by a ``<basesource>`` (``used``).
+
+    That reads those of a RelStorage or a ZEO client; it refuses a shared blob directory itself.
+    """
     if hasattr(base, "blobhelper"):  # RelStorage, which deprecates fshelper
-        folder: Any = zodb.IBlobStorage.providedBy(base)
+        folder: Any = zodb.IBlobStorage.providedBy(base) and not used
+    elif used and hasattr(base, "shared_blob_dir"):  # a ZEO client
+        folder = None
     else:
         folder = getattr(getattr(base, "fshelper", None), "base_dir", None) or getattr(base, "blob_dir", None)
     for nested in ("base", "changes"):  # a <demostorage>, a compressing storage
@@ -103,7 +114,9 @@ def refuse_blobs_of_base(base: Any) -> None:
     if folder:
         raise ConfigurationError(
             "the storage inside <s3blobstorage> has a blob-dir of its own, and nothing there would be read: remove its"
-            " blob-dir (and shared-blob-dir) line; blobs that are already there have to be in the bucket first"
+            " blob-dir (and shared-blob-dir) line; for blobs that are not in the bucket yet, add a <blobdirsource> with"
+            " that path to <s3blobstorage>, or, where a RelStorage or a ZEO server keeps them, leave blob-dir and add a"
+            " <basesource>"
         )
 
 
@@ -111,14 +124,23 @@ def refuse_blobs_of_base(base: Any) -> None:
 class S3BlobStorage:
     """The root: shared by all threads. See ``interfaces.py`` for the contract."""
 
-    def __init__(self, base: Any, settings: StorageSettings, store: IObjectStore, cache: BlobCache, marker: Marker):
+    def __init__(
+        self,
+        base: Any,
+        settings: StorageSettings,
+        store: IObjectStore,
+        overlay: IOverlay,
+        cache: BlobCache,
+        marker: Marker,
+    ):
         self._base = base
         self._settings = settings
         self.read_only = settings.read_only  # by the section; the base may be so by itself
         self.store_ = store
         self.cache = cache
         self.marker = marker
-        self.reader = BlobReader(store, cache, with_foreign_keys=marker.foreign_keys)
+        self.overlay = overlay
+        self.reader = BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys)
         self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
         self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
         self._adapter: MVCCAdapter | None = None
@@ -351,9 +373,9 @@ class S3BlobStorage:
         wait_for_uploads_of_this_thread(current)
         if current.undone is None:
             return self._base.tpc_vote(transaction)
-        current.undone.copy_objects(self.load_before, self.reader, self.store_)
+        current.undone.copy_objects(self.load_before, self.reader)
         resolved = self._base.tpc_vote(transaction)
-        current.undone.check_resolved(self.load_before, resolved)
+        current.undone.check_resolved(self.load_before, self.reader, resolved)
         return resolved
 
     def tpc_finish(self, transaction: Any, *args: Any, **kwargs: Any) -> bytes:
@@ -404,10 +426,13 @@ class S3BlobStorage:
         for current in list(self._transactions.values()):
             self._end(current, committed=False)
         try:
-            if self._view is not None:
-                self._view.release()
-            # The adapter closes the base.
-            (self._base if self._adapter is None else self._adapter).close()
+            try:
+                if self._view is not None:
+                    self._view.release()
+                self.overlay.close()  # before the base, of which it may have views
+            finally:
+                # The adapter closes the base.
+                (self._base if self._adapter is None else self._adapter).close()
         finally:
             self.uploads.close()
             self.cache.close()

@@ -35,11 +35,15 @@ class Location:
 
 @implementer(IBlobSource)
 class ObjectSource:
-    """An object of the bucket, under the first of the location's keys that exists. See ``IBlobSource``."""
+    """An object of the bucket, under the first of the location's keys that exists. See ``IBlobSource``.
 
-    def __init__(self, store: IObjectStore, location: Location) -> None:
+    ``miss_level``: of the log, for an object that is not there. It is an error where no other place is asked.
+    """
+
+    def __init__(self, store: IObjectStore, location: Location, *, miss_level: int = logging.ERROR) -> None:
         self._store = store
         self._location = location
+        self._miss_level = miss_level
         # Threads may set these at once; all set the same, since a key is written once.
         self._size = location.size
         self._sha256 = location.sha256
@@ -92,8 +96,11 @@ class ObjectSource:
                 return request(key)
             except ObjectMissing:
                 continue
-        logger.error(
-            "the object of blob %s is not in the bucket: %s", oid_repr(location.oid), " or ".join(location.keys)
+        logger.log(
+            self._miss_level,
+            "the object of blob %s is not in the bucket: %s",
+            oid_repr(location.oid),
+            " or ".join(location.keys),
         )
         raise BlobMissing(location.oid, location.tid)
 

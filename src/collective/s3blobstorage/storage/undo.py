@@ -4,7 +4,11 @@ A record that carries its name brings its data along: undo copies the record, an
 record *without* a name (its object is called after its tid) needs an object under the tid of the undo.
 
 Where the base's ``undo`` returns that tid (FileStorage), the object is copied before the base votes. Where it does not
-(RelStorage, a ZEO client), such an undo is refused, by oid: nothing tells the tid before it is too late.
+(RelStorage, a ZEO client), such an undo is refused, by oid: nothing tells the tid before it is too late. Not where the
+base keeps that blob itself and a ``<basesource>`` reads it: it then keeps what its undo brought back too.
+
+A source that has a ``fork-tid`` is not asked for the undo's revision. So what only a source has comes into the bucket
+under the name that the record keeps.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from ZODB.POSException import POSKeyError, UndoError
 from ZODB.utils import maxtid, oid_repr
 
 from ..keys import blob_key, tid_name
-from .record import read_state
+from ..overlay.interfaces import Revision
+from .reading import read_exact, state_of
+from .record import BlobState, read_state
 
 if TYPE_CHECKING:
     from .reading import BlobReader, LoadBefore
@@ -49,6 +55,7 @@ class Undone:
     def __init__(self) -> None:
         self._copies: dict[bytes, _Copy] = {}
         self._tids: list[bytes] = []  # undone transactions whose undo's tid is not known
+        self._undone: list[tuple[bytes, list[bytes]]] = []  # the others, with the oids that the undo changed
 
     def note(self, load_before: LoadBefore, transaction_id: bytes, result: Any) -> None:
         """Note an undo that the base has just done.
@@ -61,6 +68,8 @@ class Undone:
             self._tids.append(undone_tid)
             return
         undo_tid, oids = result
+        oids = list(oids)
+        self._undone.append((undone_tid, oids))
         for oid in oids:
             # An earlier undo of this transaction has already brought back another revision of this oid.
             earlier = self._copies.pop(oid, None)
@@ -68,29 +77,46 @@ class Undone:
             if source_tid is not None:
                 self._copies[oid] = _Copy(oid, source_tid, undo_tid)
 
-    def copy_objects(self, load_before: LoadBefore, reader: BlobReader, store: Any) -> None:
+    def copy_objects(self, load_before: LoadBefore, reader: BlobReader) -> None:
         """Before the base votes: give each undo of a nameless record its object.
 
         The key is made of the undo's tid, which the base draws once, under its commit lock. Raises UndoError where the
         source is gone.
         """
         for copy in self._copies.values():
-            location = reader.locate(load_before, copy.oid, copy.source_tid)
-            source = reader.find(location)
-            if source is None:
+            key = blob_key(copy.oid, tid_name(copy.undo_tid))
+            state = state_of(read_exact(load_before, copy.oid, copy.source_tid), copy.oid, copy.source_tid)
+            if not reader.give_key(copy.oid, copy.source_tid, state, key):
                 raise UndoError("the file of the revision to go back to is missing", copy.oid)
-            store.copy(source, blob_key(copy.oid, tid_name(copy.undo_tid)))
+        for undone_tid, oids in self._undone:
+            _bring_named(load_before, reader, undone_tid, oids)
 
-    def check_resolved(self, load_before: LoadBefore, oids: Iterable[bytes] | None) -> None:
+    def check_resolved(self, load_before: LoadBefore, reader: BlobReader, oids: Iterable[bytes] | None) -> None:
         """After the base's vote told which oids it changed, where ``undo`` itself did not tell."""
+        if not self._tids:
+            return
+        changed = list(oids or ())
         for undone_tid in self._tids:
-            for oid in oids or ():
-                if _nameless_before(load_before, oid, undone_tid) is not None:
+            for oid in changed:
+                source_tid = _nameless_before(load_before, oid, undone_tid)
+                if source_tid is not None and not reader.overlay.undone_by_base(Revision(oid, source_tid, BlobState())):
                     raise UndoError(
                         f"blob {oid_repr(oid)} was migrated, so its record does not name its file, and this base"
                         " storage does not tell the tid of an undo before it commits",
                         oid,
                     )
+            _bring_named(load_before, reader, undone_tid, changed)
+
+
+def _bring_named(load_before: LoadBefore, reader: BlobReader, undone_tid: bytes, oids: Iterable[bytes]) -> None:
+    """Where a source is not asked for the undo's revisions: what they go back to comes into the bucket."""
+    if not reader.overlay.forked:
+        return
+    for oid in oids:
+        found = _load(load_before, oid, undone_tid)
+        state = None if found is None else read_state(found[0])
+        if found is not None and state is not None and state.name is not None:
+            reader.give_key(oid, found[1], state, blob_key(oid, state.name))
 
 
 def _nameless_before(

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,7 +116,7 @@ class StagedBlob:
             logger.warning("could not remove the staged file %s", self.path, exc_info=True)
 
 
-class _Discard(io.RawIOBase):
+class Discard(io.RawIOBase):
     """A file that forgets: for bytes that are only to be checked."""
 
     def writable(self) -> bool:
@@ -183,36 +183,10 @@ class Uploads:
         blob.hash_file()
         if expected.size not in (None, blob.size) or expected.sha256 not in (None, blob.sha256):
             raise Corrupt(f"the file given for blob {oid_repr(blob.oid)} does not match its record")
-        present = self._store.head(blob.key)
-        if present is None:
-            try:
-                return self._store.put_file(
-                    blob.key,
-                    blob.path,
-                    metadata={"oid": blob.oid.hex(), "tid": tid.hex()},
-                    sha256=blob.sha256,
-                    if_absent=True,
-                    cancelled=blob._cancelled.is_set,
-                )
-            except PreconditionFailed:  # somebody else restores the same revision: then theirs must be the same
-                present = self._store.head(blob.key)
-        self._check_same(blob, expected, present)
-        return ObjectInfo(blob.key, blob.size, "", sha256=blob.sha256)
-
-    def _check_same(self, blob: StagedBlob, expected: BlobState, present: ObjectInfo | None) -> None:
-        """A key is write-once: what is there must be what would have been written."""
         assert blob.sha256 is not None
-        different = Corrupt(f"the bucket already holds other bytes for blob {oid_repr(blob.oid)}")
-        if present is None or present.size != blob.size:
-            raise different
-        digest = present.metadata.get("sha256")
-        if digest is not None:
-            if digest != blob.sha256.hex():
-                raise different
-        elif expected.name is None:
-            # A key made of a tid can have been written by anything, and carries no hash: read it.
-            self._store.get_file(blob.key, _Discard(), size=blob.size, sha256=blob.sha256)  # type: ignore[arg-type]
-        # else: 128 random bits and the size are the same, and only a large upload of ours carries no hash
+        if self._store.head(blob.key) is not None:
+            return check_same(self._store, blob.oid, tid, expected, blob.size, blob.sha256)
+        return send_once(self._store, blob.oid, tid, expected, blob.path, blob.sha256, cancelled=blob._cancelled.is_set)
 
     def take_back(self, blobs: Iterable[StagedBlob]) -> None:
         """Forget blobs of a transaction that aborted, in the background: stop, delete object and file.
@@ -269,6 +243,56 @@ class Uploads:
     def close(self) -> None:
         self._undo_pool.shutdown(wait=True)
         self._pool.shutdown(wait=True)
+
+
+def send_once(
+    store: IObjectStore,
+    oid: bytes,
+    tid: bytes,
+    expected: BlobState,
+    path: Path,
+    sha256: bytes,
+    *,
+    cancelled: Callable[[], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ObjectInfo:
+    """Put the file of a revision that is committed already under its key: one PUT where it is small, nothing else.
+
+    ``expected`` is what the record says, ``sha256`` the file's. Whoever is second finds the object there, and it must
+    be the same: else Corrupt. Nothing is ever overwritten.
+    """
+    try:
+        return store.put_file(
+            blob_key(oid, expected.name_at(tid)),
+            path,
+            metadata={"oid": oid.hex(), "tid": tid.hex()},
+            sha256=sha256,
+            if_absent=True,
+            cancelled=cancelled,
+            progress=progress,
+        )
+    except PreconditionFailed:
+        return check_same(store, oid, tid, expected, path.stat().st_size, sha256)
+
+
+def check_same(
+    store: IObjectStore, oid: bytes, tid: bytes, expected: BlobState, size: int, sha256: bytes
+) -> ObjectInfo:
+    """A key is write-once: what is there must be what would have been written. Corrupt where it is not."""
+    key = blob_key(oid, expected.name_at(tid))
+    present = store.head(key)
+    different = Corrupt(f"the bucket already holds other bytes for blob {oid_repr(oid)}")
+    if present is None or present.size != size:
+        raise different
+    digest = present.metadata.get("sha256")
+    if digest is not None:
+        if digest != sha256.hex():
+            raise different
+    elif expected.name is None:
+        # A key made of a tid can have been written by anything, and carries no hash: read it.
+        store.get_file(key, Discard(), size=size, sha256=sha256)  # type: ignore[arg-type]
+    # else: 128 random bits and the size are the same, and only a large upload of ours carries no hash
+    return ObjectInfo(key, size, "", sha256=sha256)
 
 
 def take_inline(filename: str | os.PathLike[str], data: bytes) -> None:

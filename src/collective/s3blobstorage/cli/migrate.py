@@ -1,0 +1,236 @@
+"""``s3blobs migrate``: the blobs of a blob directory into the bucket, and what may go then."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigurationError
+from . import output
+from .comparing import (
+    Comparison,
+    amount,
+    document,
+    exit_status,
+    opened_store,
+    print_lines,
+    reader_of,
+    scope_of,
+    took,
+    totals,
+    transfer_options,
+)
+from .configuration import Database
+from .interrupt import until_interrupted
+from .request import Request, pass_request
+
+if TYPE_CHECKING:
+    from ..maintenance.migrate import Plan
+    from ..maintenance.scope import Scope
+
+
+@click.command()
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The site's blob directory, as blob-dir of its storage named it.",
+)
+@click.option("--compare", "comparing", is_flag=True, help="Upload nothing; say what is missing, extra or different.")
+@click.option("--verify", is_flag=True, help="With --compare or --purge-source: read every object again.")
+@click.option("--purge-source", "purging", is_flag=True, help="Compare, ask, and delete the files that the bucket has.")
+@transfer_options
+@pass_request
+def migrate(
+    request: Request,
+    source: Path,
+    comparing: bool,
+    verify: bool,
+    purging: bool,
+    since: bytes | None,
+    oid_range: tuple[bytes, bytes] | None,
+    concurrency: int,
+    limit_rate: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Upload the blobs of a blob directory that the database needs and the bucket does not have.
+
+    Before or after the configuration was switched to <s3blobstorage>, also beside a running site; the database is
+    only read. Nothing in the bucket is overwritten, so it can be stopped or killed and run again. Ctrl-C ends it after
+    the uploads that are under way. Exit status: 0; 1 where a blob is missing, different, or could not be read; 2 where
+    nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
+    """
+    from ..maintenance.blobdir import BlobDirectory
+    from ..maintenance.migrate import Plan
+    from ..maintenance.spool import Spool
+    from ..storage.owner import refuse_other
+
+    request.json = as_json
+    wish = _Wish(comparing, verify, purging, dry_run, concurrency, limit_rate)
+    wish.check()
+    scope = scope_of(since, oid_range)
+    if purging and not scope.whole:
+        raise click.UsageError("--purge-source compares the whole database: leave out --oid-range and --since.")
+    database = request.database()
+    if database.settings.read_only and not comparing:
+        raise ConfigurationError("read-only is on, and migrate writes into the bucket: set read-only off")
+    directory = BlobDirectory.at(source)
+    started = time.monotonic()
+    refused = None
+    with ExitStack() as stack:
+        spool = stack.enter_context(Spool())
+        store, marker = opened_store(stack, database, writable=wish.uploading, concurrency=concurrency)
+        if not comparing:
+            refuse_other(marker, database.settings.owner)
+        run = Comparison(database, store, marker, directory, scope, spool)
+        planned = Plan(spool)
+        until_interrupted(lambda stop: _work(run, planned, wish, stop), "uploads" if wish.uploading else "requests")
+        if purging:
+            refused = _purge(run, planned, source, dry_run)
+        told = _document(planned, database, source, scope, started, wish, refused)
+        if as_json:
+            output.print_json(told)
+        else:
+            _print(told, planned, wish)
+    if refused is None:
+        return exit_status(planned.findings)
+    output.complain(f"nothing was deleted: {refused}")
+    return exit_status(planned.findings) or 1
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What was asked for on the command line."""
+
+    comparing: bool
+    verify: bool
+    purging: bool
+    dry_run: bool
+    concurrency: int
+    limit_rate: int | None
+
+    @property
+    def uploading(self) -> bool:
+        return not (self.comparing or self.purging or self.dry_run)
+
+    def check(self) -> None:
+        """Refuse what does not go together, and what would be of no effect."""
+        if self.comparing and self.purging:
+            raise click.UsageError("--purge-source compares by itself: leave out --compare.")
+        if self.comparing and self.dry_run:
+            raise click.UsageError("--compare changes nothing: leave out --dry-run.")
+        if self.verify and not (self.comparing or self.purging):
+            raise click.UsageError("--verify goes with --compare or with --purge-source.")
+        if self.limit_rate is not None and (self.comparing or self.purging) and not self.verify:
+            raise click.UsageError("--limit-rate is of no use here: without --verify no blob is transferred.")
+
+
+def _work(run: Comparison, planned: Plan, wish: _Wish, stop: threading.Event) -> None:
+    """Compare, upload, verify. In a thread of its own."""
+    from ..maintenance import migrate as work
+    from ..maintenance.findings import Stopped
+    from ..maintenance.pace import Pace
+
+    findings = planned.findings
+    try:
+        with run.base() as base, output.counting("reading the database") as advance:
+            work.plan(
+                planned,
+                run.streams(base, advance, stop),
+                stop,
+                comparing=wish.comparing or wish.purging,
+                keep_there=wish.verify or wish.purging,
+            )
+    except Stopped:
+        findings.stopped = True
+        return
+    pace = Pace(wish.limit_rate)
+    if wish.uploading:
+        wanted = findings.wanted
+        with output.transferring("uploading", wanted.blobs, wanted.bytes) as moved:
+            work.execute(planned, run.store, run.directory, work.Transfer(wish.concurrency, stop, pace, moved))
+    if wish.verify:
+        size = sum(row[6] for row in planned.there.rows())
+        with output.transferring("verifying", len(planned.there), size) as moved:
+            reader = reader_of(run.store, run.marker)
+            work.verify(planned, reader, run.directory, work.Transfer(wish.concurrency, stop, pace, moved))
+    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in the directory")
+
+
+def _purge(run: Comparison, planned: Plan, source: Path, dry_run: bool) -> str | None:
+    """Delete, where nothing is in the way and somebody typed the name; why not, or None."""
+    from ..maintenance import purge
+
+    reason = purge.refusal(planned.findings, run.scope)
+    if reason is not None or dry_run:
+        return reason
+    going = purge.deletable(planned)
+    if not going.blobs:
+        return None
+    name = run.database.settings.owner or source.resolve().name
+    files = f"{going.blobs:,} files, {output.byte_count(going.bytes)}, of {source}"
+    print(f"Type {name} to delete {files}: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != name:
+        return f"{name} was not typed"
+    until_interrupted(lambda stop: purge.execute(planned, run.directory, stop), "deletions")
+    return None
+
+
+def _document(
+    planned: Plan,
+    database: Database,
+    source: Path,
+    scope: Scope,
+    started: float,
+    wish: _Wish,
+    refused: str | None,
+) -> dict[str, Any]:
+    more: dict[str, Any] = {"dry_run": wish.dry_run, "comparing": wish.comparing}
+    if wish.verify:
+        more["verified"] = asdict(planned.findings.verified)
+    if wish.purging:
+        more["refused"] = refused
+    done = "deleted" if wish.purging else "uploaded"
+    return document(database, {"from": str(source)}, planned.findings, done, scope, started, **more)
+
+
+def _print(told: dict[str, Any], planned: Plan, wish: _Wish) -> None:
+    found = told["found"]
+    before = "" if wish.comparing or wish.purging else " before"
+    lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", amount(found["there"]) + before)]
+    if found["inline"]["blobs"]:
+        lines.append(("in their records", f"{found['inline']['blobs']:,}"))
+    if found["old"]["blobs"]:
+        lines.append(("in the bucket", f"{amount(found['old'])} under keys of zodb-s3blobs"))
+    if found["repeated"]["blobs"]:
+        lines.append(("same object", f"{found['repeated']['blobs']:,} revisions that undo brought back"))
+    if wish.verify:
+        lines.append(("verified", amount(told["verified"])))
+    if wish.purging:
+        lines.append(_purged(planned, told))
+    elif wish.dry_run:
+        lines.append(("would be uploaded", amount(found["wanted"])))
+    elif wish.uploading:
+        lines.append(("uploaded", took(told["uploaded"], told["seconds"])))
+        if planned.findings.stopped:
+            lines.append(("stopped", f"of {amount(found['wanted'])}; run it again to go on"))
+    print_lines([*lines, *totals(planned.findings)], planned.findings)
+
+
+def _purged(planned: Plan, told: dict[str, Any]) -> tuple[str, str]:
+    from ..maintenance import purge
+
+    if told["refused"] is not None or not told["dry_run"]:
+        return "deleted", amount(told["deleted"]).replace("blobs", "files")
+    going = purge.deletable(planned)
+    return "would be deleted", f"{going.blobs:,} files, {output.byte_count(going.bytes)}"

@@ -1,0 +1,159 @@
+"""Kept revisions, the bucket's objects and a blob directory's files, compared as three sorted streams. Pure.
+
+One blob at a time is in memory: its revisions, its objects, its files. Nothing is asked for a blob alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from ZODB.utils import oid_repr
+
+from .blobdir import BlobFile
+from .bucket import BlobObject
+from .kept import KeptRevision
+
+T = TypeVar("T", KeptRevision, BlobObject, BlobFile)
+
+
+class OutOfOrder(Exception):
+    """A stream is not sorted: nothing may be concluded from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one kept revision is. Sizes in bytes, None: not there.
+
+    ``object_size``: under its own key in the bucket. ``old_size``: under a key of zodb-s3blobs, where it may be.
+    ``file_size``: in the directory under its own tid. ``sources``: the tids of files that have its bytes: its own, and
+    those of revisions with the same key, as an undo makes them. ``repeats``: an earlier revision of the blob has the
+    same key.
+    """
+
+    revision: KeptRevision
+    object_size: int | None = None
+    old_size: int | None = None
+    file_size: int | None = None
+    sources: tuple[bytes, ...] = ()
+    repeats: bool = False
+
+    @property
+    def sizes(self) -> set[int]:
+        """What record, bucket and directory say, where they say anything."""
+        told = (self.revision.size, self.object_size, self.old_size, self.file_size)
+        return {size for size in told if size is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What no kept revision needs: a file or an object."""
+
+    found: BlobFile | BlobObject
+
+
+class Verdict(Enum):
+    """What is to be said of a kept revision."""
+
+    INLINE = "inline"  # it is in its record
+    DAMAGED = "damaged"  # its record cannot be read, so its key is not known
+    DIFFERENT = "different"  # record, bucket and directory do not agree on its size
+    THERE = "there"  # it is where it shall be
+    OLD = "old"  # only under a key of zodb-s3blobs, where it is read
+    REPEATED = "repeated"  # its object is to be made for another revision already
+    WANTED = "wanted"  # it is to be brought
+    MISSING = "missing"  # it is nowhere
+
+
+def for_bucket(place: Place) -> Verdict:
+    """Of a revision that shall be in the bucket and may be in the directory."""
+    revision = place.revision
+    if revision.damaged:
+        return Verdict.DAMAGED
+    if revision.inline:
+        return Verdict.DIFFERENT if len(place.sizes) > 1 else Verdict.INLINE
+    if len(place.sizes) > 1:
+        return Verdict.DIFFERENT
+    if place.object_size is not None:
+        return Verdict.THERE
+    if place.sources:
+        return Verdict.REPEATED if place.repeats else Verdict.WANTED
+    return Verdict.OLD if place.old_size is not None else Verdict.MISSING
+
+
+def for_directory(place: Place) -> Verdict:
+    """Of a revision that shall be in the directory. The bucket, or what is behind it, is asked when it is brought."""
+    if place.revision.damaged:
+        return Verdict.DAMAGED
+    if len(place.sizes) > 1:
+        return Verdict.DIFFERENT
+    return Verdict.WANTED if place.file_size is None else Verdict.THERE
+
+
+def matched(
+    revisions: Iterable[KeptRevision], objects: Iterable[BlobObject], files: Iterable[BlobFile]
+) -> Iterator[Place | Extra]:
+    """Bring the three together: a ``Place`` for each revision, an ``Extra`` for each thing that belongs to none.
+
+    Each is sorted by oid, else OutOfOrder.
+    """
+    streams = (
+        _tagged(0, revisions, "the database"),
+        _tagged(1, objects, "the bucket"),
+        _tagged(2, files, "the directory"),
+    )
+    for _, group in groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
+        of_blob: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+        for _, kind, found in group:
+            of_blob[kind].append(found)
+        yield from _blob(*of_blob)
+
+
+def _tagged(kind: int, stream: Iterable[T], what: str) -> Iterator[tuple[bytes, int, T]]:
+    last = b""
+    for found in stream:
+        if found.oid < last:
+            raise OutOfOrder(f"{what} lists {oid_repr(found.oid)} after {oid_repr(last)}")
+        last = found.oid
+        yield last, kind, found
+
+
+def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[BlobFile]) -> Iterator[Place | Extra]:
+    ours = {found.name: found for found in objects if found.tid is None}
+    old = {found.tid: found for found in objects if found.tid is not None}
+    file_sizes = {found.tid: found.size for found in files}
+    sources: dict[str, tuple[bytes, ...]] = {}  # by name, the tids of files that are as their records say
+    for revision in revisions:
+        size = file_sizes.get(revision.tid)
+        if not revision.damaged and not revision.inline and size is not None and revision.size in (None, size):
+            sources[revision.object_name] = (*sources.get(revision.object_name, ()), revision.tid)
+    used: set[str] = set()
+    for revision in revisions:
+        file_size = file_sizes.get(revision.tid)
+        if revision.damaged or revision.inline:
+            yield Place(revision, file_size=file_size)
+            continue
+        name = revision.object_name
+        present = ours.get(name)
+        of_old = old.get(revision.tid) if revision.name is None else None
+        yield Place(
+            revision,
+            None if present is None else present.size,
+            None if of_old is None else of_old.size,
+            file_size,
+            sources.get(name, ()),
+            name in used,
+        )
+        used.add(name)
+    tids = {revision.tid for revision in revisions}
+    # Objects of a blob one of whose records is damaged may be that one's.
+    if not any(revision.damaged for revision in revisions):
+        nameless = {revision.tid for revision in revisions if revision.name is None and not revision.inline}
+        yield from (Extra(found) for found in ours.values() if found.name not in used)
+        yield from (Extra(found) for found in old.values() if found.tid not in nameless)
+    yield from (Extra(found) for found in files if found.tid not in tids)

@@ -1,0 +1,136 @@
+"""What came of comparing and of executing: one structure for terminal, JSON and tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ZODB.utils import oid_repr, tid_repr
+
+from .blobdir import BlobFile
+from .compare import Extra, Place, Verdict
+from .kept import KeptRevision
+
+# Of so many problems each is listed; of more only their number is known. Nobody mends more by hand, and memory is flat.
+LISTED = 10_000
+
+# What is a problem of its own, whatever is done.
+_BAD = (Verdict.DIFFERENT, Verdict.DAMAGED)
+
+
+class Stopped(Exception):
+    """Somebody asked to stop while a plan was made: there is none."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kept revision that is not as it shall be. ``what``: missing, different, damaged or failed."""
+
+    what: str
+    oid: str
+    tid: str
+    detail: str
+
+
+@dataclass
+class Count:
+    """Revisions, files or objects, and their bytes as far as they are known."""
+
+    blobs: int = 0
+    bytes: int = 0
+
+    def add(self, size: int | None) -> None:
+        self.blobs += 1
+        self.bytes += size or 0
+
+
+def _verdicts() -> dict[Verdict, Count]:
+    return {verdict: Count() for verdict in Verdict}
+
+
+@dataclass
+class Findings:
+    """``by_verdict``: how many kept revisions were what before anything was done. ``done``: what was uploaded, written
+    or deleted; ``verified``: objects that were read again and are right. ``gone``: revisions that a pack removed from
+    the base meanwhile. ``problems``: of each, the first ``LISTED``; ``bad``: how many there are of each kind.
+    """
+
+    by_verdict: dict[Verdict, Count] = field(default_factory=_verdicts)
+    extra_files: Count = field(default_factory=Count)
+    extra_objects: Count = field(default_factory=Count)
+    done: Count = field(default_factory=Count)
+    verified: Count = field(default_factory=Count)
+    gone: int = 0
+    bad: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def revisions(self) -> int:
+        return sum(count.blobs for count in self.by_verdict.values())
+
+    @property
+    def wanted(self) -> Count:
+        return self.by_verdict[Verdict.WANTED]
+
+    def blame(self, what: str, oid: bytes, tid: bytes, detail: str) -> None:
+        """Note a problem."""
+        self.bad[what] = self.bad.get(what, 0) + 1
+        if len(self.problems) < LISTED:
+            self.problems.append(Problem(what, oid_repr(oid), tid_repr(tid), detail))
+
+
+def examine(
+    found: Iterable[Place | Extra], judge: Callable[[Place], Verdict], findings: Findings, stop: threading.Event
+) -> Iterator[tuple[Verdict, Place]]:
+    """Count everything that ``matched`` brings, and yield each kept revision's place with its verdict.
+
+    Notes problems but for missing ones, whose revisions may be gone from the base by now. Raises Stopped after
+    ``stop``.
+    """
+    for item in found:
+        if stop.is_set():
+            raise Stopped
+        if isinstance(item, Extra):
+            of = findings.extra_files if isinstance(item.found, BlobFile) else findings.extra_objects
+            of.add(item.found.size)
+            continue
+        verdict = judge(item)
+        findings.by_verdict[verdict].add(max(item.sizes, default=None))
+        if verdict in _BAD:
+            revision = item.revision
+            findings.blame(verdict.value, revision.oid, revision.tid, revision.damaged or _sizes(item))
+        yield verdict, item
+
+
+def _sizes(place: Place) -> str:
+    told = {
+        "the record says": place.revision.size,
+        "the object has": place.object_size if place.object_size is not None else place.old_size,
+        "the file has": place.file_size,
+    }
+    return ", ".join(f"{who} {size} bytes" for who, size in told.items() if size is not None)
+
+
+def settle(
+    doubtful: Iterable[tuple[bytes, bytes]], is_kept: Callable[[bytes, bytes], bool], findings: Findings, detail: str
+) -> None:
+    """Revisions that were found nowhere: missing where the base still keeps them, else gone by a pack."""
+    for oid, tid in doubtful:
+        if is_kept(oid, tid):
+            findings.blame("missing", oid, tid, detail)
+        else:
+            findings.gone += 1
+
+
+def revision_row(revision: KeptRevision) -> tuple[object, ...]:
+    """For a table with the columns ``REVISION``."""
+    return revision.oid, revision.tid, revision.name, revision.size, revision.sha256, int(revision.inline)
+
+
+REVISION = ("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER")
+
+
+def revision_of(row: tuple) -> KeptRevision:
+    return KeptRevision(*row[:5], inline=bool(row[5]))

@@ -1,0 +1,74 @@
+"""Deleting from a blob directory what the bucket has: only after a comparison that found nothing wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from .blobdir import BlobDirectory
+from .compare import Verdict
+from .findings import Count, Findings
+from .migrate import Plan
+from .scope import Scope
+
+
+def refusal(findings: Findings, scope: Scope) -> str | None:
+    """Why nothing may be deleted, or None. Asked when the comparison, and the verification where one was asked for, has
+    ended.
+
+    Every kept revision's own key has to be in the bucket, with its size.
+    """
+    if not scope.whole:
+        return "--purge-source compares the whole database: leave out --oid-range and --since"
+    if findings.stopped:
+        return "the comparison was stopped"
+    lacking = findings.by_verdict[Verdict.WANTED].blobs + findings.by_verdict[Verdict.REPEATED].blobs
+    if lacking:
+        return f"{lacking:,} kept revisions are not in the bucket yet: run migrate without --purge-source first"
+    if findings.by_verdict[Verdict.OLD].blobs:
+        old = findings.by_verdict[Verdict.OLD].blobs
+        return f"{old:,} kept revisions are in the bucket under keys of zodb-s3blobs only"
+    if findings.bad:
+        counts = ", ".join(f"{count:,} {what}" for what, count in sorted(findings.bad.items()))
+        return f"the comparison found kept revisions that are not right: {counts}"
+    return None
+
+
+def deletable(planned: Plan) -> Count:
+    """The files that would go."""
+    count = Count()
+    for row in planned.there.rows():
+        if row[7]:
+            count.add(row[6])
+    return count
+
+
+def execute(planned: Plan, directory: BlobDirectory, stop: threading.Event) -> None:
+    """Delete the files of revisions that are in the bucket. Whoever calls it has asked ``refusal``.
+
+    A file that has another size by now stays, and is noted. Folders stay: a site that still commits here may be about
+    to use one. In the thread of the caller.
+    """
+    findings = planned.findings
+    for oid, tid, size, path in _files(planned, directory):
+        if stop.is_set():
+            findings.stopped = True
+            return
+        try:
+            if path.stat().st_size == size:
+                path.unlink()
+                findings.done.add(size)
+            else:
+                findings.blame("different", oid, tid, "the file has another size than when it was compared; it stays")
+        except FileNotFoundError:
+            continue  # a pack was first
+        except OSError as error:
+            findings.blame("failed", oid, tid, f"its file cannot be deleted: {error.strerror}")
+
+
+def _files(planned: Plan, directory: BlobDirectory) -> Iterator[tuple[bytes, bytes, int, Path]]:
+    for row in planned.there.rows():
+        oid, tid, size, has_file = row[0], row[1], row[6], row[7]
+        if has_file:
+            yield oid, tid, size, directory.file(oid, tid)

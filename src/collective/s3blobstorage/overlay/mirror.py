@@ -1,0 +1,191 @@
+"""What was read whole from a source comes into the bucket, once.
+
+The cache says when a file is complete; whether its bytes came from a source is noted while they come. A failing bucket
+is never the reader's trouble: what could not be stored is tried again when it comes from the source again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ZODB.utils import oid_repr, tid_repr
+
+from ..errors import Corrupt, StoreError
+from ..keys import blob_key
+from ..objectstore.interfaces import Cancelled, IObjectStore
+from .bringing import store_file
+from .interfaces import Revision
+
+logger = logging.getLogger(__name__)
+
+# Beside the uploads of commits, which somebody waits for.
+_THREADS = 2
+
+# Uploads that wait for a thread. What comes above that is left out: the file may be evicted long before its turn.
+_WAITING = 500
+
+# Blobs of which some bytes came from a source and which are not complete yet.
+_BEGUN = 10_000
+
+
+class NoMirror:
+    """Nothing is stored: the storage is read-only, or no source is mirrored."""
+
+    def note(self, revision: Revision, mode: str) -> None:
+        pass
+
+    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+        pass
+
+    def counts(self) -> dict[str, int]:
+        return dict.fromkeys(_COUNTS, 0)
+
+    def close(self) -> None:
+        pass
+
+
+_COUNTS = ("mirrored", "present", "failed", "skipped")
+
+
+class Mirror:
+    """``store`` is the bucket's, open for writing. Any thread; raises nothing.
+
+    Counts since the opening: mirrored; present: another process was first; failed: the bucket did not take it; skipped:
+    too many were waiting, or the file was evicted before its turn.
+    """
+
+    def __init__(self, store: IObjectStore) -> None:
+        self._store = store
+        self._closing = threading.Event()
+        self._own()
+
+    def _own(self) -> None:
+        """Everything that belongs to one process and must not be shared with a forked child."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # guards all below; nothing waits while it is held
+        self._begun: OrderedDict[tuple[bytes, bytes], tuple[Revision, str]] = OrderedDict()
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting = 0
+        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._failing = False
+
+    def note(self, revision: Revision, mode: str) -> None:
+        """Bytes of the revision come from a source. ``mode``: its option ``mirror``; ``off``: none of it is stored."""
+        key = revision.oid, revision.tid
+        if mode == "off" and key not in self._begun:
+            return
+        self._check_process()
+        with self._lock:
+            if mode == "off":
+                self._begun.pop(key, None)
+                return
+            self._begun[key] = revision, mode
+            self._begun.move_to_end(key)
+            while len(self._begun) > _BEGUN:
+                self._begun.popitem(last=False)
+
+    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+        """The whole, checked, is the file ``path``. Called by the cache in the thread that completed it, before anybody
+        is given the file. With ``mirror on`` it returns when the object is in the bucket, or could not be stored."""
+        if not self._begun:  # nearly always: nothing came from a source
+            return
+        self._check_process()
+        with self._lock:
+            revision, mode = self._begun.pop((oid, tid), (None, ""))
+            at_once = mode == "on" and not self._failing  # nobody waits for a bucket that takes nothing
+        if revision is None or self._closing.is_set():
+            return
+        if at_once:
+            self._mirror(revision, path)
+        else:
+            self._submit(revision, path)
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    def close(self) -> None:
+        """Give up what waits and what is being sent; join the threads. Idempotent."""
+        self._closing.set()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None and self._process == os.getpid():
+            pool.shutdown(cancel_futures=True)
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            self._own()
+
+    def _submit(self, revision: Revision, path: str) -> None:
+        with self._lock:
+            if self._waiting < _WAITING and not self._closing.is_set():
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3blobs-mirror")
+                self._waiting += 1
+                try:
+                    self._pool.submit(self._from_pool, revision, path)
+                    return
+                except RuntimeError:  # no thread can be started, or the interpreter ends
+                    self._waiting -= 1
+            self._counts["skipped"] += 1
+
+    def _from_pool(self, revision: Revision, path: str) -> None:
+        try:
+            self._mirror(revision, path)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _mirror(self, revision: Revision, path: str) -> None:
+        where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"
+        key = blob_key(revision.oid, revision.state.name_at(revision.tid))
+        try:
+            stored = store_file(
+                self._store,
+                key,
+                Path(path),
+                revision.oid,
+                revision.tid,
+                sha256=revision.state.sha256,
+                cancelled=self._closing.is_set,
+            )
+        except Cancelled:
+            return
+        except OSError:  # evicted before its turn
+            self._count("skipped")
+            logger.debug("%s was evicted before it was mirrored", where)
+        except Corrupt as error:
+            self._count("failed")
+            logger.error("%s is not mirrored: %s", where, error)
+        except StoreError as error:
+            self._tell(where, error)
+        except Exception:
+            self._count("failed")
+            logger.exception("%s is not mirrored", where)
+        else:
+            self._count("mirrored" if stored else "present")
+            self._recovered()
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self._counts[name] += 1
+
+    def _tell(self, where: str, error: Any) -> None:
+        """Once per outage."""
+        with self._lock:
+            self._counts["failed"] += 1
+            told, self._failing = self._failing, True
+        level = logging.DEBUG if told else logging.WARNING
+        logger.log(level, "%s is not mirrored, as the bucket does not take it (said once): %s", where, error)
+
+    def _recovered(self) -> None:
+        with self._lock:
+            told, self._failing = self._failing, False
+        if told:
+            logger.warning("the bucket takes what is mirrored again")
