@@ -470,7 +470,9 @@ def test_a_bucket_that_is_away_in_the_middle(old_site, settings, proxy, through)
     conf = site.conf(through, "owner old.example.org", "outage-patience 2s")
     proxy.fail(faults.answer(503), method="PUT", target="/blobs/", nth=20, times=10_000)
     result = migrate(conf, site, "--concurrency", "2", store=settings)
-    assert result.returncode == 2 and "cannot serve the request now" in one_line(result), result.stderr
+    # Which of the two uploads under way ends the run is chance: the circuit may be open by then.
+    told = one_line(result)
+    assert result.returncode == 2 and ("cannot serve the request now" in told or "has been unavailable" in told), told
     assert 10 < len(objects(settings)) < 25
     proxy.forgive()
     told = document(migrate(conf, site, "--json", store=settings))
