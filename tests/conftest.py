@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import hypothesis
 import pytest
+from shares import share_of
 
 pytest_plugins = ["fixtures_servers", "server_pass"]
 
@@ -66,16 +68,31 @@ def pytest_collection_modifyitems(config, items):
     """Leave out what the tier leaves out; the number is in pytest's last line as `deselected`."""
     tier = config._s3blobs_tier
     bases = tier["bases"]
-    kept, left = [], []
+    wanted = []
     for item in items:
         base = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
-        wanted = not bases or base not in ALL_BASES or base in bases
+        if bases and base in ALL_BASES and base not in bases:
+            continue
         if tier.name == "quick" and item.get_closest_marker("slow"):
-            wanted = False
-        (kept if wanted else left).append(item)
+            continue
+        wanted.append(item)
+    kept = set(wanted) if config.getoption("--s3-pass") else _in_share(wanted, TIERS[tier.name].get("shares", {}))
+    left = [item for item in items if item not in kept]
     if left:
-        items[:] = kept
+        items[:] = [item for item in items if item in kept]
         config.hook.pytest_deselected(items=left)
+
+
+def _in_share(items, shares):
+    """Of each file that has a share in the tier that part of its tests, at least one; of any other file all."""
+    modules = defaultdict(list)
+    for item in items:
+        modules[item.path.name].append(item)
+    kept = set()
+    for name, tests in modules.items():
+        chosen = share_of([item.nodeid for item in tests], shares.get(name, 1), "tier")
+        kept.update(item for item in tests if item.nodeid in chosen)
+    return kept
 
 
 @pytest.fixture(scope="session")

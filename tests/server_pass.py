@@ -6,13 +6,12 @@ and counts that differ there. Where the server cannot be had, every chosen test 
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from servers import ceph
+from shares import share_of
 
 STORAGE = Path(__file__).parent / "storage"
 
@@ -33,12 +32,6 @@ def pytest_addoption(parser):
 def uses_the_server(item: pytest.Item) -> bool:
     """The upstream suites are left out: they are about the bases."""
     return item.path.parent == STORAGE and item.path.name not in SAME_EVERYWHERE and "s3_server" in item.fixturenames
-
-
-def share_of(names: list[str], share: float, server: str) -> set[str]:
-    """That part of them, at least one: always the same, whatever else there is, and others on another server."""
-    chance = {name: (zlib.crc32(f"{server} {name}".encode()), name) for name in names}
-    return set(sorted(names, key=chance.__getitem__)[: math.ceil(share * len(names))])
 
 
 @pytest.hookimpl(trylast=True)  # after the tier has left out its bases
