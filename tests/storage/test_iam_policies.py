@@ -22,7 +22,9 @@ from servers.faults import answer, reset
 from sites import commit_blobs, connected, read_blob
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
+from ZODB.utils import z64
 
+from collective.s3blobstorage.maintenance.mirrored import read_mirrored, write_mirrored
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.preflight import FOLDER, checks
 
@@ -80,12 +82,14 @@ def nameless(site, oid: bytes, tid: bytes, data: bytes) -> None:
 
 
 def use_everything(site, proxy) -> None:
-    """Check, open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again.
+    """Check, say what was mirrored, open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again.
 
     The answer to the first upload's beginning is lost, so that it is looked for.
     """
     store = open_store(site.settings.store)
     assert [finding.name for finding in checks(store, writable=True, thorough=True) if finding.ok is False] == []
+    write_mirrored(store, z64, ["files"])  # as `s3blobs mirror` ends
+    assert read_mirrored(store) is not None
     store.close()
     db = site.db()
     proxy.fail(reset("answer"), method="POST", target="?uploads")
@@ -192,6 +196,7 @@ def test_the_sites_policy_is_enough_to_move_in_and_out(old_site, settings, proxy
     conf = site.conf(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), "owner production")
     ways = (
         ("migrate", "--from", site.blobs),
+        ("status",),
         ("migrate", "--from", site.blobs, "--compare", "--verify"),
         ("export", "--to", tmp_path / "exported"),
         ("migrate", "--from", site.blobs, "--purge-source", "--verify"),
@@ -200,6 +205,21 @@ def test_the_sites_policy_is_enough_to_move_in_and_out(old_site, settings, proxy
         result = s3blobs("--config", conf, *way, env=keys_of(settings), input="production\n")
         assert result.returncode == 0, result.stderr
     assert site.files() == {}
+    for exchange in proxy.exchanges:
+        for action in ACTIONS[exchange.operation]:
+            assert allowed_by(policy("site"), action, resource(exchange.path, settings.bucket)), exchange.line
+    assert {"PutObject", "UploadPart", "GetObject", "ListObjectsV2"} <= set(proxy.counts("/"))
+
+
+def test_the_sites_policy_is_enough_to_empty_a_source(old_site, settings, proxy):
+    site = old_site()
+    db = site.db()
+    commit_blobs(db, small=b"small", large=os.urandom(20 * 1024 * 1024))
+    db.close()
+    source = f"<blobdirsource>\n  path {site.blobs}\n</blobdirsource>"
+    conf = site.conf(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), "owner production", source)
+    result = s3blobs("--config", conf, "mirror", "--verify", env=keys_of(settings))
+    assert result.returncode == 0 and "complete" in result.stdout, result.stderr
     for exchange in proxy.exchanges:
         for action in ACTIONS[exchange.operation]:
             assert allowed_by(policy("site"), action, resource(exchange.path, settings.bucket)), exchange.line

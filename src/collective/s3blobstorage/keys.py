@@ -7,6 +7,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     blobs/{oid:x}/{tid:x}.blob       zodb-s3blobs 1.x, leading zeros stripped
     blobs/{oid:016x}/{tid:016x}.blob zodb-s3blobs, leading zeros kept
     .s3blobs.json                    the owner marker
+    .s3blobs-mirrored.json           up to when nothing is only in a source
 
 All our digits have a fixed width, so that a listing sorts by oid.
 """
@@ -18,6 +19,7 @@ import secrets
 
 BLOBS = "blobs/"
 MARKER = ".s3blobs.json"
+MIRRORED = ".s3blobs-mirrored.json"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")

@@ -16,6 +16,7 @@ from .export import export
 from .interrupt import INTERRUPTED
 from .messages import sentence
 from .migrate import migrate
+from .mirror import mirror
 from .request import Request, pass_request
 from .status import status
 from .warm import warm
@@ -43,7 +44,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (check, export, migrate, status, warm, zope_conf):
+for _verb in (check, export, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

@@ -1,4 +1,4 @@
-"""What ``migrate`` and ``export`` share: options, the store and the database opened, the comparison, the report."""
+"""What ``migrate``, ``mirror`` and ``export`` share: options, store and database opened, comparison, report."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def opened_store(
 
 @dataclass(frozen=True)
 class Comparison:
-    """The three streams of a run, opened when they are needed, in the thread that reads them."""
+    """The three streams of a run, opened when they are needed, in the thread that reads them.
+
+    ``directory``: the blob directory, or None where the run has none.
+    """
 
     database: Database
     store: S3ObjectStore
@@ -115,7 +118,7 @@ class Comparison:
                 with_foreign_keys=self.marker.foreign_keys,
                 advance=lambda count: counted(0),
             ),
-            self.directory.files(self.scope, self.spool),
+            self.directory.files(self.scope, self.spool) if self.directory is not None else (),
         )
         if not any(self.scope.since):
             return found

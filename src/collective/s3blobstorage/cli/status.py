@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Keys of the storage's own: see DESIGN.md section 8.
 _OURS = re.compile(r"blobs/[0-9a-f]{16}/(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
-_BOOKKEEPING = re.compile(r"\.s3blobs\.json|\.s3blobs-check/.+|gc/ledger|witness/.+")
+_BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc/ledger|witness/.+")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 
@@ -188,6 +188,7 @@ def status(request: Request, as_json: bool) -> int:
 
 
 def _collect(database: Database) -> dict[str, Any]:
+    from ..maintenance.mirrored import read_mirrored
     from ..objectstore import open_store  # here, since it imports boto3
     from ..storage.owner import cache_identity, read_marker
 
@@ -206,6 +207,10 @@ def _collect(database: Database) -> dict[str, Any]:
             # Some stores have no such listing; one that is down would have failed above.
             output.complain(f"unfinished uploads could not be listed: {error}")
             uploads = None
+        try:
+            mirrored = read_mirrored(store)
+        except Refused:
+            mirrored = None  # a policy that names the marker alone
         identity = cache_identity(store.identity, settings.owner)
         use = cache_use(settings.cache_dir, identity)
         machine = machine_use(settings.cache_dir, settings.cache_size)
@@ -224,6 +229,10 @@ def _collect(database: Database) -> dict[str, Any]:
         "configured_owner": settings.owner,
         "owner_differs": marker is not None and owner is not None and owner != settings.owner,
         "layouts": layouts,
+        "sources": [source.options.name for source in settings.sources],
+        "mirrored": None
+        if mirrored is None
+        else {"complete_up_to": mirrored.tid.hex(), "sources": list(mirrored.sources)},
         "objects": {**asdict(objects), "total": asdict(objects.total)},
         "unfinished_uploads": asdict(uploads) if uploads is not None else None,
         "cache": asdict(use) if use is not None else None,
@@ -240,8 +249,10 @@ def _print(document: dict[str, Any]) -> None:
         ("store", document["endpoint"] or "AWS, or what boto3's environment names"),
         ("owner", _owner(document)),
         ("layouts", ", ".join(document["layouts"] or ["not known before the first opening for writing"])),
-        ("blobs", _amount(objects["blobs"])),
     ]
+    if document["sources"]:
+        lines.append(("sources", _sources(document)))
+    lines.append(("blobs", _amount(objects["blobs"])))
     if objects["zodb_s3blobs"]["objects"]:
         lines.append(("of zodb-s3blobs", _amount(objects["zodb_s3blobs"])))
     lines.append(("bookkeeping", _amount(objects["bookkeeping"])))
@@ -282,6 +293,13 @@ def _owner(document: dict[str, Any]) -> str:
         configured = document["configured_owner"]
         return f"none, {configured} from the next opening for writing on" if configured else "none"
     return str(document["owner"])
+
+
+def _sources(document: dict[str, Any]) -> str:
+    names, mirrored = document["sources"], document["mirrored"]
+    if mirrored is None or not set(names) <= set(mirrored["sources"]):
+        return f"{', '.join(names)}; what only they have comes into the bucket with s3blobs mirror"
+    return f"{', '.join(names)}; not needed any more for what was committed up to 0x{mirrored['complete_up_to']}"
 
 
 def _counted(use: dict[str, Any]) -> str:

@@ -95,6 +95,22 @@ def for_directory(place: Place) -> Verdict:
     return Verdict.WANTED if place.file_size is None else Verdict.THERE
 
 
+def for_mirror(place: Place) -> Verdict:
+    """Of a revision that shall be in the bucket and may be in a source, which is asked when it is brought."""
+    revision = place.revision
+    if revision.damaged:
+        return Verdict.DAMAGED
+    if revision.inline:
+        return Verdict.INLINE
+    if len(place.sizes) > 1:
+        return Verdict.DIFFERENT
+    if place.object_size is not None:
+        return Verdict.THERE
+    if place.old_size is not None:
+        return Verdict.OLD
+    return Verdict.REPEATED if place.repeats else Verdict.WANTED
+
+
 def matched(
     revisions: Iterable[KeptRevision], objects: Iterable[BlobObject], files: Iterable[BlobFile]
 ) -> Iterator[Place | Extra]:

@@ -106,17 +106,18 @@ def execute(planned: Plan, store: IObjectStore, directory: BlobDirectory, transf
     findings.stopped = transfer.stop.is_set()
 
 
-def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory, transfer: Transfer) -> None:
+def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, transfer: Transfer) -> None:
     """Read every object again, and compare its SHA-256 with its file's, and with what its record or metadata say.
 
-    Before this, ``plan`` has to ``keep_there``. Otherwise as ``execute``.
+    Before this, ``plan`` has to ``keep_there``. ``directory`` is None where none of them has a file. Otherwise as
+    ``execute``.
     """
     findings = planned.findings
 
     def tasks() -> Iterator[tuple[KeptRevision, int, Path | None]]:
         for row in planned.there.rows():
             revision, size, has_file = revision_of(row), row[6], row[7]
-            yield revision, size, directory.file(revision.oid, revision.tid) if has_file else None
+            yield revision, size, directory.file(revision.oid, revision.tid) if directory and has_file else None
 
     def read(task: tuple[KeptRevision, int, Path | None]) -> None:
         _read_again(reader, *task, transfer)

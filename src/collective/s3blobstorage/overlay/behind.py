@@ -103,12 +103,7 @@ class BehindBucket:
         return self.described or self._find(lambda blob: blob.describe())[1]
 
     def download(self, file: BinaryIO) -> None:
-        def emptied() -> bool:
-            file.seek(0)
-            file.truncate(0)
-            return True
-
-        place, _ = self._find(lambda blob: blob.download(file), emptied)
+        place, _ = self._find(lambda blob: blob.download(file), lambda: emptied(file))
         self._note(place)
 
     def read(self, start: int, length: int, write: Callable[[bytes | memoryview], None], validator: str | None) -> str:
@@ -187,6 +182,13 @@ class BehindBucket:
         with self._lock:
             if self._place is place:
                 self._place = None
+
+
+def emptied(file: BinaryIO) -> bool:
+    """What a download that failed wrote is taken back: the next place begins anew."""
+    file.seek(0)
+    file.truncate(0)
+    return True
 
 
 def _ask(place: _Place, action: Callable[[IBlobSource], T]) -> T:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from ZODB.utils import oid_repr, tid_repr
 from zope.interface import implementer
@@ -14,7 +14,7 @@ from zope.interface import implementer
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, StoreError, Unavailable
 from ..objectstore.interfaces import IObjectStore
-from .behind import BehindBucket
+from .behind import BehindBucket, emptied
 from .interfaces import IOverlay, ISource, ISourceSettings, Revision, SourceOptions
 from .mirror import Mirror, NoMirror
 from .negative import NegativeCache
@@ -37,6 +37,9 @@ class NoOverlay:
 
     def has(self, revision: Revision) -> bool:
         return False
+
+    def fetch(self, revision: Revision, file: BinaryIO) -> None:
+        raise BlobMissing(revision.oid, revision.tid)
 
     def undone_by_base(self, revision: Revision) -> bool:
         return False
@@ -161,6 +164,9 @@ class Overlay:
         except BlobMissing:
             return False
         return True
+
+    def fetch(self, revision: Revision, file: BinaryIO) -> None:
+        self.first(revision, lambda blob: blob.download(file), lambda: emptied(file))
 
     def undone_by_base(self, revision: Revision) -> bool:
         for member in self.members:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zope.interface import Attribute, Interface
 
@@ -112,6 +112,11 @@ class IOverlay(Interface):
 
     def has(revision: Revision) -> bool:
         """Whether a source has it. Raises as ``behind`` where that cannot be told."""
+
+    def fetch(revision: Revision, file: BinaryIO) -> None:
+        """Write the whole of it to ``file``, new and empty, from the first source that has it. The bucket is not asked.
+
+        Raises as ``behind``."""
 
     def undone_by_base(revision: Revision) -> bool:
         """Whether the base's own undo brings that revision's bytes back, under the undo's tid. Raises as ``has``."""

@@ -1,0 +1,177 @@
+"""``s3blobs mirror``: what is still only in sources into the bucket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigurationError
+from . import output
+from .comparing import (
+    Comparison,
+    amount,
+    document,
+    exit_status,
+    opened_store,
+    print_lines,
+    reader_of,
+    scope_of,
+    took,
+    totals,
+    transfer_options,
+)
+from .interrupt import until_interrupted
+from .request import Request, pass_request
+
+if TYPE_CHECKING:
+    from ..maintenance.migrate import Plan
+
+
+@click.command()
+@click.option("--verify", is_flag=True, help="Read every object of a kept revision again afterwards.")
+@transfer_options
+@pass_request
+def mirror(
+    request: Request,
+    verify: bool,
+    since: bytes | None,
+    oid_range: tuple[bytes, bytes] | None,
+    concurrency: int,
+    limit_rate: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Copy into the bucket what the database needs and only the sources of its section have.
+
+    Also beside a running site; the database and the sources are only read. Nothing in the bucket is overwritten, so it
+    can be stopped or killed and run again. A run over the whole database that finds everything says so in the bucket,
+    up to the last transaction it saw: then the sources can be removed from zope.conf. --limit-rate is of what comes
+    from the sources. Ctrl-C ends it after the copies that are under way. Exit status: 0; 1 where a blob is missing,
+    different, or could not be read; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
+    """
+    from ..maintenance.migrate import Plan
+    from ..maintenance.mirrored import write_mirrored
+    from ..maintenance.spool import Spool
+    from ..storage.owner import refuse_other
+
+    request.json = as_json
+    if verify and dry_run:
+        raise click.UsageError("--verify reads what was copied, and --dry-run copies nothing: leave out one of them.")
+    scope = scope_of(since, oid_range)
+    database = request.database()
+    settings = database.settings
+    if not settings.sources:
+        raise ConfigurationError(
+            "there is no source in <s3blobstorage>: add an <s3source>, a <blobdirsource> or a <basesource>"
+        )
+    if settings.read_only:
+        raise ConfigurationError("read-only is on, and mirror writes into the bucket: set read-only off")
+    names = [source.options.name for source in settings.sources]
+    started = time.monotonic()
+    complete = None
+    with ExitStack() as stack:
+        spool = stack.enter_context(Spool())
+        store, marker = opened_store(stack, database, writable=not dry_run, concurrency=concurrency)
+        refuse_other(marker, settings.owner)
+        run = Comparison(database, store, marker, None, scope, spool)
+        planned = Plan(spool)
+        seen = until_interrupted(
+            lambda stop: _work(run, planned, stop, dry_run, verify, concurrency, limit_rate), "copies"
+        )
+        if scope.whole and not dry_run and not planned.findings.stopped and not planned.findings.bad:
+            write_mirrored(store, seen, names)
+            complete = seen
+    told = document(
+        database,
+        {},
+        planned.findings,
+        "copied",
+        scope,
+        started,
+        sources=names,
+        dry_run=dry_run,
+        **({"verified": asdict(planned.findings.verified)} if verify else {}),
+        complete_up_to=None if complete is None else complete.hex(),
+    )
+    if as_json:
+        output.print_json(told)
+    else:
+        _print(told, planned)
+    return exit_status(planned.findings)
+
+
+def _work(
+    run: Comparison,
+    planned: Plan,
+    stop: threading.Event,
+    dry_run: bool,
+    verifying: bool,
+    concurrency: int,
+    limit_rate: int | None,
+) -> bytes:
+    """Compare, copy, verify; the tid of the last transaction that was seen. In a thread of its own."""
+    from ..maintenance import migrate, mirror
+    from ..maintenance.findings import Stopped
+    from ..maintenance.pace import Pace
+    from ..overlay.chain import open_overlay
+    from ..storage.opening import open_cache
+
+    findings = planned.findings
+    settings = run.database.settings
+    pace = Pace(limit_rate)
+    # Open until the end: a <basesource> reads in it.
+    with run.base() as base, closing(open_overlay(settings.sources, base, check=False)) as overlay:
+        seen = base.lastTransaction()
+        try:
+            with output.counting("reading the database") as advance:
+                mirror.plan(planned, run.streams(base, advance, stop), stop, keep_there=verifying)
+        except Stopped:
+            findings.stopped = True
+            return seen
+        if dry_run:
+            return seen
+        wanted = findings.wanted
+        with (
+            closing(open_cache(settings, run.store, overlay)) as cache,
+            output.transferring("copying", wanted.blobs, wanted.bytes) as moved,
+        ):
+            transfer = migrate.Transfer(concurrency, stop, pace, moved)
+            mirror.execute(planned, overlay, run.store, cache, transfer, keep_there=verifying)
+    if verifying and not findings.stopped:
+        size = sum(row[6] or 0 for row in planned.there.rows())
+        with output.transferring("verifying", len(planned.there), size) as moved:
+            transfer = migrate.Transfer(concurrency, stop, pace, moved)
+            migrate.verify(planned, reader_of(run.store, run.marker), None, transfer)
+    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in a source")
+    return seen
+
+
+def _print(told: dict[str, Any], planned: Plan) -> None:
+    found = told["found"]
+    lines = [
+        ("kept revisions", f"{told['kept_revisions']:,}"),
+        ("in the bucket", amount(found["there"]) + " before"),
+    ]
+    if found["inline"]["blobs"]:
+        lines.append(("in their records", f"{found['inline']['blobs']:,}"))
+    if found["old"]["blobs"]:
+        lines.append(("in the bucket", f"{amount(found['old'])} under keys of zodb-s3blobs"))
+    if found["repeated"]["blobs"]:
+        lines.append(("same object", f"{found['repeated']['blobs']:,} revisions that undo brought back"))
+    if told["dry_run"]:
+        lines.append(("would be copied", amount(found["wanted"])))
+    else:
+        lines.append(("copied", took(told["copied"], told["seconds"])))
+    if "verified" in told:
+        lines.append(("verified", amount(told["verified"])))
+    if planned.findings.stopped:
+        lines.append(("stopped", f"of {amount(found['wanted'])}; run it again to go on"))
+    if told["complete_up_to"] is not None:
+        names = ", ".join(told["sources"])
+        lines.append(("complete", f"up to 0x{told['complete_up_to']}: no source is needed any more ({names})"))
+    print_lines([*lines, *totals(planned.findings)], planned.findings)

@@ -1,0 +1,113 @@
+"""From the sources into the bucket: plan, execute. Writes no ZODB record and overwrites no object.
+
+What is copied are the base's kept revisions, never a source's listing: nothing that gc removed comes back. What the
+bucket has already is left alone, so that a run that was killed at any instant goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+from ..cache.downloads import DiskFailure, DownloadFile, run
+from ..cache.interfaces import IBlobCache
+from ..errors import BlobMissing, ConfigurationError, Corrupt, StoreError
+from ..objectstore.interfaces import IObjectStore
+from ..overlay.bringing import store_file
+from ..overlay.interfaces import IOverlay, Revision
+from .compare import Extra, Place, Verdict, for_mirror
+from .findings import examine, revision_of, revision_row
+from .kept import KeptRevision
+from .migrate import Plan, Transfer
+from .parallel import in_parallel
+
+
+class _SourceFailed(Exception):
+    """No source gave the revision, and at least one of them could not tell. Never leaves this module."""
+
+
+def plan(planned: Plan, found: Iterator[Place | Extra], stop: threading.Event, *, keep_there: bool) -> None:
+    """Judge what ``matched`` brings. In the thread of the caller. Raises Stopped.
+
+    ``keep_there``: what is in the bucket is to be verified afterwards.
+    """
+    for verdict, place in examine(found, for_mirror, planned.findings, stop):
+        row = *revision_row(place.revision), max(place.sizes, default=None)
+        if verdict is Verdict.WANTED:
+            planned.wanted.add(*row, b"")
+        elif keep_there and verdict in (Verdict.THERE, Verdict.OLD):
+            planned.there.add(*row, 0)
+
+
+def execute(
+    planned: Plan,
+    overlay: IOverlay,
+    store: IObjectStore,
+    cache: IBlobCache,
+    transfer: Transfer,
+    *,
+    keep_there: bool,
+) -> None:
+    """Copy what is wanted, and note in the plan's findings what came of it. In the thread of the caller.
+
+    A revision that no source has is doubtful, one that a source could not give, or gave damaged, is noted, and the
+    others go on. Errors of the bucket end it after what is under way; so does a disk that takes no file
+    (ConfigurationError).
+    """
+    findings = planned.findings
+
+    def bring(revision: KeptRevision) -> int:
+        return _bring(revision, overlay, store, cache, transfer)
+
+    revisions = (revision_of(row) for row in planned.wanted.rows())
+    running = in_parallel(revisions, bring, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-mirror")
+    with closing(running):
+        for revision, future in running:
+            transfer.advance(1, 0)
+            error = future.exception()
+            if error is None:
+                findings.done.add(future.result())
+                if keep_there:
+                    planned.there.add(*revision_row(revision), future.result(), 0)
+            elif isinstance(error, BlobMissing):
+                planned.doubtful.add(revision.oid, revision.tid)
+            elif isinstance(error, Corrupt):
+                findings.blame("different", revision.oid, revision.tid, str(error))
+            elif isinstance(error, _SourceFailed):
+                findings.blame("failed", revision.oid, revision.tid, str(error))
+            elif isinstance(error, (DiskFailure, OSError)):
+                raise ConfigurationError(
+                    f"staging-dir takes no file: {error}; make room there, and run it again"
+                ) from None
+            else:
+                raise error
+    findings.stopped = transfer.stop.is_set()
+
+
+def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IBlobCache, transfer: Transfer) -> int:
+    """Copy one revision, and return its size in bytes. Leaves no file."""
+
+    def written(count: int) -> None:
+        transfer.pace.take(count)
+        transfer.advance(0, count)
+
+    folder = cache.staging()
+    path = folder / f"mirror-{kept.oid.hex()}-{kept.object_name}"  # nobody else's: a key is wanted once
+    try:
+        with DownloadFile(os.fspath(path), written) as file:
+            try:
+                run(lambda file: overlay.fetch(Revision(kept.oid, kept.tid, kept.state), file), file)
+            except (BlobMissing, Corrupt):
+                raise
+            except StoreError as error:
+                raise _SourceFailed(str(error)) from error
+        size = path.stat().st_size
+        if kept.size not in (None, size):
+            raise Corrupt(f"{size} bytes came, and the record says {kept.size}")
+        cache.make_room(path, folder)
+        store_file(store, kept.key, path, kept.oid, kept.tid, sha256=kept.sha256)
+        return size
+    finally:
+        path.unlink(missing_ok=True)

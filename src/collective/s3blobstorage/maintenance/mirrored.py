@@ -1,0 +1,40 @@
+"""Up to when nothing is only in a source: the marker ``.s3blobs-mirrored.json`` beside the owner's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import ObjectMissing
+from ..keys import MIRRORED
+from ..objectstore.interfaces import IObjectStore
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """Every revision that the database kept of transactions up to ``tid`` has its object in the bucket, and needs none
+    of ``sources``, by their names, any more."""
+
+    tid: bytes
+    sources: tuple[str, ...]
+
+
+def write_mirrored(store: IObjectStore, tid: bytes, sources: Sequence[str]) -> None:
+    """Say so in the bucket. One PUT, which replaces what an earlier run said."""
+    told = {"format": FORMAT, "complete_up_to": tid.hex(), "sources": list(sources)}
+    store.put_bytes(MIRRORED, json.dumps(told, indent=1).encode())
+
+
+def read_mirrored(store: IObjectStore) -> Mirrored | None:
+    """What the last run that ended well said; None where none did, or where it cannot be read. One GET."""
+    try:
+        told = json.loads(store.get_bytes(MIRRORED))
+        if told["format"] != FORMAT:
+            return None
+        tid = bytes.fromhex(told["complete_up_to"])
+        return Mirrored(tid, tuple(map(str, told["sources"]))) if len(tid) == 8 else None
+    except (ObjectMissing, ValueError, KeyError, TypeError):
+        return None
