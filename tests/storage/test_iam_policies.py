@@ -82,7 +82,8 @@ def nameless(site, oid: bytes, tid: bytes, data: bytes) -> None:
 
 
 def use_everything(site, proxy) -> None:
-    """Check, say what was mirrored, open, commit, upload in parts, read cold, undo by copying, break off an upload, abort, open again.
+    """Check, say what was mirrored, open, commit, upload in parts, read cold, undo by copying, break off an upload,
+    abort, open again.
 
     The answer to the first upload's beginning is lost, so that it is looked for.
     """

@@ -19,6 +19,7 @@ from collective.s3blobstorage.maintenance.compare import (
     Verdict,
     for_bucket,
     for_directory,
+    for_mirror,
     matched,
 )
 from collective.s3blobstorage.maintenance.findings import LISTED, Findings, Stopped, examine, settle
@@ -98,6 +99,28 @@ def test_revisions_with_one_key_need_one_upload_from_whichever_file_is_there():
     # A file that is not what its record says is nobody's source.
     places = list(matched(revisions, [], [file(1, 5, 9), file(1, 6, 4)]))
     assert [for_bucket(place) for place in places] == [Verdict.DIFFERENT, Verdict.WANTED, Verdict.MISSING]
+
+
+@pytest.mark.parametrize(
+    "revision, objects, verdict",
+    [
+        (kept(1, 5, NAME, 10), [stored(1, NAME, 10)], Verdict.THERE),
+        (kept(1, 5, NAME, 10), [stored(1, NAME, 9)], Verdict.DIFFERENT),
+        (kept(1, 5, NAME, 10), [stored(1, OTHER, 10)], Verdict.WANTED),
+        (kept(1, 5), [old(1, 5, 3)], Verdict.OLD),
+        (kept(1, 5), [], Verdict.WANTED),
+        (kept(1, 5, None, 3, inline=True), [], Verdict.INLINE),
+        (kept(1, 5, **DAMAGED), [], Verdict.DAMAGED),
+    ],
+)
+def test_what_is_to_be_mirrored(revision, objects, verdict):
+    [place] = [found for found in matched([revision], objects, ()) if isinstance(found, Place)]
+    assert for_mirror(place) is verdict
+
+
+def test_revisions_with_one_key_are_mirrored_once():
+    places = list(matched([kept(1, 5, NAME, 10), kept(1, 6, OTHER, 4), kept(1, 7, NAME, 10)], [], ()))
+    assert [for_mirror(place) for place in places] == [Verdict.WANTED, Verdict.WANTED, Verdict.REPEATED]
 
 
 def test_what_no_revision_needs_is_extra():

@@ -418,3 +418,17 @@ def test_where_one_cannot_be_opened_the_others_are_closed():
             [Settings(SourceOptions("a"), first), Settings(SourceOptions("b"), Place(), fails=True)], None
         )
     assert first.closed and not first.checked
+
+
+def test_fetching_goes_to_the_next_source_with_an_empty_file_and_not_to_the_bucket():
+    first, second = Place(b"damaged and longer"), Place(b"good")
+    first.cut = 9
+    file = io.BytesIO()
+    overlay(first, second).fetch(REVISION, file)
+    assert file.getvalue() == b"good" and (first.asked, second.asked) == (1, 1)
+    with pytest.raises(Corrupt, match="Source 'a'"):
+        overlay(first, Place()).fetch(REVISION, io.BytesIO())
+    with pytest.raises(BlobMissing):
+        overlay(Place(), Place()).fetch(REVISION, io.BytesIO())
+    with pytest.raises(BlobMissing):
+        NoOverlay().fetch(REVISION, io.BytesIO())
