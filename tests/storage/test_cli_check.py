@@ -13,10 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ZODB
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
+from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
+from relstorage.options import Options
+from relstorage.storage import RelStorage
 from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
 from test_preflight_stores import KEY, a_user
+from ZODB.blob import FilesystemHelper
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.TimeStamp import TimeStamp
@@ -27,6 +32,13 @@ from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER, LAST
 
 IMPORT = "%import collective.s3blobstorage\n"
 LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
+
+
+def make_empty(folder: Path) -> None:
+    """A database of RelStorage on sqlite."""
+    options = Options(blob_dir=str(folder / "blobs"), shared_blob_dir=False)
+    adapter = Sqlite3Adapter(str(folder), pragmas={}, options=options)
+    ZODB.DB(RelStorage(adapter, name="sqlite", options=options)).close()
 
 
 @pytest.fixture
@@ -65,7 +77,8 @@ def findings_of(status: int, told: dict) -> dict[str, dict]:
     assert told["ok"] is (status == 0)
     asked = AT_OPEN.index(LAST_BEFORE_WRITING) + 1
     remote = [*AT_OPEN[:asked], "owner", *AT_OPEN[asked:], *DEEPER]
-    assert [finding["name"] for finding in told["findings"]] == LOCAL + remote
+    names = [finding["name"] for finding in told["findings"]]
+    assert [name for name in names if not name.startswith("source ")] == LOCAL + remote
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
@@ -400,3 +413,47 @@ def test_terminal_without_unicode_gets_words(configured, settings):
     result = s3blobs("--config", write(), "check", env=keys_of(settings) | {"PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0
     assert "✓" not in result.stdout and "\nok  configuration" in result.stdout
+
+
+def test_each_source_is_looked_at(configured, checked, settings, tmp_path):
+    site, write = configured
+    blobs = tmp_path / "blobs"
+    FilesystemHelper(str(blobs)).create()
+    bucket = f"s3-endpoint-url {settings.endpoint_url}\n  s3-region {settings.region}\n"
+    keys = "  s3-access-key $(SITE_ACCESS_KEY)\n  s3-secret-key $(SITE_SECRET_KEY)\n</s3source>"
+    path = write(
+        f"<blobdirsource mounted>\n  path {blobs}\n</blobdirsource>",
+        "<blobdirsource away>\n  path /nowhere/at/all\n</blobdirsource>",
+        f"<s3source good>\n  bucket-name {settings.bucket}\n  s3-prefix before\n  {bucket}{keys}",
+        f"<s3source gone>\n  bucket-name no-such-bucket-here\n  {bucket}{keys}",
+        f"<s3source refused>\n  bucket-name {settings.bucket}\n  {bucket}{keys.replace('ACCESS', 'WRONG')}",
+    )
+    status, found = checked(path, SITE_WRONG_KEY="nobody")
+    assert status == 1
+    assert list(found)[-5:] == ["source mounted", "source away", "source good", "source gone", "source refused"]
+    assert [found[f"source {name}"]["ok"] for name in ("mounted", "away", "good", "gone", "refused")] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+    assert "/nowhere/at/all: The blob directory (path) cannot be read" in found["source away"]["detail"]
+    assert "no such bucket (bucket-name)" in found["source gone"]["mend"]
+    assert "s3:ListBucket" in found["source refused"]["mend"]
+    assert {key for key in bucket_keys(settings) if "before" in key} == set()
+
+
+def test_a_source_that_needs_the_base_is_looked_at_with_the_base(configured, checked):
+    site, write = configured
+    folder = site.folder / "relstorage"
+    base = (
+        f"%import relstorage\n<relstorage>\n  blob-dir {site.folder}/fetched\n  shared-blob-dir off\n"
+        f"  <sqlite3>\n    data-dir {folder}\n  </sqlite3>\n</relstorage>"
+    )
+    path = write("<basesource kept>\n</basesource>", base=base.partition("\n")[2])
+    path.write_text("%import relstorage\n" + path.read_text())
+    make_empty(folder)
+    status, found = checked(path)
+    assert found["source kept"]["ok"] is True, found["source kept"]
+    path.write_text(path.read_text().replace(f"blob-dir {site.folder}/fetched", ""))
+    _, found = checked(path)
+    assert found["source kept"]["ok"] is False and "a blob-dir" in found["source kept"]["mend"]
+    status, found = checked(path, "--no-base")
+    assert (found["source kept"]["ok"], found["source kept"]["detail"]) == (None, "not tried (--no-base)")

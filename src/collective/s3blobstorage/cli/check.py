@@ -54,13 +54,15 @@ def check(request: Request, as_json: bool, no_write: bool, no_base: bool) -> int
 
 
 def _findings(database: Database, started: float, no_write: bool, no_base: bool) -> Iterator[Finding]:
-    """Every finding, in the order in which a person would look: the machine, the store, the prefix, then writing.
+    """Every finding, in the order in which a person would look: the machine, the store, the prefix, then writing, and
+    the sources at the end.
 
     Nothing is written, not even an object of the checks, before the owner marker said that the prefix is ours.
     """
     from ..objectstore import open_store  # here, since these import boto3
     from ..objectstore.preflight import LAST_BEFORE_WRITING, Finding, checks
     from .local_checks import LocalChecks, Result
+    from .source_checks import source_checks
 
     def timed(name: str, asked: Callable[[], Result]) -> Finding:
         begun = time.monotonic()
@@ -91,6 +93,8 @@ def _findings(database: Database, started: float, no_write: bool, no_base: bool)
                 yield finding
                 if finding.name == LAST_BEFORE_WRITING:
                     yield timed("owner", local.owner if reached else lambda: not_asked)
+        for name, asked in source_checks(database, no_base=no_base):
+            yield timed(name, asked)
 
 
 def _print(findings: list[Finding]) -> None:

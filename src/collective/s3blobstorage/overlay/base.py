@@ -17,7 +17,7 @@ from zope.interface import implementer
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, ConfigurationError, Unavailable
 from .files import FileBytes
-from .interfaces import ISource, Revision
+from .interfaces import ISource, Revision, Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ class BaseSource:
             if view is not None:
                 view.release()
 
-    def check(self) -> None:
-        pass  # the base is open, or the storage would not be
+    def check(self) -> Trouble | None:
+        return None  # the base is open, or the storage would not be
 
     def close(self) -> None:
         with self._lock:

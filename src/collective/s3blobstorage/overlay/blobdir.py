@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,7 @@ from zope.interface import implementer
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, Unavailable
 from .files import FileBytes
-from .interfaces import ISource, Revision
-
-logger = logging.getLogger(__name__)
+from .interfaces import ISource, Revision, Trouble
 
 
 @implementer(ISource)
@@ -76,11 +73,12 @@ class BlobDirSource:
             raise Unavailable(f"The blob directory (path) cannot be read: {error.strerror}.") from error
         return status.st_dev, status.st_ino
 
-    def check(self) -> None:
+    def check(self) -> Trouble | None:
         try:
             self._layout()
         except Unavailable as error:
-            logger.warning("<blobdirsource> with path %s: %s", self._path, error)
+            return Trouble(f"{self._path}: {error}", "mount it, let the site's user read it, or correct path")
+        return None
 
     def close(self) -> None:
         pass

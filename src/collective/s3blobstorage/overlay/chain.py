@@ -200,9 +200,12 @@ class Overlay:
     def _check(self) -> None:
         for member in self.members:
             try:
-                member.source.check()
+                trouble = member.source.check()
             except Exception:
                 logger.exception("looking at source %s failed", member.name)
+                continue
+            if trouble is not None:
+                logger.warning("source %s: %s; %s", member.name, trouble.detail, trouble.mend)
 
     def close(self) -> None:
         self._mirror.close()

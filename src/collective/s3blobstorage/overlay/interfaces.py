@@ -47,6 +47,14 @@ class SourceOptions:
     mirror: str = "background"
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a source cannot be used now, and what to change."""
+
+    detail: str
+    mend: str
+
+
 class ISource(Interface):
     """A place that may have blobs. Any thread may call any method at any time."""
 
@@ -64,10 +72,11 @@ class ISource(Interface):
         What ``read`` returns as validator has at most 300 bytes and no ``"`` in it.
         """
 
-    def check() -> None:
-        """One look at whether the source can be used, for the log. Called once after opening, in a thread of its own.
+    def check() -> Trouble | None:
+        """One look at whether the source can be used: what is in the way, or None.
 
-        Raises nothing: a source that is down does not stop the site.
+        Called once after opening, in a thread of its own, for the log, and by ``s3blobs check``. A source that is down
+        is no error: it does not stop the site.
         """
 
     def close() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
@@ -16,9 +15,7 @@ from ..keys import blob_key, draw_name, foreign_keys
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.probe import ask
-from .interfaces import ISource, Revision
-
-logger = logging.getLogger(__name__)
+from .interfaces import ISource, Revision, Trouble
 
 T = TypeVar("T")
 
@@ -36,14 +33,13 @@ def keys_of(revision: Revision, layout: str) -> tuple[str, ...]:
 
 @implementer(ISource)
 class S3Source:
-    """``store`` was opened read-only; it is ours to close. ``name`` is for the log."""
+    """``store`` was opened read-only; it is ours to close."""
 
     follows_undo = False
 
-    def __init__(self, store: Any, layout: str, name: str) -> None:
+    def __init__(self, store: Any, layout: str) -> None:
         self._store = store
         self._layout = layout
-        self._name = name
 
     def __repr__(self) -> str:
         return f"<S3Source {self._store!r}>"
@@ -51,14 +47,14 @@ class S3Source:
     def blob(self, revision: Revision) -> IBlobSource:
         return _S3Bytes(self._store, revision, keys_of(revision, self._layout))
 
-    def check(self) -> None:
+    def check(self) -> Trouble | None:
         """One GET of a key that cannot be there: 404 is what has to come."""
         connection = self._store.connection
         key = blob_key(secrets.token_bytes(8), draw_name())
         parameters = {**connection.object(key), **connection.encryption.read_parameters()}
         answer = ask(connection.reader.get_object, **parameters)
         if answer.code == "NoSuchKey":
-            return
+            return None
         if answer.status == 403:
             mend = "allow s3:GetObject and, or a missing object looks like a refusal, s3:ListBucket; or check its keys"
         elif answer.code == "NoSuchBucket":
@@ -66,7 +62,7 @@ class S3Source:
         else:
             mend = "blobs that only it has are unavailable until it answers"
         detail = answer.failure.detail if answer.failure is not None else "it answers in an unexpected way"
-        logger.warning("source %s, %r: %s; %s", self._name, self._store, detail, mend)
+        return Trouble(f"{self._store!r}: {detail}", mend)
 
     def close(self) -> None:
         self._store.close()

@@ -33,7 +33,7 @@ class S3Settings:
             store = open_store(self.store, read_only=True, clock=clock)
         except ConfigurationError as error:
             raise ConfigurationError(f"<s3source {self.options.name}>: {error}") from None
-        return S3Source(store, self.layout, self.options.name)
+        return S3Source(store, self.layout)
 
 
 @implementer(ISourceSettings)
