@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 
 import pytest
 from cache_state import downloads_are_locked
@@ -133,3 +134,62 @@ def test_the_cleaner_removes_the_file_of_a_key_that_a_killed_process_left(tmp_pa
     cache.clean()
     assert kept.exists() and not left.exists()
     cache.close()
+
+
+def test_a_child_that_is_forked_while_a_lock_is_being_taken_does_not_hold_it(by, path, monkeypatch):
+    """While another thread, such as the cleaner's, takes it: the kernel has granted it, and nobody was told yet."""
+    named, children, others = locks._named, [], set(locks._held)
+    end_of_child, ours = os.pipe()
+
+    def fork_now(name):
+        child = os.fork()
+        if child == 0:
+            os.close(ours)
+            os.read(end_of_child, 1)  # until the other end is closed
+            os._exit(0)
+        children.append(child)
+        return named(name)
+
+    monkeypatch.setattr(locks, "_named", fork_now)
+    thread = threading.Thread(target=FileLock.take, args=(path,), kwargs={"key": "one"})
+    thread.start()
+    thread.join(10)
+    monkeypatch.setattr(locks, "_named", named)
+    try:
+        [held] = locks._held - others
+        os.close(held)  # as the kernel does when the parent is killed: without letting go by name
+        locks._held.discard(held)
+        assert FileLock.take(path, key="one", wait=5.0) is not None, "the child keeps it alive"
+    finally:
+        os.close(ours)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+def test_forks_and_locks_at_once_leave_none_behind(path, tier):
+    """Threads that take and leave locks while others fork: nobody hangs, and no child holds one."""
+    stop, failures = threading.Event(), []
+
+    def lock():
+        while not stop.is_set():
+            found = FileLock.take(path, key="busy", wait=10.0)
+            if found is None:
+                failures.append("nobody let go")
+                return
+            found.release()
+
+    threads = [threading.Thread(target=lock) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + tier["race_seconds"]
+    children = []
+    while time.monotonic() < deadline:
+        child = os.fork()
+        if child == 0:
+            os._exit(3 if locks._held else 0)
+        children.append(child)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert {os.waitpid(child, 0)[1] for child in children} == {0}
+    assert failures == [] and not any(thread.is_alive() for thread in threads)

@@ -12,11 +12,17 @@ import fcntl
 import hashlib
 import os
 import struct
+import threading
 import time
 
-# Descriptors that hold a lock in this process. A fork copies them, and a lock is held until all copies are closed: the
-# child closes its copies at once, else a child would keep alive what belonged to a parent that was killed.
+# Descriptors that hold a lock in this process, or may do so in a moment. A fork copies them, and a lock is held until
+# all copies are closed: the child closes its copies at once, else it would keep alive what belonged to a parent that
+# was killed.
 _held: set[int] = set()
+
+# Held where a descriptor is open and not yet in ``_held``, and by a thread that forks. Reentrant: a handler of a signal
+# may fork.
+_opening = threading.RLock()
 
 # Whether one byte of a file can be locked: on Linux, but for sandboxes that have not all of its system calls. Elsewhere
 # each key has a file of its own.
@@ -31,9 +37,10 @@ _LAST_PAUSE = 0.05
 def _close_copies() -> None:
     while _held:
         os.close(_held.pop())
+    _opening.release()
 
 
-os.register_at_fork(after_in_child=_close_copies)
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_close_copies)
 
 
 class FileLock:
@@ -70,7 +77,9 @@ class FileLock:
     def _take(cls, path: str, place: int | None, wait: float) -> FileLock | None:
         started = time.monotonic()
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            with _opening:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                _held.add(descriptor)
             keep = False
             try:
                 while not _lock(descriptor, place):
@@ -83,10 +92,10 @@ class FileLock:
                 file = _identity(os.fstat(descriptor))
                 keep = _named(path) == file
                 if keep:
-                    _held.add(descriptor)
                     return cls(path, descriptor, place, file)
             finally:
                 if not keep:
+                    _held.discard(descriptor)
                     os.close(descriptor)
 
     def release(self, *, remove: bool = False) -> None:
