@@ -175,6 +175,19 @@ def amount(count: dict[str, int]) -> str:
     return f"{count['blobs']:,} blobs, {output.byte_count(count['bytes'])}"
 
 
+def in_bucket(told: dict[str, Any], before: str) -> list[tuple[str, str]]:
+    """The first lines of a report about the bucket. ``before``: said of what was there before something was done."""
+    found = told["found"]
+    lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", amount(found["there"]) + before)]
+    if found["inline"]["blobs"]:
+        lines.append(("in their records", f"{found['inline']['blobs']:,}"))
+    if found["old"]["blobs"]:
+        lines.append(("in the bucket", f"{amount(found['old'])} under keys of zodb-s3blobs"))
+    if found["repeated"]["blobs"]:
+        lines.append(("same object", f"{found['repeated']['blobs']:,} revisions that undo brought back"))
+    return lines
+
+
 def print_lines(lines: list[tuple[str, str]], findings: Findings) -> None:
     """The report as people have it: a line each, then the first problems."""
     console = output.console()

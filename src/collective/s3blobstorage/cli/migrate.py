@@ -19,6 +19,7 @@ from .comparing import (
     amount,
     document,
     exit_status,
+    in_bucket,
     opened_store,
     print_lines,
     reader_of,
@@ -207,13 +208,7 @@ def _document(
 def _print(told: dict[str, Any], planned: Plan, wish: _Wish) -> None:
     found = told["found"]
     before = "" if wish.comparing or wish.purging else " before"
-    lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", amount(found["there"]) + before)]
-    if found["inline"]["blobs"]:
-        lines.append(("in their records", f"{found['inline']['blobs']:,}"))
-    if found["old"]["blobs"]:
-        lines.append(("in the bucket", f"{amount(found['old'])} under keys of zodb-s3blobs"))
-    if found["repeated"]["blobs"]:
-        lines.append(("same object", f"{found['repeated']['blobs']:,} revisions that undo brought back"))
+    lines = in_bucket(told, before)
     if wish.verify:
         lines.append(("verified", amount(told["verified"])))
     if wish.purging:
