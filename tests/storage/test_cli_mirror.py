@@ -132,6 +132,12 @@ def test_verify_finds_an_object_that_is_damaged(production, settings):
     told = document(result)
     assert result.returncode == 1 and told["different"] == 1 and told["complete_up_to"] is None
     assert told["verified"]["blobs"] == told["kept_revisions"] - 1
+    # What the run before said does not hold, and is taken back.
+    told = document(s3blobs("--config", conf, "status", "--json", env=keys_of(settings)))
+    assert told["mirrored"] is None and told["sources"] == ["production"]
+    raw_client(settings).delete_object(Bucket=settings.bucket, Key=key)
+    told = document(mirror(conf, "--verify", "--json", store=settings))
+    assert told["copied"]["blobs"] == 1 and told["complete_up_to"] and objects(settings)[key] == data
 
 
 def test_what_no_source_has_is_missing_and_nothing_is_said_to_be_complete(filled, settings):

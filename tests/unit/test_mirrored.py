@@ -6,7 +6,7 @@ import pytest
 
 from collective.s3blobstorage.errors import ObjectMissing
 from collective.s3blobstorage.keys import MIRRORED
-from collective.s3blobstorage.maintenance.mirrored import Mirrored, read_mirrored, write_mirrored
+from collective.s3blobstorage.maintenance.mirrored import Mirrored, read_mirrored, retract, write_mirrored
 
 
 class Objects(dict):
@@ -27,6 +27,17 @@ def test_what_is_written_is_read_and_the_last_one_holds():
     write_mirrored(store, b"\1" * 8, ["a"])
     write_mirrored(store, b"\2" * 8, ["a", "b"])
     assert read_mirrored(store) == Mirrored(b"\2" * 8, ("a", "b")) and list(store) == [MIRRORED]
+
+
+def test_what_was_said_can_be_taken_back_without_deleting():
+    store = Objects()
+    retract(store)
+    assert store == {}
+    write_mirrored(store, b"\1" * 8, ["a"])
+    retract(store)
+    assert read_mirrored(store) is None and list(store) == [MIRRORED]
+    write_mirrored(store, b"\2" * 8, ["a"])
+    assert read_mirrored(store) == Mirrored(b"\2" * 8, ("a",))
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def mirror(
     different, or could not be read; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
     from ..maintenance.migrate import Plan
-    from ..maintenance.mirrored import write_mirrored
+    from ..maintenance.mirrored import retract, write_mirrored
     from ..maintenance.spool import Spool
     from ..storage.owner import refuse_other
 
@@ -84,7 +84,9 @@ def mirror(
         seen = until_interrupted(
             lambda stop: _work(run, planned, stop, dry_run, verify, concurrency, limit_rate), "copies"
         )
-        if scope.whole and not dry_run and not planned.findings.stopped and not planned.findings.bad:
+        if planned.findings.bad and not dry_run:
+            retract(store)
+        elif scope.whole and not dry_run and not planned.findings.stopped:
             write_mirrored(store, seen, names)
             complete = seen
     told = document(

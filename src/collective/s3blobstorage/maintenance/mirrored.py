@@ -24,12 +24,26 @@ class Mirrored:
 
 def write_mirrored(store: IObjectStore, tid: bytes, sources: Sequence[str]) -> None:
     """Say so in the bucket. One PUT, which replaces what an earlier run said."""
-    told = {"format": FORMAT, "complete_up_to": tid.hex(), "sources": list(sources)}
+    _write(store, tid.hex(), sources)
+
+
+def retract(store: IObjectStore) -> None:
+    """Take back what an earlier run said, since it does not hold: something is missing. Credentials that may not delete
+    are enough."""
+    if read_mirrored(store) is not None:
+        _write(store, None, ())
+
+
+def _write(store: IObjectStore, complete_up_to: str | None, sources: Sequence[str]) -> None:
+    told = {"format": FORMAT, "complete_up_to": complete_up_to, "sources": list(sources)}
     store.put_bytes(MIRRORED, json.dumps(told, indent=1).encode())
 
 
 def read_mirrored(store: IObjectStore) -> Mirrored | None:
-    """What the last run that ended well said; None where none did, or where it cannot be read. One GET."""
+    """What the last run that ended well said. One GET.
+
+    None where none did, where a later one took it back, and where it cannot be read.
+    """
     try:
         told = json.loads(store.get_bytes(MIRRORED))
         if told["format"] != FORMAT:
