@@ -420,6 +420,8 @@ def test_each_source_is_looked_at(configured, checked, settings, tmp_path):
     blobs = tmp_path / "blobs"
     FilesystemHelper(str(blobs)).create()
     bucket = f"s3-endpoint-url {settings.endpoint_url}\n  s3-region {settings.region}\n"
+    if settings.ca_bundle:
+        bucket += f"  s3-ca-bundle {settings.ca_bundle}\n"
     keys = "  s3-access-key $(SITE_ACCESS_KEY)\n  s3-secret-key $(SITE_SECRET_KEY)\n</s3source>"
     path = write(
         f"<blobdirsource mounted>\n  path {blobs}\n</blobdirsource>",

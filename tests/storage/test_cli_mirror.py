@@ -39,10 +39,11 @@ def directory(path) -> str:
 
 
 def bucket(store) -> str:
+    authorities = f"  s3-ca-bundle {store.ca_bundle}\n" if store.ca_bundle else ""
     return (
         f"<s3source production>\n  bucket-name {store.bucket}\n  s3-prefix {store.prefix}\n"
         f"  s3-endpoint-url {store.endpoint_url}\n  s3-region {store.region}\n"
-        "  s3-access-key $(SITE_ACCESS_KEY)\n  s3-secret-key $(SITE_SECRET_KEY)\n</s3source>"
+        f"{authorities}  s3-access-key $(SITE_ACCESS_KEY)\n  s3-secret-key $(SITE_SECRET_KEY)\n</s3source>"
     )
 
 
