@@ -106,14 +106,9 @@ def _bring(
     source: IBlobSource, folder: ProcessFolder, directory: BlobDirectory, revision: KeptRevision, transfer: Transfer
 ) -> int:
     """Write one file, and return its size. Leaves nothing where it raises."""
-
-    def written(count: int) -> None:
-        transfer.pace.take(count)
-        transfer.advance(0, count)
-
     temporary = folder.new_name()
     try:
-        with DownloadFile(temporary, written) as file:
+        with DownloadFile(temporary, transfer.moved) as file:
             run(source.download, file)
         descriptor = os.open(temporary, os.O_RDONLY)
         try:

@@ -20,7 +20,7 @@ from ..storage.reading import BlobReader
 from ..storage.upload import Discard, send_once
 from .blobdir import BlobDirectory
 from .compare import Extra, Place, Verdict, for_bucket
-from .findings import REVISION, Findings, examine, revision_of, revision_row
+from .findings import REVISION, Count, Findings, examine, revision_of, revision_row
 from .kept import KeptRevision
 from .pace import Pace
 from .parallel import in_parallel
@@ -52,6 +52,11 @@ class Transfer:
     pace: Pace
     advance: Advance = lambda blobs, size: None
 
+    def moved(self, count: int) -> None:
+        """So many bytes more came: keep to the pace, and tell. In the thread that moves them."""
+        self.pace.take(count)
+        self.advance(0, count)
+
 
 def plan(
     planned: Plan, found: Iterator[Place | Extra], stop: threading.Event, *, comparing: bool, keep_there: bool = False
@@ -80,7 +85,6 @@ def execute(planned: Plan, store: IObjectStore, directory: BlobDirectory, transf
     A file that is gone makes its revision doubtful; one that cannot be read, or that is not what its record says, is
     noted, and the others go on. Unavailable, Refused and other errors of the store end it, after the uploads under way.
     """
-    findings = planned.findings
 
     def tasks() -> Iterator[tuple[KeptRevision, int, list[Path]]]:
         for row in planned.wanted.rows():
@@ -91,19 +95,7 @@ def execute(planned: Plan, store: IObjectStore, directory: BlobDirectory, transf
     def send(task: tuple[KeptRevision, int, list[Path]]) -> None:
         _send(store, *task, transfer)
 
-    with closing(_run(tasks(), send, transfer)) as ended:
-        for (revision, size, _), error in ended:
-            if error is None:
-                findings.done.add(size)
-            elif isinstance(error, FileNotFoundError):
-                planned.doubtful.add(revision.oid, revision.tid)
-            elif isinstance(error, Corrupt):
-                findings.blame("different", revision.oid, revision.tid, str(error))
-            elif isinstance(error, OSError):
-                findings.blame("failed", revision.oid, revision.tid, f"its file cannot be read: {error.strerror}")
-            else:
-                raise error
-    findings.stopped = transfer.stop.is_set()
+    _run(planned, tasks(), send, transfer, planned.findings.done, FileNotFoundError)
 
 
 def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, transfer: Transfer) -> None:
@@ -112,7 +104,6 @@ def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, t
     Before this, ``plan`` has to ``keep_there``. ``directory`` is None where none of them has a file. Otherwise as
     ``execute``.
     """
-    findings = planned.findings
 
     def tasks() -> Iterator[tuple[KeptRevision, int, Path | None]]:
         for row in planned.there.rows():
@@ -122,11 +113,22 @@ def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, t
     def read(task: tuple[KeptRevision, int, Path | None]) -> None:
         _read_again(reader, *task, transfer)
 
-    with closing(_run(tasks(), read, transfer)) as ended:
-        for (revision, size, _), error in ended:
+    _run(planned, tasks(), read, transfer, planned.findings.verified, BlobMissing)
+
+
+def _run(
+    planned: Plan, tasks: Iterator, work: Callable, transfer: Transfer, right: Count, missing: type[Exception]
+) -> None:
+    """Do the tasks, and note what came of each. ``right`` counts what raised nothing; ``missing`` makes it doubtful."""
+    findings = planned.findings
+    running = in_parallel(tasks, work, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-migrate")
+    with closing(running):
+        for (revision, size, _), future in running:
+            transfer.advance(1, 0)
+            error = future.exception()
             if error is None:
-                findings.verified.add(size)
-            elif isinstance(error, BlobMissing):
+                right.add(size)
+            elif isinstance(error, missing):
                 planned.doubtful.add(revision.oid, revision.tid)
             elif isinstance(error, Corrupt):
                 findings.blame("different", revision.oid, revision.tid, str(error))
@@ -135,15 +137,6 @@ def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, t
             else:
                 raise error
     findings.stopped = transfer.stop.is_set()
-
-
-def _run(tasks: Iterator, work: Callable, transfer: Transfer) -> Iterator[tuple]:
-    """Each task with what it raised, or None."""
-    running = in_parallel(tasks, work, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-migrate")
-    with closing(running):
-        for task, future in running:
-            transfer.advance(1, 0)
-            yield task, future.exception()
 
 
 def _send(store: IObjectStore, revision: KeptRevision, size: int, sources: list[Path], transfer: Transfer) -> None:
@@ -187,8 +180,7 @@ class _Paced(Discard):
         self._transfer = transfer
 
     def write(self, data: bytes) -> int:
-        self._transfer.pace.take(len(data))
-        self._transfer.advance(0, len(data))
+        self._transfer.moved(len(data))
         return super().write(data)
 
 

@@ -88,15 +88,10 @@ def execute(
 
 def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IBlobCache, transfer: Transfer) -> int:
     """Copy one revision, and return its size in bytes. Leaves no file."""
-
-    def written(count: int) -> None:
-        transfer.pace.take(count)
-        transfer.advance(0, count)
-
     folder = cache.staging()
     path = folder / f"mirror-{kept.oid.hex()}-{kept.object_name}"  # nobody else's: a key is wanted once
     try:
-        with DownloadFile(os.fspath(path), written) as file:
+        with DownloadFile(os.fspath(path), transfer.moved) as file:
             try:
                 run(lambda file: overlay.fetch(Revision(kept.oid, kept.tid, kept.state), file), file)
             except (BlobMissing, Corrupt):
