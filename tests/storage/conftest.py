@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from blob_sites import OldSite
+from command_line import keys_of
+from kept_sites import KeptSite
 from origins import PARTS, Origin, Staging, make_origin
 from servers.postgresql import PostgreSQL
 from sites import Site
 from strange_front import Front
 
-from collective.s3blobstorage.settings import StorageSettings
+from collective.s3blobstorage.settings import StorageSettings, StoreSettings
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +79,36 @@ def old_site(tmp_path) -> Iterator[Callable[..., OldSite]]:
             return site
 
         yield make
+
+
+@pytest.fixture
+def kept(tmp_path, settings, request, monkeypatch) -> Iterator[Callable[..., KeptSite]]:
+    """``kept(kind)``: a site whose base has blobs; all are closed at the end."""
+    made: list[KeptSite] = []
+    for name, value in keys_of(settings).items():
+        if name.startswith("SITE_"):
+            monkeypatch.setenv(name, value)
+
+    def make(kind: str = "filestorage", store: StoreSettings = settings) -> KeptSite:
+        postgresql = request.getfixturevalue("postgresql") if kind == "postgresql" else None
+        made.append(KeptSite(kind, tmp_path / f"kept{len(made)}", store, postgresql))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 4 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture

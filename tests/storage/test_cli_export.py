@@ -251,18 +251,6 @@ def test_a_disk_that_is_full(in_bucket, settings, tmp_path, small_disk):
     assert told["problems"] == [] and len(files_of(moved)) == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("what", ["foreign", "file", "cache"])
 def test_what_cannot_be_a_target(in_bucket, settings, tmp_path, what):
     site, conf = in_bucket(fill=lambda db: commit_blobs(db, a=b"bytes"))

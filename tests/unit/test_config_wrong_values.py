@@ -115,6 +115,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "inline-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "owner": same("is not a name of an owner", empty="is empty"),
     "commit-within-cache-size": _BOOLEAN,
+    "keep-in-base": _BOOLEAN,
     "preflight": _BOOLEAN,
     "preflight-deadline": _INTERVAL,
     "start-degraded": _BOOLEAN,

@@ -55,7 +55,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
     ``environ`` is asked for the endpoint and for the usual variables of a named provider. Raises ConfigurationError
     where keys are missing or contradict each other.
     """
-    _check_base(section.base, uses_base=any(source.uses_base for source in section.sources))
+    uses_base = any(source.uses_base for source in section.sources)
+    _check_base(section.base, uses_base=uses_base, keeps=section.keep_in_base)
     store = store_values(section, environ)
     cache_dir = required(section.cache_dir, keys.cache_dir)
     if section.staging_dir == cache_dir:
@@ -88,6 +89,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         staging_dir=section.staging_dir,
         commit_within_cache_size=section.commit_within_cache_size,
         inline_size=section.inline_size,
+        keep_in_base=section.keep_in_base,
         owner=section.owner,
         read_only=section.read_only,
         preflight=section.preflight,
@@ -97,10 +99,10 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
     )
 
 
-def _check_base(base: Any, *, uses_base: bool) -> None:
+def _check_base(base: Any, *, uses_base: bool, keeps: bool) -> None:
     """Refuse what cannot be a base before it is opened: opening makes files and folders.
 
-    ``uses_base``: whether a ``<basesource>`` reads what it keeps.
+    ``uses_base``: whether a ``<basesource>`` reads what it keeps. ``keeps``: whether ``keep-in-base`` is on.
     """
     if base is None:
         raise ConfigurationError(
@@ -109,20 +111,25 @@ def _check_base(base: Any, *, uses_base: bool) -> None:
         )
     if isinstance(base, ZODB.config.FileStorage):
         blob_dir = getattr(base.config, "blob_dir", None)
-        if blob_dir is not None:
+        if blob_dir is not None and not keeps:
             raise ConfigurationError(
                 f"blob-dir {blob_dir!r} of the <filestorage> inside would keep blobs beside the bucket: remove that "
                 "line. Where blobs are in it that the bucket does not have, add a <blobdirsource> with path "
-                f"{blob_dir} to <s3blobstorage>"
+                f"{blob_dir} to <s3blobstorage>. To have what is committed in both, set keep-in-base on"
             )
-        if uses_base:
+        if blob_dir is None and keeps:
             raise ConfigurationError(
-                "<basesource> cannot be used around a <filestorage>: add a <blobdirsource> with the path of its blob "
-                "directory in its place"
+                "keep-in-base is on, and the <filestorage> inside has no blob-dir: give it the one that it had, or set "
+                "keep-in-base off"
             )
-    if isinstance(base, ZODB.config.BlobStorage):
+    if isinstance(base, ZODB.config.FileStorage | ZODB.config.BlobStorage) and uses_base:
+        raise ConfigurationError(
+            "<basesource> cannot be used around a <filestorage>: add a <blobdirsource> with the path of its blob "
+            "directory in its place"
+        )
+    if isinstance(base, ZODB.config.BlobStorage) and not keeps:
         raise ConfigurationError(
             "the <blobstorage> inside would keep the blobs itself: leave it out and keep the storage that it holds. "
             "Where blobs are in it that the bucket does not have, add a <blobdirsource> with path "
-            f"{base.config.blob_dir} to <s3blobstorage>"
+            f"{base.config.blob_dir} to <s3blobstorage>. To have what is committed in both, set keep-in-base on"
         )

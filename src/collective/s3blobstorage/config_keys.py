@@ -252,6 +252,7 @@ inline_size = Key(
     "0 to 1MB: bytes, or a figure with KB or MB (by 1024)",
     "4KB",
 )
+keep_in_base = Key("keep-in-base", datatypes.boolean, _ON_OFF, "on")
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

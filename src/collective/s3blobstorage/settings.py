@@ -80,6 +80,7 @@ class StorageSettings:
     part_size: int = 4 * MB
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
+    keep_in_base: bool = False  # whether a commit stores the blob in the base too
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none
     owner: str | None = None
     read_only: bool = False

@@ -85,6 +85,11 @@ def migrate(
     database = request.database()
     if database.settings.read_only and not comparing:
         raise ConfigurationError("read-only is on, and migrate writes into the bucket: set read-only off")
+    if purging and database.settings.keep_in_base:
+        raise ConfigurationError(
+            "keep-in-base is on, so processes with the old configuration may read the files that --purge-source would"
+            " delete: when there are none any more, set keep-in-base off, restart, and run it again"
+        )
     directory = BlobDirectory.at(source)
     started = time.monotonic()
     refused = None

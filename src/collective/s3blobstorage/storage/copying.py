@@ -45,6 +45,8 @@ def _copy_record(source: Any, target: S3BlobStorage, record: Any, transaction: A
     state = read_state(record.data)
     if state is not None:
         path = _blob_of(source, oid, tid)
+        if path is None and target.base_blobs is not None:
+            path = target.reader.path(oid, tid, lambda: record.data)  # the base is to have it too
         if path is not None:
             copied = _private_copy(path, target)
             target.restoreBlob(oid, tid, record.data, copied, record.data_txn, transaction)

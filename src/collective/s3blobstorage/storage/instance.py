@@ -156,7 +156,7 @@ class S3BlobInstance:
         blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
         current.add(blob)
         with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
-        self._root.uploads.start(blob)
+        self._root.uploads.start(blob, self._root.base_blobs)
         current.operations.append("storeBlob", (oid, serial, data, blob.name), len(data))
 
     def deleteObject(self, oid: bytes, serial: bytes, transaction: Any) -> None:
@@ -199,11 +199,17 @@ class S3BlobInstance:
         if method == "storeBlob":
             oid, serial, data, name = arguments
             blob = current.staged(oid, name)
-            if blob is not None:
-                base.store(oid, serial, with_state(data, blob.state()), "", transaction)
+            if blob is None:
+                return
+            record = with_state(data, blob.state())
+            if blob.for_base is None:
+                base.store(oid, serial, record, "", transaction)
+            else:
+                base.storeBlob(oid, serial, record, os.fspath(blob.for_base), "", transaction)
         elif method == "undo":
             (transaction_id,) = arguments
-            current.note_undo(self._root.load_before, transaction_id, base.undo(transaction_id, transaction))
+            result = self._root.undo_in(base, transaction_id, transaction)
+            current.note_undo(self._root.load_before, transaction_id, result)
         else:
             getattr(base, method)(*arguments, transaction)
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import ZODB.interfaces as zodb
 from ZODB.mvccadapter import MVCCAdapter
-from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
+from ZODB.POSException import POSKeyError, ReadOnlyError, StorageTransactionError, UndoError, Unsupported
 from ZODB.utils import load_current
 from zope.interface import alsoProvides, implementer, providedBy
 
@@ -26,6 +26,7 @@ from ..overlay.chain import open_overlay
 from ..overlay.interfaces import IOverlay
 from ..overlay.settings import BaseSettings
 from ..settings import StorageSettings
+from .base_blobs import BaseBlobs, check_base
 from .copying import copy_transactions
 from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
@@ -35,7 +36,7 @@ from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance
-from .upload import Uploads, stage, take_inline
+from .upload import Uploads, stage, taking_inline
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
     """
     store = overlay = cache = None
     try:
-        refuse_blobs_of_base(base, used=any(isinstance(source, BaseSettings) for source in settings.sources))
+        used = any(isinstance(source, BaseSettings) for source in settings.sources)
+        check_base(base, keep=settings.keep_in_base, used=used)
         read_only = settings.read_only or bool(base.isReadOnly())
         store = open_store(settings.store, read_only=read_only, clock=clock)
         late, marker = _opened(store, settings, read_only)
@@ -95,31 +97,6 @@ def _opened(store: S3ObjectStore, settings: StorageSettings, read_only: bool) ->
         return LateStore(store, opening, store.connection.clock), Marker(settings.owner, foreign_keys=True)
 
 
-def refuse_blobs_of_base(base: Any, *, used: bool = False) -> None:
-    """A base with blobs of its own would never be asked for them, but by a ``<basesource>`` (``used``).
-
-    That reads those of a RelStorage or a ZEO client; it refuses a shared blob directory itself.
-    """
-    if hasattr(base, "blobhelper"):  # RelStorage, which deprecates fshelper
-        folder: Any = zodb.IBlobStorage.providedBy(base) and not used
-    elif used and hasattr(base, "shared_blob_dir"):  # a ZEO client
-        folder = None
-    else:
-        folder = getattr(getattr(base, "fshelper", None), "base_dir", None) or getattr(base, "blob_dir", None)
-    for nested in ("base", "changes"):  # a <demostorage>, a compressing storage
-        if hasattr(base, nested):
-            refuse_blobs_of_base(getattr(base, nested))
-    if isinstance(base, S3BlobStorage):
-        raise ConfigurationError("a <s3blobstorage> is nested in another <s3blobstorage>: keep one of them")
-    if folder:
-        raise ConfigurationError(
-            "the storage inside <s3blobstorage> has a blob-dir of its own, and nothing there would be read: remove its"
-            " blob-dir (and shared-blob-dir) line; for blobs that are not in the bucket yet, add a <blobdirsource> with"
-            " that path to <s3blobstorage>, or, where a RelStorage or a ZEO server keeps them, leave blob-dir and add a"
-            " <basesource>"
-        )
-
-
 @implementer(zodb.IBlobStorage, zodb.IMVCCStorage, IBlobObjects)
 class S3BlobStorage:
     """The root: shared by all threads. See ``interfaces.py`` for the contract."""
@@ -141,6 +118,8 @@ class S3BlobStorage:
         self.marker = marker
         self.overlay = overlay
         self.reader = BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys)
+        # What keep-in-base is done with; None where it is off.
+        self.base_blobs = BaseBlobs(base) if settings.keep_in_base else None
         self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
         self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
         self._adapter: MVCCAdapter | None = None
@@ -333,7 +312,12 @@ class S3BlobStorage:
         current.add(blob)
         if not blob.inline:
             blob.hash_file()
-        result = self._base.store(oid, oldserial, with_state(data, blob.state()), "", transaction)
+        record = with_state(data, blob.state())
+        if self.base_blobs is None:
+            result = self._base.store(oid, oldserial, record, "", transaction)
+        else:
+            with self.base_blobs.copied(blob.path) as copy:
+                result = self._base.storeBlob(oid, oldserial, record, copy, "", transaction)
         self.uploads.start(blob)
         return result
 
@@ -350,21 +334,42 @@ class S3BlobStorage:
         if state is None:
             raise Unsupported("restoreBlob was called with a record that is not a ZODB.blob.Blob's")
         if state.inline is not None:
-            take_inline(blobfilename, state.inline)
-            return self._base.restore(oid, serial, data, "", prev_txn, transaction)
+            with taking_inline(blobfilename, state.inline):
+                return self._restore(oid, serial, data, Path(blobfilename), prev_txn, transaction)
         blob = stage(oid, blobfilename, self.cache, state.name_at(serial))
         current.add(blob)
-        result = self._base.restore(oid, serial, data, "", prev_txn, transaction)
+        result = self._restore(oid, serial, data, blob.path, prev_txn, transaction)
         self.uploads.start_restored(blob, state, serial)
         return result
 
+    def _restore(
+        self, oid: bytes, serial: bytes, data: bytes, path: Path, prev_txn: bytes | None, transaction: Any
+    ) -> Any:
+        """Restore in the base, which gets its own copy of the file where ``keep-in-base`` is on."""
+        if self.base_blobs is None:
+            return self._base.restore(oid, serial, data, "", prev_txn, transaction)
+        with self.base_blobs.copied(path) as copy:
+            return self._base.restoreBlob(oid, serial, data, copy, prev_txn, transaction)
+
     def undo(self, transaction_id: bytes, transaction: Any) -> Any:
         self._refuse_read_only()
-        result = self._base.undo(transaction_id, transaction)
+        result = self.undo_in(self._base, transaction_id, transaction)
         current = self._transactions.get(id(transaction))
         if current is not None:
             current.note_undo(self.load_before, transaction_id, result)
         return result
+
+    def undo_in(self, base: Any, transaction_id: bytes, transaction: Any) -> Any:
+        """The base's ``undo``. UndoError where it keeps blobs (``keep-in-base``) and lacks the one to go back to."""
+        try:
+            return base.undo(transaction_id, transaction)
+        except POSKeyError as error:
+            if self.base_blobs is None:
+                raise
+            raise UndoError(
+                "keep-in-base is on, and the storage inside lacks the file to go back to: `s3blobs export --to` its"
+                f" blob directory brings it ({error})"
+            ) from None
 
     def tpc_vote(self, transaction: Any) -> Any:
         current = self._transactions.get(id(transaction))

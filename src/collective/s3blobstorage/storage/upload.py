@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ZODB.blob import rename_or_copy_blob
 from ZODB.utils import oid_repr
@@ -27,6 +27,9 @@ from ..keys import blob_key, draw_name
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from .record import BlobState
 
+if TYPE_CHECKING:
+    from .base_blobs import BaseBlobs
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +39,7 @@ class StagedBlob:
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
     else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
     ``cached``: the cache takes the file when it is committed; ``prepared``: what takes time of that is done.
+    ``for_base``: the file that the base gets in ``tpc_vote`` where it keeps the blob too (``BaseBlobs``).
     """
 
     __slots__ = (
@@ -46,6 +50,7 @@ class StagedBlob:
         "inline",
         "cached",
         "prepared",
+        "for_base",
         "size",
         "sha256",
         "_cancelled",
@@ -60,6 +65,7 @@ class StagedBlob:
         self.inline = False
         self.cached = True
         self.prepared = False
+        self.for_base: Path | None = None
         self.size = path.stat().st_size
         self.sha256: bytes | None = None
         self._cancelled = threading.Event()
@@ -110,10 +116,13 @@ class StagedBlob:
             wait([self._future])
 
     def remove_file(self) -> None:
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:
-            logger.warning("could not remove the staged file %s", self.path, exc_info=True)
+        """Remove the staged file, and the base's where the base did not take it."""
+        for path in (self.path, self.for_base):
+            try:
+                if path is not None:
+                    path.unlink(missing_ok=True)
+            except OSError:
+                logger.warning("could not remove the staged file %s", path, exc_info=True)
 
 
 class Discard(io.RawIOBase):
@@ -148,16 +157,20 @@ class Uploads:
         self._taking_back: set[Future[None]] = set()
         self._refusal_told = False  # touched by the one thread of _undo_pool only
 
-    def start(self, blob: StagedBlob) -> None:
-        """Send a blob under the name drawn for it, unless it goes into its record."""
+    def start(self, blob: StagedBlob, base_blobs: BaseBlobs | None = None) -> None:
+        """Send a blob under the name drawn for it, unless it goes into its record; ``base_blobs`` gets its file too."""
         if not blob.inline:
-            blob._future = self._pool.submit(self._send, blob)
+            blob._future = self._pool.submit(self._send, blob, base_blobs)
+        elif base_blobs is not None:
+            base_blobs.give(blob)
 
     def start_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> None:
         """Send a blob whose record already names its object, unless it is there."""
         blob._future = self._pool.submit(self._send_restored, blob, expected, tid)
 
-    def _send(self, blob: StagedBlob) -> ObjectInfo:
+    def _send(self, blob: StagedBlob, base_blobs: BaseBlobs | None) -> ObjectInfo:
+        if base_blobs is not None and blob.cached:
+            base_blobs.give(blob)  # before the request: its disk may be full
         with blob.reading():
             info = self._store.put_file(
                 blob.key,
@@ -168,6 +181,8 @@ class Uploads:
             )
         if blob.cached:
             blob.prepared = self._cache.prepare(blob.path)
+        elif base_blobs is not None:
+            base_blobs.give(blob)
         else:
             # Nobody reads the file any more. It goes while the base votes: removing gigabytes takes its time, and what
             # the disk did not write yet it need not write for the base's fsync.
@@ -295,16 +310,20 @@ def check_same(
     return ObjectInfo(key, size, "", sha256=sha256)
 
 
-def take_inline(filename: str | os.PathLike[str], data: bytes) -> None:
-    """Take a file whose bytes the record to be restored holds already. Raises Corrupt where it has others."""
+@contextmanager
+def taking_inline(filename: str | os.PathLike[str], data: bytes) -> Iterator[None]:
+    """Take a file over whose bytes the record to be restored holds already. Raises Corrupt where it has others."""
     path = Path(filename)
     try:
         same = path.stat().st_size == len(data) and path.read_bytes() == data
-        path.unlink()
     except OSError as error:
         raise StagingError(f"a blob that is to be restored cannot be read: {error.strerror}") from None
-    if not same:
-        raise Corrupt("the file given for a blob does not match its record")
+    try:
+        if not same:
+            raise Corrupt("the file given for a blob does not match its record")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def stage(
