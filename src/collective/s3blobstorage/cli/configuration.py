@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import ZConfig
@@ -27,6 +27,8 @@ from ..errors import ConfigurationError
 from ..overlay.settings import S3Settings
 from ..settings import StorageSettings
 from .loader import FilesLoader, StoragesLoader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ def read(path: Path, *, with_schemas: bool = True) -> list[Database]:
     ``with_schemas``: whether Zope's and ZEO's own schema are used where they are installed. Raises ConfigurationError
     with one sentence, which has file and line where ZConfig knows them.
     """
+    return [
+        as_now(Database(name, factory))
+        for name, storage in read_storages(path, with_schemas=with_schemas)
+        for factory in _inside(storage)
+    ]
+
+
+def read_storages(path: Path, *, with_schemas: bool = True) -> list[tuple[str, Any]]:
+    """All storages of the file, whatever they are: name of the database or storage, and what ZConfig made of it.
+
+    Sets variables and raises as ``read``.
+    """
     url = Path(os.path.abspath(path)).as_uri()
     loader = StoragesLoader()
     root = load(loader, url)
@@ -65,22 +79,28 @@ def read(path: Path, *, with_schemas: bool = True) -> list[Database]:
     os.environ.update(environment)
     if "TMPDIR" in environment:
         tempfile.tempdir = None  # else the folder that was found before stays
-    return [_as_now(database) for database in _sections(databases, storages)]
+    return _named(databases, storages)
 
 
 def choose(databases: list[Database], name: str | None, path: Path) -> Database:
     """The one that ``--database`` names, or the only one."""
-    names = ", ".join(database.name for database in databases)
     if not databases:
         raise ConfigurationError(
             f"{path} has no <s3blobstorage> section; `s3blobs zope-conf {path}` puts one around its storage"
         )
-    if name is None and len(databases) > 1:
-        raise ConfigurationError(f"{path} has several <s3blobstorage> sections; choose with --database: {names}")
-    found = [database for database in databases if name is None or database.name == name.lower()]
-    if not found:
+    by_name = [(database.name, database) for database in databases]
+    return choose_named(by_name, name, f"{path} has several <s3blobstorage> sections", path)
+
+
+def choose_named(found: list[tuple[str, T]], name: str | None, several: str, path: Path) -> T:
+    """The one of that name, or the only one."""
+    names = ", ".join(each for each, _ in found)
+    if name is None and len(found) > 1:
+        raise ConfigurationError(f"{several}; choose with --database: {names}")
+    chosen = [value for each, value in found if name is None or each == name.lower()]
+    if not chosen:
         raise ConfigurationError(f"--database {name!r} is not in {path}; it has: {names}")
-    return found[0]
+    return chosen[0]
 
 
 def parse_text(text: str, path: Path) -> tuple[list[Database], set[str]]:
@@ -90,7 +110,8 @@ def parse_text(text: str, path: Path) -> tuple[list[Database], set[str]]:
     """
     loader = StoragesLoader(stand_ins=True)
     root = load(loader, Path(os.path.abspath(path)).as_uri(), text)
-    return _sections(root.databases, root.storages), loader.unset
+    found = _named(root.databases, root.storages)
+    return [Database(name, factory) for name, storage in found for factory in _inside(storage)], loader.unset
 
 
 def load(loader: ZConfig.loader.ConfigLoader, url: str, text: str | None = None) -> Any:
@@ -139,13 +160,13 @@ def _read_only(factory: Any) -> Any:
     return changed
 
 
-def _sections(databases: Any, storages: Any) -> list[Database]:
+def _named(databases: Any, storages: Any) -> list[tuple[str, Any]]:
     found = []
     for database in databases or ():
         name = database.config.database_name or database.name or "unnamed"
-        found += [Database(name.lower(), inner) for inner in _inside(database.config.storage)]
+        found.append((name.lower(), database.config.storage))
     for storage in storages or ():
-        found += [Database((storage.name or "unnamed").lower(), inner) for inner in _inside(storage)]
+        found.append(((storage.name or "unnamed").lower(), storage))
     return found
 
 
@@ -161,7 +182,7 @@ def _inside(factory: Any) -> Iterator[S3BlobStorageFactory]:
             yield from _inside(storage)
 
 
-def _as_now(database: Database) -> Database:
+def as_now(database: Database) -> Database:
     """The database with the settings that the environment gives now, its secrets known to the redaction."""
     from ..objectstore import redaction  # here, since its package imports boto3
 

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import click
 
 from ..errors import ConfigurationError
 from . import output
+from .bringing import Bringing
 from .comparing import (
     Comparison,
     amount,
@@ -29,6 +31,7 @@ from .comparing import (
     transfer_options,
 )
 from .configuration import Database
+from .elsewhere import elsewhere
 from .interrupt import until_interrupted
 from .request import Request, pass_request
 
@@ -43,8 +46,8 @@ if TYPE_CHECKING:
     "source",
     required=True,
     type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The site's blob directory, as blob-dir of its storage named it.",
+    metavar="DIR|FILE",
+    help="The site's blob directory, as its blob-dir named it; or a configuration whose storage has the blobs.",
 )
 @click.option("--compare", "comparing", is_flag=True, help="Upload nothing; say what is missing, extra or different.")
 @click.option("--verify", is_flag=True, help="With --compare or --purge-source: read every object again.")
@@ -64,7 +67,10 @@ def migrate(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Upload the blobs of a blob directory that the database needs and the bucket does not have.
+    """Upload the blobs that the database needs and the bucket does not have, from a blob directory or another storage.
+
+    The other storage is what the site's old configuration describes (RelStorage with its blobs in the database, a ZEO
+    server's client, a FileStorage), or another <s3blobstorage>. Only a directory can be purged.
 
     Before or after the configuration was switched to <s3blobstorage>, also beside a running site; the database is
     only read. Nothing in the bucket is overwritten, so it can be stopped or killed and run again. Ctrl-C ends it after
@@ -90,7 +96,11 @@ def migrate(
             "keep-in-base is on, so processes with the old configuration may read the files that --purge-source would"
             " delete: when there are none any more, set keep-in-base off, restart, and run it again"
         )
-    directory = BlobDirectory.at(source)
+    there = elsewhere(source, request.database_name) if source.is_file() else None
+    folder = source if there is None else there.directory
+    if purging and folder is None:
+        raise click.UsageError("--purge-source deletes the files of a blob directory, and --from has none.")
+    directory = None if folder is None else BlobDirectory.at(folder)
     started = time.monotonic()
     refused = None
     with ExitStack() as stack:
@@ -100,9 +110,14 @@ def migrate(
             refuse_other(marker, database.settings.owner)
         run = Comparison(database, store, marker, directory, scope, spool)
         planned = Plan(spool)
-        until_interrupted(lambda stop: _work(run, planned, wish, stop), "uploads" if wish.uploading else "requests")
-        if purging:
-            refused = _purge(run, planned, source, dry_run)
+        if there is None or folder is not None:
+            work = partial(_work, run, planned, wish)
+        else:
+            bringing = Bringing(there, wish.comparing, wish.dry_run, wish.verify, wish.concurrency, wish.limit_rate)
+            work = partial(bringing.work, run, planned)
+        until_interrupted(work, "uploads" if wish.uploading else "requests")
+        if purging and folder is not None:
+            refused = _purge(run, planned, folder, dry_run)
         told = _document(planned, database, source, scope, started, wish, refused)
         if as_json:
             output.print_json(told)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 
 from ..errors import ConfigurationError
 from . import output
+from .bringing import Bringing
 from .comparing import (
     Comparison,
     amount,
@@ -20,12 +20,12 @@ from .comparing import (
     in_bucket,
     opened_store,
     print_lines,
-    reader_of,
     scope_of,
     took,
     totals,
     transfer_options,
 )
+from .elsewhere import Elsewhere
 from .interrupt import until_interrupted
 from .request import Request, pass_request
 
@@ -81,9 +81,8 @@ def mirror(
         refuse_other(marker, settings.owner)
         run = Comparison(database, store, marker, None, scope, spool)
         planned = Plan(spool)
-        seen = until_interrupted(
-            lambda stop: _work(run, planned, stop, dry_run, verify, concurrency, limit_rate), "copies"
-        )
+        bringing = Bringing(Elsewhere(settings.sources), False, dry_run, verify, concurrency, limit_rate)
+        seen = until_interrupted(lambda stop: bringing.work(run, planned, stop), "copies")
         if planned.findings.bad and not dry_run:
             retract(store)
         elif scope.whole and not dry_run and not planned.findings.stopped:
@@ -106,52 +105,6 @@ def mirror(
     else:
         _print(told, planned)
     return exit_status(planned.findings)
-
-
-def _work(
-    run: Comparison,
-    planned: Plan,
-    stop: threading.Event,
-    dry_run: bool,
-    verifying: bool,
-    concurrency: int,
-    limit_rate: int | None,
-) -> bytes:
-    """Compare, copy, verify; the tid of the last transaction that was seen. In a thread of its own."""
-    from ..maintenance import migrate, mirror
-    from ..maintenance.findings import Stopped
-    from ..maintenance.pace import Pace
-    from ..overlay.chain import open_overlay
-    from ..storage.opening import open_cache
-
-    findings = planned.findings
-    settings = run.database.settings
-    pace = Pace(limit_rate)
-    # Open until the end: a <basesource> reads in it.
-    with run.base() as base, closing(open_overlay(settings.sources, base, check=False)) as overlay:
-        seen = base.lastTransaction()
-        try:
-            with output.counting("reading the database") as advance:
-                mirror.plan(planned, run.streams(base, advance, stop), stop, keep_there=verifying)
-        except Stopped:
-            findings.stopped = True
-            return seen
-        if dry_run:
-            return seen
-        wanted = findings.wanted
-        with (
-            closing(open_cache(settings, run.store, overlay)) as cache,
-            output.transferring("copying", wanted.blobs, wanted.bytes) as moved,
-        ):
-            transfer = migrate.Transfer(concurrency, stop, pace, moved)
-            mirror.execute(planned, overlay, run.store, cache, transfer, keep_there=verifying)
-    if verifying and not findings.stopped:
-        size = sum(row[6] or 0 for row in planned.there.rows())
-        with output.transferring("verifying", len(planned.there), size) as moved:
-            transfer = migrate.Transfer(concurrency, stop, pace, moved)
-            migrate.verify(planned, reader_of(run.store, run.marker), None, transfer)
-    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in a source")
-    return seen
 
 
 def _print(told: dict[str, Any], planned: Plan) -> None:

@@ -28,14 +28,20 @@ class _SourceFailed(Exception):
     """No source gave the revision, and at least one of them could not tell. Never leaves this module."""
 
 
-def plan(planned: Plan, found: Iterator[Place | Extra], stop: threading.Event, *, keep_there: bool) -> None:
+def plan(
+    planned: Plan, found: Iterator[Place | Extra], stop: threading.Event, *, comparing: bool, keep_there: bool
+) -> None:
     """Judge what ``matched`` brings. In the thread of the caller. Raises Stopped.
 
-    ``keep_there``: what is in the bucket is to be verified afterwards.
+    ``comparing``: nothing will be copied, so that what the bucket lacks is missing. ``keep_there``: what is in the
+    bucket is to be verified afterwards.
     """
     for verdict, place in examine(found, for_mirror, planned.findings, stop):
-        row = *revision_row(place.revision), max(place.sizes, default=None)
-        if verdict is Verdict.WANTED:
+        revision = place.revision
+        row = *revision_row(revision), max(place.sizes, default=None)
+        if verdict is Verdict.WANTED and comparing:
+            planned.findings.blame("missing", revision.oid, revision.tid, "it is not in the bucket")
+        elif verdict is Verdict.WANTED:
             planned.wanted.add(*row, b"")
         elif keep_there and verdict in (Verdict.THERE, Verdict.OLD):
             planned.there.add(*row, 0)
