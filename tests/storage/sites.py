@@ -67,9 +67,13 @@ class Site:
         """Empty the cache, as a new machine has it. Nothing may be open."""
         shutil.rmtree(self.settings.cache_dir, ignore_errors=True)
 
-    def close(self) -> None:
+    def close_all(self) -> None:
+        """Close what was opened; the database stays."""
         while self._opened:
             self._opened.pop().close()
+
+    def close(self) -> None:
+        self.close_all()
         if self._zeo is not None:
             self._zeo[1].terminate()
             self._zeo[1].wait()

@@ -116,6 +116,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "owner": same("is not a name of an owner", empty="is empty"),
     "commit-within-cache-size": _BOOLEAN,
     "keep-in-base": _BOOLEAN,
+    "missing-blob": same("is none of the choices", empty="is empty"),
     "preflight": _BOOLEAN,
     "preflight-deadline": _INTERVAL,
     "start-degraded": _BOOLEAN,

@@ -90,6 +90,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         commit_within_cache_size=section.commit_within_cache_size,
         inline_size=section.inline_size,
         keep_in_base=section.keep_in_base,
+        missing_blob=section.missing_blob,
         owner=section.owner,
         read_only=section.read_only,
         preflight=section.preflight,

@@ -253,6 +253,9 @@ inline_size = Key(
     "4KB",
 )
 keep_in_base = Key("keep-in-base", datatypes.boolean, _ON_OFF, "on")
+missing_blob = Key(
+    "missing-blob", partial(datatypes.choice, choices=("raise", "placeholder")), "raise, placeholder", "placeholder"
+)
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

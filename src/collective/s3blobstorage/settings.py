@@ -81,6 +81,7 @@ class StorageSettings:
     staging_dir: Path | None = None  # None: a folder inside cache_dir
     commit_within_cache_size: bool = False  # whether commits under way may not take more than cache_size
     keep_in_base: bool = False  # whether a commit stores the blob in the base too
+    missing_blob: str = "raise"  # or placeholder: what a connection gets of a blob that is nowhere
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none
     owner: str | None = None
     read_only: bool = False

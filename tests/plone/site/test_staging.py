@@ -81,6 +81,10 @@ def as_json(payload: payloads.Payload) -> dict:
     return json_file(payload.data, payload.filename, payload.content_type)
 
 
+def _keys(client: Any, bucket: str) -> set[str]:
+    return {line["Key"] for line in client.list_objects_v2(Bucket=bucket)["Contents"]}
+
+
 @pytest.fixture(scope="module")
 def copy(s3_server, tmp_path_factory) -> Iterator[Copy]:
     client, bucket, password = s3_client(s3_server), f"copied-{uuid.uuid4().hex[:20]}", secrets.token_urlsafe(12)
@@ -90,7 +94,9 @@ def copy(s3_server, tmp_path_factory) -> Iterator[Copy]:
     access_key, secret_key = s3_server.create_user(
         f"reader-{bucket}", {"Version": "2012-10-17", "Statement": [statement]}
     )
-    source = SOURCE.format(bucket=bucket, server=s3_server, access_key=access_key, secret_key=secret_key)
+    source = "missing-blob placeholder\n" + SOURCE.format(
+        bucket=bucket, server=s3_server, access_key=access_key, secret_key=secret_key
+    )
     instances = {}
     for owner, more in (("production", ""), ("staging", source)):
         home, cache_dir = tmp_path_factory.mktemp(owner), tmp_path_factory.mktemp(f"cache-{owner}")
@@ -107,6 +113,11 @@ def copy(s3_server, tmp_path_factory) -> Iterator[Copy]:
         for name, payload in files.items():
             editor.add("files", "File", name, file=as_json(payload))
         editor.add("files", "Image", "picture", image=as_json(payloads.png()))
+        before = _keys(client, bucket)
+        editor.add("files", "File", "lost", file=as_json(payloads.pdf("lost.pdf")))
+        editor.add("files", "Image", "lost-picture", image=as_json(payloads.png()))
+        for key in _keys(client, bucket) - before:
+            client.delete_object(Bucket=bucket, Key=key)
     finally:
         production.stop()
     staging.configure()
@@ -147,3 +158,19 @@ def test_staging_reads_from_production_and_changes_nothing_there(copy):
     assert copy.editor.get("files/picture/@@images/image/preview").status == 200
     assert copy.objects("production") == before
     assert copy.objects("staging")
+
+
+def test_what_is_nowhere_is_shown_as_such(copy):
+    """``missing-blob placeholder``: a file of the same type, with its own length; a page with it is a page."""
+    lost = copy.editor.get("files/lost/@@download/file")
+    assert lost.status == 200 and lost.headers["Content-Type"].startswith("application/pdf")
+    assert lost.body.startswith(b"%PDF") and b"not in this copy" in lost.body
+    assert int(lost.headers["Content-Length"]) == len(lost.body)
+    picture = copy.editor.get("files/lost-picture/@@images/image")
+    assert picture.status == 200 and picture.body.startswith(b"\x89PNG")
+    assert int(picture.headers["Content-Length"]) == len(picture.body)
+    ranged = copy.editor.get("files/lost-picture/@@download/image", Range="bytes=700000-700100")
+    assert ranged.status == 200 and ranged.body == picture.body and "Content-Range" not in ranged.headers
+    head = copy.editor.request("HEAD", "files/lost-picture/@@download/image")
+    assert head.status == 200 and int(head.headers["Content-Length"]) == len(picture.body)
+    assert copy.editor.get("files/lost-picture/view").status == 200

@@ -19,6 +19,8 @@ from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .upload import stage
 
 if TYPE_CHECKING:
+    from .placeholder import PlaceholderReader
+    from .reading import BlobReader
     from .root import S3BlobStorage
 
 
@@ -38,6 +40,7 @@ class S3BlobInstance:
 
     def __init__(self, root: S3BlobStorage, base: Any, load_before: Callable[..., Any]):
         self._root = root
+        self._reader: BlobReader | PlaceholderReader = root.reader
         self._base = base
         self._load_before = load_before
         # Of the last ``load``. Two attributes and no tuple of both: every object of a site comes this way.
@@ -106,12 +109,12 @@ class S3BlobInstance:
             record = read_exact(self._load_before, oid, serial)
         if not is_blob(record):
             raise BlobMissing(oid, serial)
-        promise = self._promises[oid, serial] = BlobPath(self._root.reader, oid, serial, record)
+        promise = self._promises[oid, serial] = BlobPath(self._reader, oid, serial, record)
         return promise
 
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
         promise = self._promises.get((oid, serial)) or self._promise(oid, serial)
-        return self._root.reader.open_lazily(oid, serial, promise.record, promise, blob)
+        return self._reader.open_lazily(oid, serial, promise.record, promise, blob)
 
     def temporaryDirectory(self) -> str:
         return self._root.temporaryDirectory()

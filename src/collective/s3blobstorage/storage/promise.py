@@ -8,6 +8,7 @@ from ZODB.blob import SAVEPOINT_SUFFIX
 from ZODB.utils import oid_repr, tid_repr
 
 if TYPE_CHECKING:
+    from .placeholder import PlaceholderReader
     from .reading import BlobReader
 
 
@@ -28,19 +29,19 @@ class BlobPath:
     Using it raises what fetching raises: BlobMissing, Unavailable, Refused, Corrupt.
     """
 
-    __slots__ = ("oid", "tid", "_reader", "_record", "__weakref__")
+    __slots__ = ("oid", "tid", "reader", "_record", "__weakref__")
 
-    def __init__(self, reader: BlobReader, oid: bytes, tid: bytes, record: bytes) -> None:
+    def __init__(self, reader: BlobReader | PlaceholderReader, oid: bytes, tid: bytes, record: bytes) -> None:
         self.oid = oid
         self.tid = tid
-        self._reader = reader
+        self.reader = reader
         self._record = record
 
     def record(self) -> bytes:
         return self._record
 
     def __fspath__(self) -> str:
-        return self._reader.path(self.oid, self.tid, self.record)
+        return self.reader.path(self.oid, self.tid, self.record)
 
     __str__ = __fspath__
 
@@ -49,14 +50,14 @@ class BlobPath:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, BlobPath):
-            return (self.oid, self.tid, self._reader) == (other.oid, other.tid, other._reader)
+            return (self.oid, self.tid, self.reader) == (other.oid, other.tid, other.reader)
         return self._expected() == other if isinstance(other, str) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._expected())
 
     def _expected(self) -> str:
-        return self._reader.expected(self.oid, self.tid)
+        return self.reader.expected(self.oid, self.tid)
 
     def __bool__(self) -> bool:
         return True

@@ -112,29 +112,41 @@ class BlobReader:
     def open(self, oid: bytes, tid: bytes, record: Callable[[], bytes], blob: Any = None) -> BinaryIO:
         """The complete file, opened: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
         try:
-            return _opened(self.path(oid, tid, record), blob)
+            return opened(self.path(oid, tid, record), blob)
         except OSError:
             pass  # evicted between the two calls, or it cannot be opened: the cache finds a way, or says why not
         return self._cache.open(
             oid,
             tid,
             self.source(oid, tid, state_of(record(), oid, tid)).download,
-            opener=lambda path: _opened(path, blob),
+            opener=lambda path: opened(path, blob),
         )
 
     def open_lazily(
-        self, oid: bytes, tid: bytes, record: Callable[[], bytes], name: os.PathLike[str], blob: Any = None
+        self,
+        oid: bytes,
+        tid: bytes,
+        record: Callable[[], bytes],
+        name: os.PathLike[str],
+        blob: Any = None,
+        *,
+        look: bool = False,
     ) -> BinaryIO:
-        """The same, but what the cache does not have whole is asked for when somebody needs a byte."""
+        """The same, but what the cache does not have whole is asked for when somebody needs a byte.
+
+        ``look``: ask first whether it is anywhere, so that BlobMissing is raised now and not by the first read.
+        """
         cached = self._cache.get_text(oid, tid)
         if cached is not None:
             try:
-                return _opened(cached, blob)
+                return opened(cached, blob)
             except OSError:  # evicted since, or no file can be opened: read otherwise
                 pass
         state = state_of(record(), oid, tid)
         if state.inline is not None:
             return InlineFile(state.inline, name, blob)
+        if look and not self.is_somewhere(oid, tid, state):
+            raise BlobMissing(oid, tid)
         return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
 
 
@@ -146,5 +158,6 @@ def state_of(record: bytes, oid: bytes, tid: bytes) -> BlobState:
     return state
 
 
-def _opened(path: str, blob: Any) -> BinaryIO:
+def opened(path: str, blob: Any) -> BinaryIO:
+    """The file: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
     return open(path, "rb") if blob is None else BlobFile(path, "r", blob)

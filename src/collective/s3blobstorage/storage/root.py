@@ -32,6 +32,7 @@ from .instance import S3BlobInstance
 from .interfaces import IBlobObjects
 from .opening import LateStore, open_cache, open_once, wait_for
 from .owner import Marker
+from .placeholder import PlaceholderInstance, Placeholders
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
@@ -121,6 +122,8 @@ class S3BlobStorage:
         # What keep-in-base is done with; None where it is off.
         self.base_blobs = BaseBlobs(base) if settings.keep_in_base else None
         self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
+        self._instance = PlaceholderInstance if settings.missing_blob == "placeholder" else S3BlobInstance
+        self.placeholders = Placeholders(cache.staging)
         self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
         self._adapter: MVCCAdapter | None = None
         self._adapter_lock = threading.Lock()
@@ -186,7 +189,7 @@ class S3BlobStorage:
 
     def new_instance(self) -> S3BlobInstance:
         base = self._mvcc_base().new_instance()
-        return S3BlobInstance(self, base, self._load_before_of(base))
+        return self._instance(self, base, self._load_before_of(base))
 
     def undo_instance(self) -> S3BlobInstance:
         mvcc = self._mvcc_base()
@@ -194,7 +197,7 @@ class S3BlobStorage:
         return S3BlobInstance(self, base, self._load_before_of(base))
 
     def before_instance(self, before: bytes) -> S3BlobInstance:
-        return S3BlobInstance(self, self._mvcc_base().before_instance(before), self.load_before)
+        return self._instance(self, self._mvcc_base().before_instance(before), self.load_before)
 
     def _load_before_of(self, instance: Any) -> Callable[..., Any]:
         # An MVCC base's instance reads in its connection's snapshot; any other base has one thread-safe loadBefore.
