@@ -89,9 +89,9 @@ def kept(tmp_path, settings, request, monkeypatch) -> Iterator[Callable[..., Kep
         if name.startswith("SITE_"):
             monkeypatch.setenv(name, value)
 
-    def make(kind: str = "filestorage", store: StoreSettings = settings) -> KeptSite:
+    def make(kind: str = "filestorage", store: StoreSettings = settings, **more: Any) -> KeptSite:
         postgresql = request.getfixturevalue("postgresql") if kind == "postgresql" else None
-        made.append(KeptSite(kind, tmp_path / f"kept{len(made)}", store, postgresql))
+        made.append(KeptSite(kind, tmp_path / f"kept{len(made)}", store, postgresql, **more))
         return made[-1]
 
     yield make

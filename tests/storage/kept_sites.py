@@ -20,9 +20,14 @@ SEVERAL_PROCESSES = ["sqlite", "postgresql", "zeo", "zeo-shared"]
 
 
 class KeptSite:
-    """One database whose base has blobs. ``kind`` is one of ``KINDS``."""
+    """One database whose base has blobs. ``kind`` is one of ``KINDS``.
 
-    def __init__(self, kind: str, folder: Path, store: StoreSettings, postgresql: Any = None) -> None:
+    ``served_blobs``: whether the ZEO server of such a kind keeps blobs; without, only ``alone`` is of use.
+    """
+
+    def __init__(
+        self, kind: str, folder: Path, store: StoreSettings, postgresql: Any = None, *, served_blobs: bool = True
+    ) -> None:
         self.kind = kind
         self.folder = folder
         self.store = store
@@ -32,7 +37,8 @@ class KeptSite:
         self._database = postgresql.create_database() if kind == "postgresql" else ""
         self._zeo: tuple[int, subprocess.Popen] | None = None
         if kind.startswith("zeo"):
-            served = f"<filestorage main>\n  path {folder}/Data.fs\n  blob-dir {self.blobs}\n</filestorage>"
+            blobs = f"  blob-dir {self.blobs}\n" if served_blobs else ""
+            served = f"<filestorage main>\n  path {folder}/Data.fs\n{blobs}</filestorage>"
             self._zeo = run_zeo(folder, served)
         self._opened: list[Any] = []
 

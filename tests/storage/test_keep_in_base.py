@@ -197,7 +197,7 @@ def test_a_revision_that_the_base_lacks_is_not_undone_to_until_export_brings_it(
     site.shut()
     db = site.db(site.new())
     commit_blobs(db, a=b"second")
-    with pytest.raises(UndoError, match="keep-in-base is on.*`s3blobs export --to`"):
+    with pytest.raises(UndoError, match="while keep-in-base is on.*`s3blobs export --to`"):
         undo_last(db)
     assert read_blob(db, "a") == b"second"
     site.shut()
@@ -210,6 +210,16 @@ def test_a_revision_that_the_base_lacks_is_not_undone_to_until_export_brings_it(
     assert read_blob(db, "a") == b"while it was off"
     site.shut()
     assert read_blob(site.db(site.old()), "a") == b"while it was off"
+
+
+def test_a_zeo_server_that_still_has_a_blob_dir_says_what_is_in_the_way_of_an_undo(kept):
+    site = kept("zeo")
+    db = site.db(site.alone())
+    commit_blobs(db, a=b"first")
+    commit_blobs(db, a=b"second")
+    with pytest.raises(UndoError, match="take blob-dir out of its <filestorage>, in zeo.conf too"):
+        undo_last(db)
+    assert read_blob(db, "a") == b"second"
 
 
 @pytest.mark.parametrize("blobs", ["with their files", "whose files are in the bucket"])

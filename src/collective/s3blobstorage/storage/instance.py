@@ -16,6 +16,7 @@ from .promise import BlobPath
 from .reading import read_exact
 from .record import BlobState, is_blob, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
+from .undo import undo_in, vote_in
 from .upload import stage
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class S3BlobInstance:
         if current.undone is None:
             return base.tpc_vote(transaction)
         current.undone.copy_objects(self._root.load_before, self._root.reader)
-        resolved = base.tpc_vote(transaction)
+        resolved = vote_in(base, transaction)
         current.undone.check_resolved(self._root.load_before, self._root.reader, resolved)
         return resolved
 
@@ -211,7 +212,7 @@ class S3BlobInstance:
                 base.storeBlob(oid, serial, record, os.fspath(blob.for_base), "", transaction)
         elif method == "undo":
             (transaction_id,) = arguments
-            result = self._root.undo_in(base, transaction_id, transaction)
+            result = undo_in(base, transaction_id, transaction)
             current.note_undo(self._root.load_before, transaction_id, result)
         else:
             getattr(base, method)(*arguments, transaction)

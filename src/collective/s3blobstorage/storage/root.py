@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import ZODB.interfaces as zodb
 from ZODB.mvccadapter import MVCCAdapter
-from ZODB.POSException import POSKeyError, ReadOnlyError, StorageTransactionError, UndoError, Unsupported
+from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
 from ZODB.utils import load_current
 from zope.interface import alsoProvides, implementer, providedBy
 
@@ -36,7 +36,7 @@ from .placeholder import PlaceholderInstance, Placeholders
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
-from .undo import UndoInstance
+from .undo import UndoInstance, undo_in, vote_in
 from .upload import Uploads, stage, taking_inline
 
 logger = logging.getLogger(__name__)
@@ -356,23 +356,11 @@ class S3BlobStorage:
 
     def undo(self, transaction_id: bytes, transaction: Any) -> Any:
         self._refuse_read_only()
-        result = self.undo_in(self._base, transaction_id, transaction)
+        result = undo_in(self._base, transaction_id, transaction)
         current = self._transactions.get(id(transaction))
         if current is not None:
             current.note_undo(self.load_before, transaction_id, result)
         return result
-
-    def undo_in(self, base: Any, transaction_id: bytes, transaction: Any) -> Any:
-        """The base's ``undo``. UndoError where it keeps blobs (``keep-in-base``) and lacks the one to go back to."""
-        try:
-            return base.undo(transaction_id, transaction)
-        except POSKeyError as error:
-            if self.base_blobs is None:
-                raise
-            raise UndoError(
-                "keep-in-base is on, and the storage inside lacks the file to go back to: `s3blobs export --to` its"
-                f" blob directory brings it ({error})"
-            ) from None
 
     def tpc_vote(self, transaction: Any) -> Any:
         current = self._transactions.get(id(transaction))
@@ -382,7 +370,7 @@ class S3BlobStorage:
         if current.undone is None:
             return self._base.tpc_vote(transaction)
         current.undone.copy_objects(self.load_before, self.reader)
-        resolved = self._base.tpc_vote(transaction)
+        resolved = vote_in(self._base, transaction)
         current.undone.check_resolved(self.load_before, self.reader, resolved)
         return resolved
 

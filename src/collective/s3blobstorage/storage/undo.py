@@ -14,7 +14,8 @@ under the name that the record keeps.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,32 @@ class Undone:
                         oid,
                     )
             _bring_named(load_before, reader, undone_tid, changed)
+
+
+def undo_in(base: Any, transaction_id: bytes, transaction: Any) -> Any:
+    """The base's ``undo``. UndoError where it has a blob directory that lacks the file to go back to."""
+    with _base_lacks_no_file():
+        return base.undo(transaction_id, transaction)
+
+
+def vote_in(base: Any, transaction: Any) -> Any:
+    """The base's ``tpc_vote`` after an undo, in which a ZEO client hears what its server's ``undo`` raised."""
+    with _base_lacks_no_file():
+        return base.tpc_vote(transaction)
+
+
+@contextmanager
+def _base_lacks_no_file() -> Iterator[None]:
+    try:
+        yield
+    except POSKeyError as error:
+        if "No blob file" not in str(error):  # the words of ZODB.blob.BlobStorageMixin.loadBlob
+            raise
+        raise UndoError(
+            "the storage inside has a blob-dir that lacks the file to go back to, which is in the bucket: take blob-dir"
+            " out of its <filestorage>, in zeo.conf too, or, while keep-in-base is on, bring what lacks with"
+            f" `s3blobs export --to` that directory ({error})"
+        ) from None
 
 
 def _bring_named(load_before: LoadBefore, reader: BlobReader, undone_tid: bytes, oids: Iterable[bytes]) -> None:
