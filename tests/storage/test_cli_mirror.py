@@ -121,6 +121,21 @@ def test_from_another_bucket_which_stays_as_it_is(production, settings, monkeypa
         assert client.get_object(Bucket=store.bucket, Key=f"production/{key}")["Body"].read() == data
 
 
+def test_between_two_buckets_of_one_store_the_store_copies(production, settings, proxy, through):
+    """No byte of a blob with a name goes through this machine, whatever its size."""
+    site, store = production
+    behind = dataclasses.replace(store, endpoint_url=proxy.endpoint_url)
+    conf = site.conf(through, OWNER, bucket(behind))
+    proxy.reset()
+    told = document(mirror(conf, "--json", store=settings))
+    assert told["problems"] == [] and told["copied"]["blobs"] > 5
+    assert told["copied"]["bytes"] == sum(map(len, objects(settings).values())) > 17 * MB
+    counts = proxy.counts("/blobs/")
+    assert counts["CopyObject"] == told["copied"]["blobs"] and set(counts) == {"CopyObject", "HeadObject"}
+    moved = [exchange for exchange in proxy.exchanges if "/blobs/" in exchange.path]
+    assert sum(exchange.bytes_up for exchange in moved) == 0
+
+
 def test_verify_finds_an_object_that_is_damaged(production, settings):
     site, store = production
     conf = site.conf(settings, OWNER, bucket(store))

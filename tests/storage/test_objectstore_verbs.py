@@ -7,8 +7,11 @@ import hashlib
 import io
 import os
 import random
+import uuid
+from contextlib import closing
 
 import pytest
+from servers.faults import answer
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.errors import (
@@ -312,6 +315,62 @@ def test_multipart_copy(store, file):
     assert copied.size == source.size and copied.metadata == source.metadata and copied.etag.endswith("-3")
     store.get_file("y", io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
     assert list(store.list_uploads()) == []
+
+
+@pytest.fixture
+def other(settings, s3):
+    """Another bucket of the same store, opened for reading, and a store that fills it."""
+    bucket = f"other-{uuid.uuid4().hex[:20]}"
+    s3.create_bucket(Bucket=bucket)
+    elsewhere = dataclasses.replace(settings, bucket=bucket, prefix="production")
+    with closing(open_store(elsewhere)) as writer, closing(open_store(elsewhere, read_only=True)) as reader:
+        yield reader, writer
+
+
+@pytest.mark.parametrize("each", [None, 6 * MB], ids=["one request", "in parts"])
+def test_copy_from_another_bucket(store, other, file, each):
+    from collective.s3blobstorage.objectstore import copy
+
+    reader, writer = other
+    path, data = file(16 * MB + 1)
+    writer.put_file("x", path, metadata={"oid": "1"})
+    source = reader.head("x")
+    if each is None:
+        copied = store.copy_from(reader, source, "y", metadata={"new": "2"})
+    else:
+        copied = copy.copy_from(
+            store.connection, reader.connection, source, "y", {"new": "2"}, if_absent=True, each=each
+        )
+    assert copied.size == len(data) and store.head("y").metadata == {"new": "2"}
+    store.get_file("y", io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
+    assert reader.head("x") == source and list(store.list_uploads()) == []
+
+
+def test_what_cannot_be_copied_from_another_bucket_is_left_to_the_caller(store, other, settings, proxy):
+    reader, writer = other
+    old = writer.put_bytes("x", b"abc")
+    writer.put_bytes("x", b"other")
+    assert store.copy_from(reader, old, "y", metadata={}) is None  # it was changed since
+    assert store.copy_from(reader, dataclasses.replace(old, key="nothing"), "y", metadata={}) is None
+    elsewhere = dataclasses.replace(reader.settings, endpoint_url=proxy.endpoint_url)
+    with closing(open_store(elsewhere, read_only=True)) as away:
+        assert store.copy_from(away, away.head("x"), "y", metadata={}) is None  # another address
+    assert store.head("y") is None
+
+
+def test_a_copy_that_may_not_read_there_is_left_to_the_caller(settings, other, proxy):
+    reader, writer = other
+    through = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    writer.put_bytes("x", b"abc")
+    with (
+        closing(open_store(through)) as store,
+        closing(open_store(dataclasses.replace(reader.settings, endpoint_url=proxy.endpoint_url))) as source,
+    ):
+        proxy.fail(answer(403, "AccessDenied"), method="PUT", times=1)
+        assert store.copy_from(source, source.head("x"), "y", metadata={}) is None
+        proxy.fail(answer(501, "NotImplemented"), method="PUT", times=1)
+        assert store.copy_from(source, source.head("x"), "y", metadata={}) is None
+        assert store.copy_from(source, source.head("x"), "y", metadata={}).size == 3
 
 
 # Deleting and listing

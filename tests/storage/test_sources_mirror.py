@@ -11,12 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from origins import CONTENTS, KINDS, LARGE, PARTS, QUICK, large_reader, snapshot
+import ZODB
+from origins import CONTENTS, KINDS, LARGE, PARTS, QUICK, add_blob, large_reader, snapshot
 from servers.faults import answer, hang
 from sites import connected, raw_client, read_blob, unfinished_uploads, wait_until
 from ZODB.FileStorage import FileStorage
 
 from collective.s3blobstorage.keys import blob_key
+from collective.s3blobstorage.overlay.interfaces import SourceOptions
+from collective.s3blobstorage.settings import StorageSettings
+from collective.s3blobstorage.storage import open_storage
 from collective.s3blobstorage.storage.record import read_state
 
 
@@ -193,3 +197,52 @@ def test_the_storage_closes_while_something_is_being_stored(make_staging, settin
     assert time.monotonic() - started < 10
     assert set(stored(staging).values()) <= set(CONTENTS.values())
     assert unfinished_uploads(settings) == []
+
+
+# Copied by the store
+
+MB = 1024 * 1024
+
+
+def test_a_part_of_a_large_blob_brings_the_whole_into_the_bucket_without_moving_it(make_staging, proxy, settings):
+    """Source and bucket in one store: the reader gets its part, the store copies the rest."""
+    data = os.urandom(9 * MB)
+    staging, source = _large_in_production(make_staging, proxy, settings, data)
+    db = staging.db(sources=(source,))
+    with connected(db) as connection, connection.root()["video"].open("r") as file:
+        file.seek(len(data) - 100)
+        assert file.read(100) == data[-100:]
+    wait_until(lambda: db.storage.overlay.mirrored()["mirrored"] == 1)
+    counts = proxy.counts("/staging/blobs/")
+    assert counts.pop("CopyObject") == 1 and set(counts) <= {"GetObject", "HeadObject"}, counts
+    assert sum(exchange.bytes_up for exchange in proxy.exchanges if "/blobs/" in exchange.path) == 0
+    assert sum(exchange.bytes_down for exchange in proxy.exchanges) < MB
+    staging.cold()
+    assert read_blob(staging.db(sources=()), "video") == data
+
+
+def test_where_the_store_may_not_copy_it_is_stored_when_it_is_whole(make_staging, proxy, settings):
+    data = os.urandom(9 * MB)
+    staging, source = _large_in_production(make_staging, proxy, settings, data)
+    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="/staging/blobs/", times=1)
+    db = staging.db(sources=(source,))
+    assert read_blob(db, "video") == data
+    wait_until(lambda: db.storage.overlay.mirrored()["mirrored"] == 1)
+    staging.cold()
+    assert read_blob(staging.db(sources=()), "video") == data
+
+
+def _large_in_production(make_staging, proxy, settings, data):
+    """A copy of a site with a large blob; bucket and source are reached at one address."""
+    ours = dataclasses.replace(settings, prefix="staging", endpoint_url=proxy.endpoint_url)
+    staging = make_staging("ours", store=ours)
+    folder = staging.settings.cache_dir.parent / "of-production"
+    more = StorageSettings(store=staging.origin.source.store, cache_dir=folder, owner="production")
+    db = ZODB.DB(open_storage(staging.origin.base(), more))
+    add_blob(db, "video", data)
+    db.close()
+    proxy.reset()
+    source = dataclasses.replace(
+        staging.origin.through(proxy.endpoint_url), options=SourceOptions("production", mirror="background")
+    )
+    return staging, source

@@ -1,10 +1,11 @@
-"""Copying inside the bucket."""
+"""Copying inside the bucket, and from another bucket of the same store."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from collective.s3blobstorage.errors import (
     EncryptionNotHonoured,
     ObjectMissing,
     PreconditionFailed,
+    Refused,
 )
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
@@ -30,9 +32,34 @@ log = logging.getLogger(__name__)
 # Parts of a multipart copy move inside the store: large ones mean fewer requests, and 10,000 of them reach 5 TiB.
 COPY_PART = 1 * parts.GB
 
+_ANYWAY: Mapping[str, str] = {}
+
 
 class _CannotCopy(Exception):
     """The store has no server-side copy for this object (501)."""
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What is copied: an object that ``connection`` reaches, in its own bucket."""
+
+    connection: Connection
+    info: ObjectInfo
+
+    def parameters(self) -> dict[str, Any]:
+        settings = self.connection.settings
+        named: dict[str, Any] = {
+            "CopySource": {"Bucket": settings.bucket, "Key": self.connection.full_key(self.info.key)},
+            "CopySourceIfMatch": self.info.etag,
+            **self.connection.encryption.copy_source_parameters(),
+        }
+        if settings.expected_bucket_owner:
+            named["ExpectedSourceBucketOwner"] = settings.expected_bucket_owner
+        return named
+
+    def is_unchanged(self) -> bool:
+        there = head(self.connection, self.info.key)
+        return there is not None and there.etag == self.info.etag
 
 
 def copy(
@@ -59,49 +86,85 @@ def copy(
         if connection.encryption.name == "sse-c" and connection.provider.value("copies_encrypted") is False:
             raise _CannotCopy()
         if source.size <= parts.MAX_COPY:
-            return _in_one(connection, source, target_key, kept)
+            return _in_one(connection, _Origin(connection, source), target_key, kept)
         return in_parts(connection, source, target_key, kept)
     except _CannotCopy:
         log.info("copy of %r: not done by the store, downloading and uploading", source_key)
         return _relayed(connection, lanes, source, target_key, kept)
 
 
-def _source_parameters(connection: Connection, source: ObjectInfo) -> dict[str, Any]:
-    named: dict[str, Any] = {
-        "CopySource": {"Bucket": connection.settings.bucket, "Key": connection.full_key(source.key)},
-        "CopySourceIfMatch": source.etag,
-        **connection.encryption.copy_source_parameters(),
-    }
-    if connection.settings.expected_bucket_owner:
-        named["ExpectedSourceBucketOwner"] = connection.settings.expected_bucket_owner
-    return named
+def copy_from(
+    connection: Connection,
+    other: Connection,
+    source: ObjectInfo,
+    target_key: str,
+    metadata: Mapping[str, str],
+    *,
+    if_absent: bool,
+    each: int = COPY_PART,
+) -> ObjectInfo | None:
+    """See ``IObjectStore.copy_from``. ``source`` is what ``head`` just told of the object, which ``other`` reaches.
+
+    ``if_absent``: whether the store is asked to overwrite nothing. ``each``: bytes of a part of what is too large for
+    one request.
+    """
+    if not _one_store(connection, other):
+        return None
+    origin = _Origin(other, source)
+    condition = {"IfNoneMatch": "*"} if if_absent else {}
+    try:
+        if source.size <= min(parts.MAX_COPY, each):
+            return _in_one(connection, origin, target_key, metadata, condition)
+        return _in_parts(connection, origin, target_key, metadata, each, condition)
+    except (_CannotCopy, Refused, ObjectMissing, PreconditionFailed) as error:
+        log.info("copy to %r from bucket %r is left to this machine: %s", target_key, other.settings.bucket, error)
+        return None
 
 
-def _in_one(connection: Connection, source: ObjectInfo, target_key: str, metadata: Mapping[str, str]) -> ObjectInfo:
+def _one_store(connection: Connection, other: Connection) -> bool:
+    """Whether both are reached at one address, so that the one can be told to copy from the other."""
+    if "sse-c" in (connection.encryption.name, other.encryption.name):
+        return False  # one client's copy would carry two keys; nobody gains much by that
+    ours, theirs = (each.writer.meta for each in (connection, other))
+    return (ours.endpoint_url, ours.region_name) == (theirs.endpoint_url, theirs.region_name)
+
+
+def _in_one(
+    connection: Connection,
+    origin: _Origin,
+    target_key: str,
+    metadata: Mapping[str, str],
+    condition: Mapping[str, str] = _ANYWAY,
+) -> ObjectInfo:
+    source = origin.info
     parameters = {
+        **condition,
         **object_parameters(connection, target_key, metadata),
-        **_source_parameters(connection, source),
+        **origin.parameters(),
         "MetadataDirective": "REPLACE",
     }
     response = _asked(connection, "CopyObject", target_key, connection.writer.copy_object, parameters)
     try:
         connection.encryption.check_echo(response)
     except EncryptionNotHonoured:
-        if source.key != target_key:  # an object rewritten in place has no other copy
+        if not _in_place(connection, origin, target_key):  # an object rewritten in place has no other copy
             log.error("copy to %r: the encryption was not confirmed; deleting it", target_key)
             delete_unwanted(connection, target_key)
         raise
     result = response.get("CopyObjectResult") or {}
-    _check_unchanged(connection, source, target_key, unquoted(result.get("ETag")))
+    _check_unchanged(connection, origin, target_key, unquoted(result.get("ETag")))
     return ObjectInfo(target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified"))
 
 
-def _check_unchanged(connection: Connection, source: ObjectInfo, target_key: str, etag: str) -> None:
+def _in_place(connection: Connection, origin: _Origin, target_key: str) -> bool:
+    return origin.connection is connection and origin.info.key == target_key
+
+
+def _check_unchanged(connection: Connection, origin: _Origin, target_key: str, etag: str) -> None:
     """Ceph ignores ``CopySourceIfMatch``. An equal ETag, or a source that still has its own, tells what was copied."""
-    if source.key == target_key or etag == source.etag:
+    if _in_place(connection, origin, target_key) or etag == origin.info.etag:
         return
-    there = head(connection, source.key)
-    if there is None or there.etag != source.etag:
+    if not origin.is_unchanged():
         delete_unwanted(connection, target_key)
         raise PreconditionFailed("The object was changed while it was copied.")
 
@@ -114,6 +177,18 @@ def in_parts(
     each: int = COPY_PART,
 ) -> ObjectInfo:
     """Multipart copy in parts of ``each`` bytes, one after the other."""
+    return _in_parts(connection, _Origin(connection, source), target_key, metadata, each)
+
+
+def _in_parts(
+    connection: Connection,
+    origin: _Origin,
+    target_key: str,
+    metadata: Mapping[str, str],
+    each: int,
+    condition: Mapping[str, str] = _ANYWAY,
+) -> ObjectInfo:
+    source = origin.info
     writer = connection.writer
     attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
     created = create_upload(connection, attempts, target_key, metadata)
@@ -125,7 +200,7 @@ def in_parts(
             parameters = {
                 **connection.object(target_key),
                 **connection.encryption.part_parameters(),
-                **_source_parameters(connection, source),
+                **origin.parameters(),
                 "UploadId": upload_id,
                 "PartNumber": part.number,
                 "CopySourceRange": f"bytes={part.start}-{part.start + part.size - 1}",
@@ -139,6 +214,7 @@ def in_parts(
             **connection.encryption.part_parameters(),
             "UploadId": upload_id,
             "MultipartUpload": {"Parts": listed},
+            **condition,
         }
         _asked(connection, "CompleteMultipartUpload", target_key, writer.complete_multipart_upload, completing)
     except BaseException:
@@ -148,7 +224,7 @@ def in_parts(
     if there is None or there.size != source.size:
         delete_unwanted(connection, target_key)
         raise Corrupt("The object store copied other bytes than there were; they were deleted again.")
-    _check_unchanged(connection, source, target_key, there.etag)
+    _check_unchanged(connection, origin, target_key, there.etag)
     return there
 
 

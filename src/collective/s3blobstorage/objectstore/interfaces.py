@@ -104,6 +104,17 @@ class IObjectStore(Interface):
         where there is no source.
         """
 
+    def copy_from(
+        other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]
+    ) -> ObjectInfo | None:
+        """Copy an object of another bucket or prefix without moving bytes through this process.
+
+        ``source`` is what ``other.head`` told of it; ``metadata`` is the copy's. None where that cannot be done, and
+        the bytes have to be read and sent: another endpoint or region, a customer's key, a store that cannot, a source
+        that is another one by now, credentials of ours that may not read there, or a target that is there already
+        (``If-None-Match: *``; a store that does not know that for copies overwrites it). Raises as ``copy`` otherwise.
+        """
+
     def delete(keys: Iterable[str]) -> None:
         """Delete; a key that does not exist is no error. Batches of at most 1,000 keys."""
 

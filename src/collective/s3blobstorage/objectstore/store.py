@@ -199,6 +199,16 @@ class S3ObjectStore:
         self._check_writable()
         return copy.copy(self.connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata)
 
+    def copy_from(
+        self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]
+    ) -> ObjectInfo | None:
+        self._check_writable()
+        if not isinstance(other, S3ObjectStore):
+            return None
+        return copy.copy_from(
+            self.connection, other.connection, source, target_key, metadata, if_absent=self.conditional_put
+        )
+
     def delete(self, keys: Iterable[str]) -> None:
         self._check_writable()
         deletion.delete(self.connection, keys)

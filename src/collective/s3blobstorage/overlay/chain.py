@@ -15,7 +15,7 @@ from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, StoreError, Unavailable
 from ..objectstore.interfaces import IObjectStore
 from .behind import BehindBucket, emptied
-from .interfaces import IOverlay, ISource, ISourceSettings, Revision, SourceOptions
+from .interfaces import ICopyingSource, IOverlay, ISource, ISourceSettings, Revision, SourceOptions
 from .mirror import Mirror, NoMirror
 from .negative import NegativeCache
 
@@ -37,6 +37,9 @@ class NoOverlay:
 
     def has(self, revision: Revision) -> bool:
         return False
+
+    def copy_into(self, revision: Revision, store: IObjectStore, key: str) -> int | None:
+        raise BlobMissing(revision.oid, revision.tid)
 
     def fetch(self, revision: Revision, file: BinaryIO) -> None:
         raise BlobMissing(revision.oid, revision.tid)
@@ -165,6 +168,19 @@ class Overlay:
             return False
         return True
 
+    def copy_into(self, revision: Revision, store: IObjectStore, key: str) -> int | None:
+        for member in self.members:
+            if not member.looks_up(revision):
+                continue
+            if not ICopyingSource.providedBy(member.source):
+                return None
+            try:
+                copied = member.ask(revision, lambda blob, source=member.source: source.copy_into(revision, store, key))
+            except BlobMissing:
+                continue
+            return copied[1]
+        raise BlobMissing(revision.oid, revision.tid)
+
     def fetch(self, revision: Revision, file: BinaryIO) -> None:
         self.first(revision, lambda blob: blob.download(file), lambda: emptied(file))
 
@@ -180,7 +196,7 @@ class Overlay:
 
     def mirror_into(self, store: IObjectStore) -> None:
         if any(member.options.mirror != "off" for member in self.members):
-            self._mirror = Mirror(store)
+            self._mirror = Mirror(store, self.copy_into)
 
     def note(self, member: Member | None, revision: Revision) -> None:
         """Bytes of the revision come from there; None: from the bucket."""

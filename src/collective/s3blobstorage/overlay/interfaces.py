@@ -83,6 +83,17 @@ class ISource(Interface):
         """Close connections. Idempotent."""
 
 
+class ICopyingSource(ISource):
+    """A source whose blobs the bucket's store can copy by itself."""
+
+    def copy_into(revision: Revision, store: IObjectStore, key: str) -> int | None:
+        """Have the store copy the revision under ``key``, and return its size in bytes.
+
+        None where that cannot be done, or where nothing would prove that the copy has the right bytes: then they have
+        to be read. Raises as the methods of what ``blob`` returns, and what the store raises.
+        """
+
+
 class ISourceSettings(Interface):
     """The settings of one source: what ``ISourceSection.settings`` returns. A frozen value, without secrets in its
     repr."""
@@ -121,6 +132,12 @@ class IOverlay(Interface):
 
     def has(revision: Revision) -> bool:
         """Whether a source has it. Raises as ``behind`` where that cannot be told."""
+
+    def copy_into(revision: Revision, store: IObjectStore, key: str) -> int | None:
+        """Have the store copy it under ``key`` from the first source that has it; its size in bytes.
+
+        None where it has to be fetched. Raises as ``behind``, and what the store raises.
+        """
 
     def fetch(revision: Revision, file: BinaryIO) -> None:
         """Write the whole of it to ``file``, new and empty, from the first source that has it. The bucket is not asked.

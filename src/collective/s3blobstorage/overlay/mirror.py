@@ -1,7 +1,8 @@
-"""What was read whole from a source comes into the bucket, once.
+"""What was read from a source comes into the bucket, once, and whole.
 
-The cache says when a file is complete; whether its bytes came from a source is noted while they come. A failing bucket
-is never the reader's trouble: what could not be stored is tried again when it comes from the source again.
+The cache says when a file is complete; whether its bytes came from a source is noted while they come. A large blob of
+which only a part was read is copied by the store itself, where it can. A failing bucket is never the reader's trouble:
+what could not be stored is tried again when it comes from the source again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ _WAITING = 500
 _BEGUN = 10_000
 
 
+# Bytes from which on the store is asked to copy before the file is complete; smaller ones are, a moment later.
+_COPIED_FROM = 8 * 1024 * 1024
+
+# Has the store copy a revision under a key; its size, or None where it cannot: ``IOverlay.copy_into``.
+Copy = Callable[[Revision, IObjectStore, str], "int | None"]
+
+
 class NoMirror:
     """Nothing is stored: the storage is read-only, or no source is mirrored."""
 
@@ -54,14 +63,15 @@ _COUNTS = ("mirrored", "present", "failed", "skipped")
 
 
 class Mirror:
-    """``store`` is the bucket's, open for writing. Any thread; raises nothing.
+    """``store`` is the bucket's, open for writing; ``copy`` has it copy. Any thread; raises nothing.
 
     Counts since the opening: mirrored; present: another process was first; failed: the bucket did not take it; skipped:
     too many were waiting, or the file was evicted before its turn.
     """
 
-    def __init__(self, store: IObjectStore) -> None:
+    def __init__(self, store: IObjectStore, copy: Copy | None = None) -> None:
         self._store = store
+        self._copy_into = copy
         self._closing = threading.Event()
         self._own()
 
@@ -85,10 +95,13 @@ class Mirror:
             if mode == "off":
                 self._begun.pop(key, None)
                 return
+            first = key not in self._begun
             self._begun[key] = revision, mode
             self._begun.move_to_end(key)
             while len(self._begun) > _BEGUN:
                 self._begun.popitem(last=False)
+        if first and self._copy_into is not None and (revision.state.size or 0) >= _COPIED_FROM:
+            self._submit(self._copy, revision, self._copy_into)
 
     def completed(self, oid: bytes, tid: bytes, path: str) -> None:
         """The whole, checked, is the file ``path``. Called by the cache in the thread that completed it, before anybody
@@ -104,7 +117,7 @@ class Mirror:
         if at_once:
             self._mirror(revision, path)
         else:
-            self._submit(revision, path)
+            self._submit(self._mirror, revision, path)
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -122,25 +135,41 @@ class Mirror:
         if self._process != os.getpid():
             self._own()
 
-    def _submit(self, revision: Revision, path: str) -> None:
+    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
         with self._lock:
             if self._waiting < _WAITING and not self._closing.is_set():
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3blobs-mirror")
                 self._waiting += 1
                 try:
-                    self._pool.submit(self._from_pool, revision, path)
+                    self._pool.submit(self._from_pool, work, *arguments)
                     return
                 except RuntimeError:  # no thread can be started, or the interpreter ends
                     self._waiting -= 1
             self._counts["skipped"] += 1
 
-    def _from_pool(self, revision: Revision, path: str) -> None:
+    def _from_pool(self, work: Callable[..., None], *arguments: Any) -> None:
         try:
-            self._mirror(revision, path)
+            work(*arguments)
         finally:
             with self._lock:
                 self._waiting -= 1
+
+    def _copy(self, revision: Revision, copy_into: Copy) -> None:
+        """Have the store copy it. Where that does not work it is stored when it is complete."""
+        key = blob_key(revision.oid, revision.state.name_at(revision.tid))
+        try:
+            if self._store.head(key) is not None or copy_into(revision, self._store, key) is None:
+                return
+        except StoreError as error:
+            logger.debug("blob %s is not copied by the store: %s", oid_repr(revision.oid), error)
+            return
+        except Exception:
+            logger.exception("blob %s is not copied by the store", oid_repr(revision.oid))
+            return
+        with self._lock:
+            self._begun.pop((revision.oid, revision.tid), None)
+        self._count("mirrored")
 
     def _mirror(self, revision: Revision, path: str) -> None:
         where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"

@@ -15,7 +15,7 @@ from ..keys import blob_key, draw_name, foreign_keys
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.probe import ask
-from .interfaces import ISource, Revision, Trouble
+from .interfaces import ICopyingSource, Revision, Trouble
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def keys_of(revision: Revision, layout: str) -> tuple[str, ...]:
     return (ours,)
 
 
-@implementer(ISource)
+@implementer(ICopyingSource)
 class S3Source:
     """``store`` was opened read-only; it is ours to close."""
 
@@ -46,6 +46,26 @@ class S3Source:
 
     def blob(self, revision: Revision) -> IBlobSource:
         return _S3Bytes(self._store, revision, keys_of(revision, self._layout))
+
+    def copy_into(self, revision: Revision, store: IObjectStore, key: str) -> int | None:
+        """Only where the record has a name: its 128 random bits are in the key, so with the same size, and the same
+        SHA-256 where the object tells one, it is that blob. A key made of a tid can have been written by anything."""
+        state = revision.state
+        if state.name is None:
+            return None
+        [there] = keys_of(revision, self._layout)
+        info = self._store.head(there)
+        if info is None or info.size != state.size:
+            self.blob(revision).describe()  # says what is wrong
+            return None
+        sha256 = recorded_sha256(info.metadata)
+        if None not in (sha256, state.sha256) and sha256 != state.sha256:
+            return None  # who reads it will say so
+        metadata = {"oid": revision.oid.hex(), "tid": revision.tid.hex(), "size": str(info.size)}
+        if sha256 is not None:
+            metadata["sha256"] = sha256.hex()
+        copied = store.copy_from(self._store, info, key, metadata=metadata)
+        return None if copied is None else copied.size
 
     def check(self) -> Trouble | None:
         """One GET of a key that cannot be there: 404 is what has to come."""

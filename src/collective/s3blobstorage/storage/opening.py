@@ -41,7 +41,7 @@ _NOT_YET = "The object store has not been reached since the start; blobs are una
 _NOT_OURS = "The object store cannot be used as it is configured; the log says why."
 
 VERBS = frozenset(
-    "open_bucket put_file put_bytes copy delete head get_file get_range get_bytes"
+    "open_bucket put_file put_bytes copy copy_from delete head get_file get_range get_bytes"
     " list list_uploads abort_upload".split()
 )
 
