@@ -50,17 +50,19 @@ def table_line(line: Line) -> str:
     return f"| {line.row} | {line.title} | {line.ours} | {line.other} | {line.figure} | {line.target} | {met} |"
 
 
-def write(docs: Path, head: str, lines: Sequence[Line]) -> None:
-    """Replace the table in performance.md, and the plot beside it."""
+def write(
+    docs: Path, head: str, lines: Sequence[Line], *, begin: str = BEGIN, end: str = END, picture: str = PLOT
+) -> None:
+    """Replace the table between the two lines of performance.md, and its plot."""
     page = docs / "performance.md"
     text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{page} lacks the two lines between which the table goes: {BEGIN} and {END}")
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{page} lacks the two lines between which the table goes: {begin} and {end}")
     table = "\n".join([TABLE_HEAD, *map(table_line, lines)])
     page.write_text(
-        f"{before}{BEGIN}\n{head}.\n\n{table}\n\n![Each figure in relation to its target]({PLOT})\n{END}{after}"
+        f"{before}{begin}\n{head}.\n\n{table}\n\n![Each figure in relation to its target]({picture})\n{end}{after}"
     )
-    (docs / PLOT).parent.mkdir(exist_ok=True)
-    (docs / PLOT).write_text(plot.svg(lines))
+    (docs / picture).parent.mkdir(exist_ok=True)
+    (docs / picture).write_text(plot.svg(lines))

@@ -84,13 +84,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _in_share(items, shares):
-    """Of each file that has a share in the tier that part of its tests, at least one; of any other file all."""
+    """Of each file that has a share in the tier, itself or by its folder, that part of its tests, at least one; of any
+    other file all."""
     modules = defaultdict(list)
     for item in items:
-        modules[item.path.name].append(item)
+        modules[item.path].append(item)
     kept = set()
-    for name, tests in modules.items():
-        chosen = share_of([item.nodeid for item in tests], shares.get(name, 1), "tier")
+    for path, tests in modules.items():
+        share = shares.get(path.name, shares.get(f"{path.parent.name}/", 1))
+        chosen = share_of([item.nodeid for item in tests], share, "tier")
         kept.update(item for item in tests if item.nodeid in chosen)
     return kept
 

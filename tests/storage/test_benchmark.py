@@ -59,3 +59,13 @@ def test_a_missing_peer_is_said_and_an_installed_one_compared(made):
         assert line["value"] > 0
     assert made["commits"][0]["value"] > 0  # ZODB is always there
     assert made["commits"][0]["met"] is None  # and is not held to a target in a quick run
+
+
+def test_moving_runs_from_end_to_end(s3_server):
+    """Each contestant moves all blobs, byte counts checked by the benchmark itself; rclone where it is installed."""
+    command = [sys.executable, "benchmarks/moving.py", "--quick"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert set(rows) == {"migrate-small", "migrate-large", "overlay-64KB", "overlay-100MB"}, done.stdout
+    assert "boto3: " in done.stdout and "direct: " in done.stdout

@@ -241,6 +241,23 @@ def test_a_copy_of_a_database_fills_the_base_too(kept, settings, tmp_path, blobs
     assert read_blob(copy.db(copy.old()), "a") == b"first"
 
 
+def test_a_copy_into_relstorage_fills_it_too(kept):
+    site, copy = kept(), kept("sqlite")
+    db = site.db(site.new("inline-size 8"))
+    commit_blobs(db, a=b"first of all", b=LARGE, c=b"tiny")
+    commit_blobs(db, a=b"second one")
+    site.shut()
+    source = FileStorage(str(site.folder / "Data.fs"), blob_dir=str(site.blobs))
+    target = ZODB.config.storageFromString(copy.new())
+    target.copyTransactionsFrom(source)
+    source.close()
+    target.close()
+    assert copy.left() == []
+    copy.cold()
+    db = copy.db(copy.old())
+    assert [read_blob(db, name) for name in "abc"] == [b"second one", LARGE, b"tiny"]
+
+
 def test_a_zeo_server_that_serves_it(kept, tmp_path):
     """The root storage: its base gets each blob at once."""
     site = kept()

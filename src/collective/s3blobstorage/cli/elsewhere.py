@@ -50,8 +50,9 @@ def elsewhere(path: Path, name: str | None) -> Elsewhere:
     storages = read_storages(path)
     if not storages:
         raise ConfigurationError(f"--from {path} has no storage: give a zope.conf, a zeo.conf or a file with a storage")
-    factory = choose_named(storages, name, f"--from {path} has several databases", path)
-    return _of(factory, path)
+    if len(storages) == 1:
+        return _of(storages[0][1], path)
+    return _of(choose_named(storages, name, f"--from {path} has several databases", path), path)
 
 
 def _of(factory: Any, path: Path) -> Elsewhere:
