@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.hooks
 import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -22,9 +24,20 @@ from collective.s3blobstorage.settings import StoreSettings
 EXPECT_FROM = 1024 * 1024
 
 
+# Once per process and not once per storage, since both take most of a session's time: botocore's JSON of S3 and of all
+# endpoints, and the registering of its own event handlers, which are functions that know no session.
+
+
 @cache
 def _data() -> Any:
     return botocore.session.Session().get_component("data_loader")
+
+
+@cache
+def _events() -> Any:
+    events = botocore.hooks.HierarchicalEmitter()
+    botocore.session.Session(event_hooks=events)
+    return events
 
 
 def session(settings: StoreSettings) -> boto3.session.Session:
@@ -34,10 +47,11 @@ def session(settings: StoreSettings) -> boto3.session.Session:
     """
     redaction.install()
     redaction.remember([settings.secret_key, settings.session_token, settings.sse_customer_key])
-    core = botocore.session.Session(profile=settings.profile)
+    core = botocore.session.Session(
+        profile=settings.profile, event_hooks=copy.copy(_events()), include_builtin_handlers=False
+    )
     try:
         core.get_scoped_config()  # a profile that does not exist is found out here
-        # botocore's JSON of S3 and of all endpoints is read once per process, not once per storage (25 ms, not 80).
         core.register_component("data_loader", _data())
         return boto3.session.Session(
             botocore_session=core,
