@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections import defaultdict
+from importlib import metadata
 from pathlib import Path
 
 import hypothesis
@@ -75,12 +76,19 @@ def pytest_collection_modifyitems(config, items):
             continue
         if tier.name == "quick" and item.get_closest_marker("slow"):
             continue
+        if tier.name != "full" and item.get_closest_marker("one_release") and not _newest_plone():
+            continue
         wanted.append(item)
     kept = set(wanted) if config.getoption("--s3-pass") else _in_share(wanted, TIERS[tier.name].get("shares", {}))
     left = [item for item in items if item not in kept]
     if left:
         items[:] = [item for item in items if item in kept]
         config.hook.pytest_deselected(items=left)
+
+
+def _newest_plone():
+    release = metadata.version("Products.CMFPlone").split(".")
+    return tuple(map(int, release[:2])) >= (6, 2)
 
 
 def _in_share(items, shares):

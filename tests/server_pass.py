@@ -1,7 +1,8 @@
 """A pass of run.py over another S3 server: of the tests that use one, those that are worth it, in the tier's share.
 
-``--s3-pass`` with ``--s3 ceph`` or ``--s3 ceph-https``. ``tiers.toml`` has a table per tier and server with the share,
-and counts that differ there. Where the server cannot be had, every chosen test is skipped, and the summary names them.
+``--s3-pass`` with ``--s3 ceph`` or ``--s3 ceph-https``. ``tiers.toml`` has a table per tier and server with the share
+of the files, the share of each one's tests, and counts that differ there. Where the server cannot be had, every chosen
+test is skipped, and the summary names them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,17 @@ from shares import share_of
 
 STORAGE = Path(__file__).parent / "storage"
 
-# They use a server, but show nothing of it: how packages are installed, and our own tools.
-SAME_EVERYWHERE = {"test_benchmark.py", "test_installations.py", "test_proxy.py"}
+# They use a server, but show nothing of it: how packages are installed, our own tools, and ways of moving whose
+# requests are those of other tests.
+SAME_EVERYWHERE = {
+    "test_benchmark.py",
+    "test_cli_docs.py",
+    "test_cli_migrate_storage.py",
+    "test_conversion.py",
+    "test_installations.py",
+    "test_proxy.py",
+    "test_rolling_change.py",
+}
 
 LEFT_OUT = pytest.StashKey[str]()  # why the whole pass is skipped
 
@@ -38,13 +48,14 @@ def uses_the_server(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--s3-pass"):
         return
-    share = config._s3blobs_tier["share"]
+    share, files = config._s3blobs_tier["share"], config._s3blobs_tier["files"]
     modules = defaultdict(list)
     for item in items:
         if uses_the_server(item) and (share == 1 or not item.get_closest_marker("slow")):
             modules[item.path].append(item.nodeid)
     server = config.getoption("--s3")
-    chosen = set().union(*(share_of(names, share, server) for names in modules.values()))
+    wanted = share_of([path.name for path in modules], files, server)
+    chosen = set().union(*(share_of(names, share, server) for path, names in modules.items() if path.name in wanted))
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
     items[:] = [item for item in items if item.nodeid in chosen]
     if server != "ministack":

@@ -12,6 +12,8 @@ import pytest
 from web_client import json_file
 from zope_instance import MAKE_SECONDS
 
+pytestmark = pytest.mark.one_release
+
 SCRIPT = Path(__file__).with_name("read_cold.py")
 MEGABYTES = 9  # above part-threshold: read by parts
 

@@ -16,6 +16,8 @@ from servers.proxy import Proxy
 from web_client import WebClient, json_file
 from zope_instance import ZopeInstance
 
+pytestmark = pytest.mark.one_release
+
 MEGABYTES = 17  # five parts
 
 SECTION = """\
