@@ -217,6 +217,10 @@ def test_a_part_of_a_large_blob_brings_the_whole_into_the_bucket_without_moving_
     assert counts.pop("CopyObject") == 1 and set(counts) <= {"GetObject", "HeadObject"}, counts
     assert sum(exchange.bytes_up for exchange in proxy.exchanges if "/blobs/" in exchange.path) == 0
     assert sum(exchange.bytes_down for exchange in proxy.exchanges) < MB
+    proxy.reset()
+    assert read_blob(db, "video") == data  # the rest: the bucket has it, so nothing of it is sent there
+    time.sleep(1)  # a thread that sent it would have begun
+    assert set(proxy.counts("/staging/blobs/")) <= {"GetObject", "HeadObject"}, proxy.counts()
     staging.cold()
     assert read_blob(staging.db(sources=()), "video") == data
 

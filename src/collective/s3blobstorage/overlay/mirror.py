@@ -80,6 +80,7 @@ class Mirror:
         self._process = os.getpid()
         self._lock = threading.Lock()  # guards all below; nothing waits while it is held
         self._begun: OrderedDict[tuple[bytes, bytes], tuple[Revision, str]] = OrderedDict()
+        self._copied: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()  # by the store; as many as of _begun
         self._pool: ThreadPoolExecutor | None = None
         self._waiting = 0
         self._counts = dict.fromkeys(_COUNTS, 0)
@@ -94,6 +95,8 @@ class Mirror:
         with self._lock:
             if mode == "off":
                 self._begun.pop(key, None)
+                return
+            if key in self._copied:  # who began to read it from the source goes on there
                 return
             first = key not in self._begun
             self._begun[key] = revision, mode
@@ -159,7 +162,8 @@ class Mirror:
         """Have the store copy it. Where that does not work it is stored when it is complete."""
         key = blob_key(revision.oid, revision.state.name_at(revision.tid))
         try:
-            if self._store.head(key) is not None or copy_into(revision, self._store, key) is None:
+            present = self._store.head(key) is not None
+            if not present and copy_into(revision, self._store, key) is None:
                 return
         except StoreError as error:
             logger.debug("blob %s is not copied by the store: %s", oid_repr(revision.oid), error)
@@ -169,7 +173,10 @@ class Mirror:
             return
         with self._lock:
             self._begun.pop((revision.oid, revision.tid), None)
-        self._count("mirrored")
+            self._copied[revision.oid, revision.tid] = None
+            while len(self._copied) > _BEGUN:
+                self._copied.popitem(last=False)
+        self._count("present" if present else "mirrored")
 
     def _mirror(self, revision: Revision, path: str) -> None:
         where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"
