@@ -45,7 +45,7 @@ class Bringing:
         findings = planned.findings
         pace = Pace(self.limit_rate)
         # Open until the end: a <basesource> may read in it.
-        with run.base() as base:
+        with run.base() as base, self._overlay(base) as overlay:
             seen = base.lastTransaction()
             try:
                 with output.counting("reading the database") as advance:
@@ -57,7 +57,6 @@ class Bringing:
             wanted = findings.wanted
             if self.copying:
                 with (
-                    self._overlay(base) as overlay,
                     closing(open_cache(run.database.settings, run.store, overlay)) as cache,
                     output.transferring("copying", wanted.blobs, wanted.bytes) as moved,
                 ):
