@@ -111,18 +111,18 @@ class Undone:
 
 def undo_in(base: Any, transaction_id: bytes, transaction: Any) -> Any:
     """The base's ``undo``. UndoError where it has a blob directory that lacks the file to go back to."""
-    with _base_lacks_no_file():
+    with _saying_what_lacks():
         return base.undo(transaction_id, transaction)
 
 
 def vote_in(base: Any, transaction: Any) -> Any:
     """The base's ``tpc_vote`` after an undo, in which a ZEO client hears what its server's ``undo`` raised."""
-    with _base_lacks_no_file():
+    with _saying_what_lacks():
         return base.tpc_vote(transaction)
 
 
 @contextmanager
-def _base_lacks_no_file() -> Iterator[None]:
+def _saying_what_lacks() -> Iterator[None]:
     try:
         yield
     except POSKeyError as error:
