@@ -215,6 +215,21 @@ def read_blob(db: ZODB.DB, name: str) -> bytes:
         return file.read()
 
 
+class Against:
+    """A resource manager that votes last, and against."""
+
+    def sortKey(self):
+        return "~~~~"
+
+    def tpc_begin(self, transaction):
+        pass
+
+    abort = commit = tpc_finish = tpc_abort = tpc_begin
+
+    def tpc_vote(self, transaction):
+        raise ValueError("no")
+
+
 def in_two_threads(work: Callable[[int], None]) -> None:
     """``work(0)`` and ``work(1)`` at the same time: both end, and neither raises."""
     failures: list[BaseException] = []

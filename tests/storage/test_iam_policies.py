@@ -19,7 +19,7 @@ import ZODB
 from command_line import keys_of, s3blobs
 from example_files import EXAMPLES
 from servers.faults import answer, reset
-from sites import commit_blobs, connected, read_blob
+from sites import Against, commit_blobs, connected, read_blob
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
@@ -118,21 +118,6 @@ def use_everything(site, proxy) -> None:
             connection.transaction_manager.commit()
     db.storage.uploads.settle()
     db.close()
-
-
-class Against:
-    """A resource manager that votes last, and against."""
-
-    def sortKey(self):
-        return "~~~~"
-
-    def tpc_begin(self, transaction):
-        pass
-
-    abort = commit = tpc_finish = tpc_abort = tpc_begin
-
-    def tpc_vote(self, transaction):
-        raise ValueError("no")
 
 
 def test_the_sites_policy_allows_what_a_site_does_and_nothing_else(make_site, settings, proxy, caplog):

@@ -9,7 +9,7 @@ import os
 
 import pytest
 from servers.faults import answer
-from sites import connected
+from sites import Against, connected
 from ZODB.blob import Blob
 
 from collective.s3blobstorage.objectstore.preflight import FOLDER
@@ -18,24 +18,10 @@ from collective.s3blobstorage.objectstore.preflight import FOLDER
 def abort_with_blobs(db, count: int) -> None:
     """A transaction whose objects are in the bucket when it is aborted, in its vote."""
 
-    class Refuses:
-        """A resource manager that votes last, and against."""
-
-        def sortKey(self):
-            return "~~~~"
-
-        def tpc_begin(self, transaction):
-            pass
-
-        abort = commit = tpc_finish = tpc_abort = tpc_begin
-
-        def tpc_vote(self, transaction):
-            raise ValueError("no")
-
     with connected(db) as connection:
         for number in range(count):
             connection.root()[f"b{number}"] = Blob(os.urandom(1000))
-        connection.transaction_manager.get().join(Refuses())
+        connection.transaction_manager.get().join(Against())
         with pytest.raises(ValueError):
             connection.transaction_manager.commit()
 
