@@ -8,6 +8,9 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     blobs/{oid:016x}/{tid:016x}.blob zodb-s3blobs, leading zeros kept
     .s3blobs.json                    the owner marker
     .s3blobs-mirrored.json           up to when nothing is only in a source
+    .s3blobs-check/…                 what checks of the store write and delete again
+    gc/…                             what garbage collection remembers, and what processes tell it
+    gc-log/…                         what it deleted
 
 All our digits have a fixed width, so that a listing sorts by oid.
 """
@@ -20,6 +23,14 @@ import secrets
 BLOBS = "blobs/"
 MARKER = ".s3blobs.json"
 MIRRORED = ".s3blobs-mirrored.json"
+SCRATCH = ".s3blobs-check/"
+CONTROL = "gc/"
+LEDGER = "gc/ledger"
+LEASE = "gc/lease/"
+CLAIM = "gc/claim/"
+PLAN = "gc/plan/"
+WITNESS = "gc/witness/"
+GC_LOG = "gc-log/"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")

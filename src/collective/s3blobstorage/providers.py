@@ -35,6 +35,7 @@ class Provider:
     region: Fact | None = None  # where it is always the same
     addressing: Fact | None = None  # "path" or "virtual": the only one; "either"
     conditional_writes: Fact | None = None  # If-None-Match: * of PutObject is kept
+    conditional_deletes: Fact | None = None  # DeleteObjects looks at the ETag that it is given
     checksum_headers: Fact | None = None  # x-amz-checksum-* is known
     copies_encrypted: Fact | None = None  # CopyObject of SSE-C objects inside the store
     most_parts: Fact | None = None  # of one multipart upload
@@ -84,6 +85,7 @@ PROVIDERS: tuple[Provider, ...] = (
         ),
         addressing=Fact("either", "https://docs.aws.amazon.com/general/latest/gr/s3.html"),
         conditional_writes=Fact(True, _AWS + "userguide/conditional-writes.html"),
+        conditional_deletes=Fact(True, _AWS + "userguide/conditional-deletes.html"),
         checksum_headers=Fact(True, _MODEL),
         copies_encrypted=Fact(
             True,
@@ -220,6 +222,7 @@ COLUMNS = {
     "addressing": "bucket in the URL's",
     "region": "region",
     "conditional_writes": "conditional writes",
+    "conditional_deletes": "conditional deletes",
     "checksum_headers": "checksum headers",
     "copies_encrypted": "copies SSE-C objects",
     "most_parts": "most parts",

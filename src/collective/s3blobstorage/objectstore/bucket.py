@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from collective.s3blobstorage.errors import ConfigurationError, Refused
+from collective.s3blobstorage.errors import ConfigurationError, Refused, StoreError
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.patience import Patience
 from collective.s3blobstorage.objectstore.translate import Failure, failure_of
@@ -47,6 +48,19 @@ def open_bucket(connection: Connection, writable: bool) -> None:
     # HEAD's answers have no body: a listing of one key tells why.
     reason = _asked(connection, "ListObjectsV2") or failure
     _raise_refusal(connection, reason)
+
+
+def open_time(connection: Connection) -> datetime:
+    """See ``IObjectStore.now``."""
+    told = connection.time.now()
+    if told is None:
+        attempts = connection.attempts("ListObjectsV2", "", OPENING)
+        parameters = {**connection.bucket(), "MaxKeys": 1, "Prefix": connection.full_key("")}
+        connection.time.note(attempts.run(lambda: connection.reader.list_objects_v2(**parameters)))
+        told = connection.time.now()
+    if told is None:
+        raise StoreError("The object store's answers do not say what time it is there (Date).")
+    return told
 
 
 def _asked(connection: Connection, verb: str) -> Failure | None:

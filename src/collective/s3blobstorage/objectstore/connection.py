@@ -16,6 +16,7 @@ from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
 from collective.s3blobstorage.objectstore.signed import SignedRequests
+from collective.s3blobstorage.objectstore.storetime import StoreTime
 from collective.s3blobstorage.providers import Provider
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -37,6 +38,7 @@ class Connection:
     clock: Clock
     circuit: Circuit
     provider: Provider
+    time: StoreTime
     etags_prove: bool = False  # whether a body needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
 from collective.s3blobstorage.errors import ObjectMissing, Refused, StoreError, Unavailable
 from collective.s3blobstorage.objectstore.connection import Connection
+from collective.s3blobstorage.objectstore.interfaces import Deleted, Doomed
 from collective.s3blobstorage.objectstore.patience import DELETING
 from collective.s3blobstorage.objectstore.translate import Failure
 
@@ -18,6 +19,8 @@ BATCH = 1000  # limit of the protocol
 
 _GONE = frozenset(("NoSuchKey", "NoSuchVersion"))
 _REFUSED = frozenset(("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"))
+# Repeating the request does not change these.
+_LASTING = _REFUSED | {"PreconditionFailed", "InvalidRequest", "MethodNotAllowed", "ObjectLocked"}
 
 
 def delete(connection: Connection, keys: Iterable[str]) -> None:
@@ -75,3 +78,50 @@ def _delete_batch(connection: Connection, batch: list[str]) -> int:
 def _partial(left: int, wanted: int) -> Failure:
     error: StoreError = Unavailable(f"The object store did not delete {left} of {wanted} objects.")
     return Failure(error, retry=True, detail=f"{left} of {wanted} keys failed")
+
+
+def delete_each(connection: Connection, doomed: Sequence[Doomed]) -> Deleted:
+    """See ``IObjectStore.delete_each``."""
+    if len(doomed) > BATCH:
+        raise ValueError(f"at most {BATCH} in one request")
+    if not doomed:
+        return Deleted()
+    conditional = bool(connection.provider.value("conditional_deletes"))
+    left = list(doomed)
+    failed: dict[Doomed, str] = {}
+    markers = 0
+    attempts = connection.attempts(f"DeleteObjects ({len(doomed)})", doomed[0].key, DELETING)
+    while left:
+        by_name = {(connection.full_key(each.key), each.version): each for each in left}
+        wanted = [_named(connection, each, conditional=conditional) for each in left]
+        # Not quiet: only then the answer tells of delete markers.
+        parameters = {**connection.bucket(), "Delete": {"Objects": wanted}}
+        response = attempts.run(partial(connection.writer.delete_objects, **parameters))
+        markers += sum(
+            bool(told.get("DeleteMarker")) for told in response.get("Deleted", ()) if not told.get("VersionId")
+        )
+        again: dict[Doomed, str] = {}
+        for error in response.get("Errors", ()):
+            code = str(error.get("Code") or "unknown")
+            one = by_name.get((error.get("Key", ""), error.get("VersionId") or ""))
+            if one is None or code in _GONE:
+                continue
+            (failed if code in _LASTING else again)[one] = code
+        left = list(again)
+        if not left:
+            break
+        try:
+            attempts.failed(_partial(len(left), len(wanted)))
+        except Unavailable:
+            failed.update(again)
+            break
+    return Deleted(failed, markers)
+
+
+def _named(connection: Connection, doomed: Doomed, *, conditional: bool) -> dict[str, str]:
+    named = {"Key": connection.full_key(doomed.key)}
+    if doomed.version:
+        named["VersionId"] = doomed.version
+    elif doomed.etag and conditional:
+        named["ETag"] = doomed.etag
+    return named

@@ -7,7 +7,7 @@ nothing else of the network: no exception of botocore, urllib3 or ssl leaves thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,39 @@ class Listed:
     size: int
     etag: str
     last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object in a bucket that keeps versions, or the marker that it was deleted."""
+
+    key: str
+    version: str
+    size: int
+    last_modified: datetime
+    is_latest: bool
+    is_marker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What ``delete_each`` shall delete. ``etag``: only where the object still has it, as far as the store looks."""
+
+    key: str
+    etag: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What came of ``delete_each``.
+
+    ``failed``: the store's code for each that is still there. ``markers``: how many were only hidden by a delete
+    marker, since the bucket keeps versions.
+    """
+
+    failed: Mapping[Doomed, str] = field(default_factory=dict)
+    markers: int = 0
 
 
 class Cancelled(Exception):
@@ -118,6 +151,13 @@ class IObjectStore(Interface):
     def delete(keys: Iterable[str]) -> None:
         """Delete; a key that does not exist is no error. Batches of at most 1,000 keys."""
 
+    def delete_each(doomed: Sequence[Doomed]) -> Deleted:
+        """Delete at most 1,000 by one request, and tell what became of each.
+
+        What failed in a way that may pass is tried again, alone, for some seconds. One that is gone already has not
+        failed. Raises Unavailable where no answer came at all: then nobody knows.
+        """
+
     # Reading
 
     def head(key: str) -> ObjectInfo | None:
@@ -159,6 +199,15 @@ class IObjectStore(Interface):
 
     def list(prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
         """Yield every object whose key starts with ``prefix``, sorted by key as UTF-8 bytes, in pages."""
+
+    def list_versions(prefix: str = "", *, start_after: str = "") -> Iterator[Version]:
+        """Yield every version and delete marker, sorted by key, the latest of a key first."""
+
+    def now() -> datetime:
+        """The store's own clock, with a time zone. Makes a request only where no listing told it before.
+
+        Raises StoreError where the store's answers have no ``Date``.
+        """
 
     # Multipart uploads left behind
 

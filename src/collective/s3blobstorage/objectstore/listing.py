@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import StoreError
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
-from collective.s3blobstorage.objectstore.interfaces import Listed
+from collective.s3blobstorage.objectstore.interfaces import Listed, Version
 
 
 def list_objects(connection: Connection, prefix: str, start_after: str, page_size: int) -> Iterator[Listed]:
@@ -27,7 +27,7 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
         page = _page(connection, "ListObjectsV2", prefix, connection.reader.list_objects_v2, parameters)
         for line in page.get("Contents", ()):
             full_key = line["Key"]
-            encoded = full_key.encode("utf-8", "surrogatepass")
+            encoded = _encoded(full_key)
             if encoded <= last:
                 # Comparing two sorted streams is how gc and migrate judge; out of order they would judge wrongly.
                 raise StoreError("The object store lists keys out of order or twice.")
@@ -52,9 +52,47 @@ def _page(
         if "IsTruncated" not in page:
             # Every listing says so. An answer without is something else, and must not look like an empty bucket.
             raise ResponseParserError("no listing")
+        connection.time.note(page)
         return page
 
     return connection.attempts(verb, prefix, connection.reading).run(once)
+
+
+def list_versions(connection: Connection, prefix: str, start_after: str) -> Iterator[Version]:
+    """See ``IObjectStore.list_versions``."""
+    parameters: dict[str, Any] = {**connection.bucket(), "Prefix": connection.full_key(prefix)}
+    if start_after:
+        parameters["KeyMarker"] = connection.full_key(start_after)
+    last = b""
+    while True:
+        page = _page(connection, "ListObjectVersions", prefix, connection.reader.list_object_versions, parameters)
+        found = [(line, False) for line in page.get("Versions", ())]
+        found += [(line, True) for line in page.get("DeleteMarkers", ())]
+        # A page tells the two apart, each sorted. The latest of a key is first; the rest as the store dated them.
+        found.sort(
+            key=lambda each: (_encoded(each[0]["Key"]), not each[0]["IsLatest"], -each[0]["LastModified"].timestamp())
+        )
+        for line, is_marker in found:
+            encoded = _encoded(line["Key"])
+            if encoded < last:
+                raise StoreError("The object store lists keys out of order or twice.")
+            last = encoded
+            yield Version(
+                connection.relative_key(line["Key"]),
+                line["VersionId"],
+                int(line.get("Size") or 0),
+                line["LastModified"],
+                bool(line["IsLatest"]),
+                is_marker,
+            )
+        if not page.get("IsTruncated") or not page.get("NextKeyMarker"):
+            return
+        parameters["KeyMarker"] = page["NextKeyMarker"]
+        parameters["VersionIdMarker"] = page.get("NextVersionIdMarker") or ""
+
+
+def _encoded(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
 
 
 def list_uploads(connection: Connection, prefix: str) -> Iterator[tuple[str, str, datetime]]:

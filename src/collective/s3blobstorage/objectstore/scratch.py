@@ -7,14 +7,16 @@ import hashlib
 import logging
 from typing import Any
 
+from collective.s3blobstorage.keys import SCRATCH
 from collective.s3blobstorage.objectstore.multipart import object_parameters
 from collective.s3blobstorage.objectstore.probe import Answer, ask
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 
 log = logging.getLogger(__name__)
 
-# Beside the blobs and the owner marker, under s3-prefix. gc may delete whatever lies here and is older than an hour.
-FOLDER = ".s3blobs-check"
+# Beside the blobs and the owner marker, under s3-prefix. gc deletes whatever lies here when it is as old as an
+# orphan has to be.
+FOLDER = SCRATCH.removesuffix("/")
 
 BODY = b"collective.s3blobstorage tries out what this object store can do; this may be deleted.\n"
 BODY_MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()

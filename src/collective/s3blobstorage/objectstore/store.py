@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +17,21 @@ from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, ranges, upload
-from collective.s3blobstorage.objectstore.bucket import open_bucket
+from collective.s3blobstorage.objectstore.bucket import open_bucket, open_time
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
-from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed, ObjectInfo
+from collective.s3blobstorage.objectstore.interfaces import (
+    Deleted,
+    Doomed,
+    IObjectStore,
+    Listed,
+    ObjectInfo,
+    Version,
+)
 from collective.s3blobstorage.objectstore.lanes import Lanes
 from collective.s3blobstorage.objectstore.signed import SignedRequests
+from collective.s3blobstorage.objectstore.storetime import StoreTime
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -56,6 +64,7 @@ class S3ObjectStore:
         self.read_only = read_only
         self.provider = providers.OTHER
         self._clock = clock or Clock()
+        self._time = StoreTime(self._clock)
         silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
         self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
         self.connection = self._connected()
@@ -87,6 +96,7 @@ class S3ObjectStore:
             self._clock,
             self._circuit,
             self.provider,
+            self._time,
         )
 
     def measured(self, **columns: bool) -> None:
@@ -213,6 +223,10 @@ class S3ObjectStore:
         self._check_writable()
         deletion.delete(self.connection, keys)
 
+    def delete_each(self, doomed: Sequence[Doomed]) -> Deleted:
+        self._check_writable()
+        return deletion.delete_each(self.connection, doomed)
+
     # Reading
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -240,6 +254,12 @@ class S3ObjectStore:
 
     def list(self, prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
         return listing.list_objects(self.connection, prefix, start_after, page_size)
+
+    def list_versions(self, prefix: str = "", *, start_after: str = "") -> Iterator[Version]:
+        return listing.list_versions(self.connection, prefix, start_after)
+
+    def now(self) -> datetime:
+        return open_time(self.connection)
 
     # Multipart uploads left behind
 
