@@ -57,6 +57,12 @@ class Site:
         """The base storage, opened anew on the same data (a MappingStorage or DemoStorage is empty)."""
         return getattr(self, "_" + self.kind.replace("-", "_"))()
 
+    def another_base(self) -> Any:
+        """The base once more, beside the one that is open, for reading: it shows what is committed by now."""
+        if self.kind == "filestorage":
+            return FileStorage(str(self.folder / "Data.fs"), read_only=True)
+        return self.base()
+
     def open(self, **changes: Any) -> S3BlobStorage:
         return self._later(open_storage(self.base(), dataclasses.replace(self.settings, **changes)))
 

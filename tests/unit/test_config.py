@@ -133,6 +133,9 @@ def test_every_key_arrives(tmp_path):
         "outage-patience 1m",
         "s3-provider aws",
         "owner www.example.org",
+        "gc-grace 48h",
+        "gc-keep 30d",
+        "gc-on-pack plan",
         "read-only on",
     )
     assert parsed == StorageSettings(
@@ -178,6 +181,9 @@ def test_every_key_arrives(tmp_path):
         preflight_deadline=300.0,
         start_degraded=True,
         owner="www.example.org",
+        gc_grace=2 * 86400.0,
+        gc_keep=30 * 86400.0,
+        gc_on_pack="plan",
         read_only=True,
     )
 
@@ -415,7 +421,7 @@ def test_dollar_that_was_kept_is_explained():
         ("s3-secret-kye topsecret", "no such key in <s3blobstorage>; did you mean s3-secret-key? Allowed: "),
         ("s3-secret-key=topsecret", "s3-secret-key must be followed by a blank, not by '=' or ':'. Allowed: "),
         ("S3-Region:eu-central-1", "s3-region must be followed by a blank, not by '=' or ':'. Allowed: "),
-        ("gc-on-pack plan", "'gc-on-pack' is not a key of <s3blobstorage>. Its keys: bucket-name, s3-prefix, "),
+        ("dedup-on plan", "'dedup-on' is not a key of <s3blobstorage>. Its keys: bucket-name, s3-prefix, "),
         ("wJalrXUtnFEMI/K7MDENG", "(not shown) is not a key of <s3blobstorage>. Its keys: bucket-name, s3-prefix, "),
     ],
 )

@@ -256,6 +256,21 @@ keep_in_base = Key("keep-in-base", datatypes.boolean, _ON_OFF, "on")
 missing_blob = Key(
     "missing-blob", partial(datatypes.choice, choices=("raise", "placeholder")), "raise, placeholder", "placeholder"
 )
+gc_grace = Key(
+    "gc-grace",
+    partial(datatypes.interval, minimum=3600.0, maximum=3650 * datatypes.DAY),
+    "1h to 3650d: seconds, or a figure with s, m, h or d",
+    "48h",
+)
+gc_keep = Key(
+    "gc-keep",
+    partial(datatypes.interval, minimum=0.0, maximum=3650 * datatypes.DAY),
+    "0 to 3650d: seconds, or a figure with s, m, h or d; 0: until the next plan",
+    "30d",
+)
+gc_on_pack = Key(
+    "gc-on-pack", partial(datatypes.choice, choices=("off", "plan", "execute")), "off, plan, execute", "plan"
+)
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

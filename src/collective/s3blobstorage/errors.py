@@ -6,6 +6,7 @@
     ├── ConfigurationError            a setting is wrong; the message names the key and the mend
     ├── OwnerError                    the prefix belongs to another site; not opened for writing
     ├── RecordError                   a blob record or a marker is damaged, or of a newer format
+    ├── UnsafeError                   garbage collection refuses: a margin of safety is not kept
     ├── StagingError                  the local disk could not take a file that is being committed
     └── StoreError                    the object store did not do what was asked
         ├── Unavailable               unreachable, too slow, overloaded, 5xx: try again later
@@ -41,6 +42,10 @@ class OwnerError(S3BlobStorageError):
 
 class RecordError(S3BlobStorageError, StorageError):
     """A blob record, or a marker in the bucket, is damaged or was written by a newer release."""
+
+
+class UnsafeError(S3BlobStorageError):
+    """Garbage collection refuses: a margin of safety is not kept. The message says which, and what to do."""
 
 
 class StagingError(S3BlobStorageError, StorageError):

@@ -84,6 +84,9 @@ class StorageSettings:
     missing_blob: str = "raise"  # or placeholder: what a connection gets of a blob that is nowhere
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none
     owner: str | None = None
+    gc_grace: float = 86400.0  # seconds; younger objects are never judged
+    gc_keep: float = 7 * 86400.0  # seconds for which nothing must have referred to an object
+    gc_on_pack: str = "execute"  # off, plan or execute
     read_only: bool = False
     preflight: bool = True
     preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt

@@ -13,6 +13,7 @@ import click
 from . import output
 from .check import check
 from .export import export
+from .gc import gc
 from .interrupt import INTERRUPTED
 from .messages import sentence
 from .migrate import migrate
@@ -44,7 +45,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (check, export, migrate, mirror, status, warm, zope_conf):
+for _verb in (check, export, gc, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

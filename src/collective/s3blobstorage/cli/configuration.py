@@ -146,13 +146,16 @@ def opened_read_only(factory: Any) -> Iterator[Any]:
 
 
 def _read_only(factory: Any) -> Any:
-    """A copy of a storage's factory, and of those inside, that opens for reading and makes nothing."""
+    """A copy of a storage's factory, and of those inside, that opens for reading and makes nothing.
+
+    Without the persistent cache of a ZEO client (``client``), which is the site's and has what was packed away since.
+    """
     config = copy.copy(factory.config)
     if hasattr(config, "base") and hasattr(config.base, "config"):
         config.base = _read_only(config.base)
     if hasattr(config, "factories"):
         config.factories = [_read_only(inner) for inner in config.factories]
-    for attribute, value in (("read_only", True), ("create", False), ("create_schema", False)):
+    for attribute, value in (("read_only", True), ("create", False), ("create_schema", False), ("client", None)):
         if hasattr(config, attribute):
             setattr(config, attribute, value)
     changed = copy.copy(factory)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Keys of the storage's own: see DESIGN.md section 8.
 _OURS = re.compile(r"blobs/[0-9a-f]{16}/(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
-_BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc/ledger|witness/.+")
+_BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc(-log)?/.+")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 

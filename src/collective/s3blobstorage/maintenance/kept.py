@@ -83,9 +83,9 @@ def kept_revisions(
     with increments of records read. What iterates by transactions is sorted in ``spool``. In the thread of the caller;
     memory does not grow. Raises ConfigurationError where the base cannot list its records.
     """
-    if _is_zeo_client(base) and IStorageCurrentRecordIteration.providedBy(base) and _goes_by_oid(base):
+    if is_zeo_client(base) and IStorageCurrentRecordIteration.providedBy(base) and _goes_by_oid(base):
         return _with_history(base, scope, advance)
-    if _is_history_free(base):
+    if is_history_free(base):
         return _current(base, scope, advance)
     if IStorageIteration.providedBy(base):
         return _of_transactions(base, scope, spool, advance)
@@ -103,16 +103,16 @@ def is_kept(base: Any, oid: bytes, tid: bytes) -> bool:
         return False
 
 
-def _innermost(base: Any) -> Any:
+def innermost(base: Any) -> Any:
     """Without wrappers, as a compressing storage. A DemoStorage is none: it lists two storages as one."""
     while getattr(base, "base", None) is not None and not hasattr(base, "changes"):
         base = base.base
     return base
 
 
-def _is_zeo_client(base: Any) -> bool:
+def is_zeo_client(base: Any) -> bool:
     module = sys.modules.get("ZEO.ClientStorage")  # else there is none
-    return module is not None and isinstance(_innermost(base), module.ClientStorage)
+    return module is not None and isinstance(innermost(base), module.ClientStorage)
 
 
 def _goes_by_oid(base: Any) -> bool:
@@ -128,10 +128,10 @@ def _goes_by_oid(base: Any) -> bool:
         return False
 
 
-def _is_history_free(base: Any) -> bool:
+def is_history_free(base: Any) -> bool:
     """A RelStorage that keeps current revisions only. It lists them in the order of oids, and sorts on its server."""
-    innermost = _innermost(base)
-    return hasattr(innermost, "blobhelper") and not getattr(innermost, "supportsUndo", bool)()
+    inner = innermost(base)
+    return hasattr(inner, "blobhelper") and not getattr(inner, "supportsUndo", bool)()
 
 
 def _current(base: Any, scope: Scope, advance: Callable[[int], None]) -> Iterator[KeptRevision]:
@@ -145,16 +145,17 @@ def _with_history(base: Any, scope: Scope, advance: Callable[[int], None]) -> It
         if oid > scope.last:
             return
         if record is None or is_blob(record):
-            revisions = _revisions_of(base, oid, {tid: record} if record else {})
+            revisions = revisions_of(base, oid, {tid: record} if record else {})
             for one, found in sorted(revisions.items()):
                 if scope.has(oid, one) and is_blob(found):
                     yield kept_revision(oid, one, found)
 
 
-def _revisions_of(base: Any, oid: bytes, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Records by tid: the union of ``history`` and of what ``loadBefore`` finds going back.
+def revisions_of(base: Any, oid: bytes, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """All records that the base keeps of one object, by tid; ``found``: those that are known.
 
-    ``history`` alone is empty after a RelStorage was packed, and going back alone stops at an undone creation.
+    The union of ``history`` and of what ``loadBefore`` finds going back: ``history`` alone is empty after a RelStorage
+    was packed, and going back alone stops at an undone creation.
     """
     try:
         tids = [entry["tid"] for entry in base.history(oid, _ALL)]
@@ -208,8 +209,8 @@ def _of_transactions(base: Any, scope: Scope, spool: Spool, advance: Callable[[i
 
 def _end(base: Any) -> bytes:
     """The last transaction of a FileStorage opened just now, whose iterator takes damage for the end; else none."""
-    innermost = _innermost(base)
-    return innermost.lastTransaction() if isinstance(innermost, FileStorage) else z64
+    inner = innermost(base)
+    return inner.lastTransaction() if isinstance(inner, FileStorage) else z64
 
 
 def _last_of_each(revisions: Iterable[KeptRevision]) -> Iterator[KeptRevision]:
@@ -224,7 +225,7 @@ def _last_of_each(revisions: Iterable[KeptRevision]) -> Iterator[KeptRevision]:
 
 
 def _transactions(base: Any, scope: Scope) -> Iterator[Any]:
-    if not hasattr(_innermost(base), "blobhelper"):
+    if not hasattr(innermost(base), "blobhelper"):
         windows: Iterable[tuple[bytes | None, bytes | None]] = [(scope.since if any(scope.since) else None, None)]
     else:
         windows = _windows(scope.since)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ObjectMissing, OwnerError, PreconditionFailed, RecordError
 from ..keys import BLOBS, MARKER
@@ -25,15 +25,17 @@ class Marker:
     """What the prefix is.
 
     ``owner`` is None where zope.conf never named one. ``foreign_keys``: the prefix holds, or may hold, blobs under the
-    keys of zodb-s3blobs.
+    keys of zodb-s3blobs. ``adopted``: garbage collection may judge those too (``s3blobs adopt``).
     """
 
     owner: str | None
     foreign_keys: bool
+    adopted: bool = False
 
     def to_json(self) -> bytes:
         layouts = ["ours", "zodb-s3blobs"] if self.foreign_keys else ["ours"]
-        return json.dumps({"format": FORMAT, "owner": self.owner, "layouts": layouts}, indent=1).encode()
+        told = {"format": FORMAT, "owner": self.owner, "layouts": layouts}
+        return json.dumps({**told, "adopted": True} if self.adopted else told, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Marker:
@@ -41,6 +43,7 @@ class Marker:
         try:
             marker = json.loads(data)
             version, owner, layouts = marker["format"], marker["owner"], marker["layouts"]
+            adopted = marker.get("adopted") is True
         except (ValueError, KeyError, TypeError):
             raise RecordError(
                 f"the marker {MARKER} under s3-prefix is damaged: it is not ours, or was cut off"
@@ -50,7 +53,7 @@ class Marker:
                 f"the marker {MARKER} under s3-prefix was written by a newer release of collective.s3blobstorage:"
                 " upgrade this process"
             )
-        return cls(owner, "zodb-s3blobs" in layouts)
+        return cls(owner, "zodb-s3blobs" in layouts, adopted)
 
 
 def read_marker(store: IObjectStore) -> Marker | None:
@@ -78,7 +81,7 @@ def open_prefix(
         marker = _write_first(store, Marker(owner, _holds_blobs(store)))
     if marker.owner is None and owner is not None:
         # Two that adopt one prefix at the same time: the second write wins, and the first sees it here.
-        store.put_bytes(MARKER, Marker(owner, marker.foreign_keys).to_json())
+        store.put_bytes(MARKER, replace(marker, owner=owner).to_json())
         marker = read_marker(store) or marker
         logger.info("the prefix now belongs to owner %r", marker.owner)
     if marker.owner != owner:

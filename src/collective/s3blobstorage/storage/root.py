@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import ZODB.interfaces as zodb
 from ZODB.mvccadapter import MVCCAdapter
 from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
-from ZODB.utils import load_current
+from ZODB.utils import load_current, z64
 from zope.interface import alsoProvides, implementer, providedBy
 
 from ..cache import BlobCache
@@ -38,6 +38,10 @@ from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance, undo_in, vote_in
 from .upload import Uploads, stage, taking_inline
+from .witness import WitnessWriter
+
+if TYPE_CHECKING:
+    from ..maintenance.gc.runs import Collection
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,8 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker)
         if late is not None:
             late.when_open(storage.opened)
+        if not read_only:
+            storage.bear_witness()
         return storage
     except BaseException:
         for opened in (cache, overlay, store, base):
@@ -131,6 +137,8 @@ class S3BlobStorage:
         self._view_lock = threading.Lock()
         self._transactions: dict[int, BlobTransaction] = {}
         self.closed = False
+        # What tells gc of this process; None where it only reads.
+        self.witness: WitnessWriter | None = None
         alsoProvides(self, *self._root_interfaces(base))
 
     @property
@@ -142,6 +150,11 @@ class S3BlobStorage:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
         self.marker = marker
         self.reader.with_foreign_keys = marker.foreign_keys
+
+    def bear_witness(self) -> None:
+        """Tell in the bucket, from now on, what this process knows of its database. Once, after the opening."""
+        self.witness = WitnessWriter(self.store_, self.last_known)
+        self.witness.start()
 
     @staticmethod
     def _root_interfaces(base: Any) -> list[Any]:
@@ -253,12 +266,17 @@ class S3BlobStorage:
         """``loadBefore`` on the newest committed state, from any thread."""
         if self._mvcc is None:
             return self._base.loadBefore(oid, tid)
+        return self._in_view(lambda view: view.loadBefore(oid, tid))
+
+    def _in_view(self, ask: Callable[[Any], Any]) -> Any:
+        """``ask`` an instance of an MVCC base that sees what is committed by now."""
+        assert self._mvcc is not None
         with self._view_lock:
             if self._view is None:
                 self._view = self._mvcc.new_instance()
             self._view.poll_invalidations()
             try:
-                return self._view.loadBefore(oid, tid)
+                return ask(self._view)
             finally:
                 # An open snapshot would hold back the database's vacuum.
                 getattr(self._view, "afterCompletion", lambda: None)()
@@ -291,6 +309,8 @@ class S3BlobStorage:
 
     def tpc_begin(self, transaction: Any, *args: Any, **kwargs: Any) -> None:
         self._refuse_read_only()
+        if self.witness is not None and (kwargs.get("tid") or any(args[:1])):
+            self.witness.void()  # a transaction of another time is restored
         self._base.tpc_begin(transaction, *args, **kwargs)
         self._transactions[id(transaction)] = BlobTransaction(transaction, self.cache.staging)
 
@@ -399,6 +419,8 @@ class S3BlobStorage:
 
     def adopt(self, current: BlobTransaction, tid: bytes) -> None:
         """Committed: what was staged becomes cached. No request, no error."""
+        if self.witness is not None and current.has_blobs:
+            self.witness.committed(tid, current.blobs[-1].oid)
         for blob in current.blobs:
             if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path, prepared=blob.prepared)):
                 blob.remove_file()
@@ -409,9 +431,37 @@ class S3BlobStorage:
         copy_transactions(other, self)
 
     def pack(self, pack_time: float, referencesf: Any, *args: Any, **kwargs: Any) -> Any:
-        """Pack the base. Deletes nothing from the bucket."""
+        """Pack the base, then one round of garbage collection in the bucket (``gc-on-pack``).
+
+        What the round does not do is no error of the pack. Not after RelStorage's ``prepack_only``, which packs
+        nothing.
+        """
         self._refuse_read_only()
-        return self._base.pack(pack_time, referencesf, *args, **kwargs)
+        result = self._base.pack(pack_time, referencesf, *args, **kwargs)
+        mode = self._settings.gc_on_pack
+        if mode != "off" and not kwargs.get("prepack_only"):
+            from ..maintenance.gc.packing import after_pack  # here, since it is a tool around the storage
+
+            after_pack(self.garbage(), execute=mode == "execute" and self.marker.owner is not None)
+        return result
+
+    def garbage(self) -> Collection:
+        """What garbage collection works on: the bucket, and looks at the base. Any thread."""
+        from ..maintenance.gc.margins import Margins
+        from ..maintenance.gc.references import view_of
+        from ..maintenance.gc.runs import Collection
+
+        margins = Margins(grace=self._settings.gc_grace, keep=self._settings.gc_keep)
+        return Collection(self.store_, lambda: view_of(self._base), margins)
+
+    def last_known(self) -> bytes | None:
+        """The last transaction of the base as it is now; None where that cannot be told. Any thread."""
+        if not getattr(self._base, "is_connected", lambda: True)():
+            return None
+        last = (
+            self._base.lastTransaction() if self._mvcc is None else self._in_view(lambda view: view.lastTransaction())
+        )
+        return last if last and last != z64 else None
 
     # Closing
 
@@ -421,6 +471,8 @@ class S3BlobStorage:
         self.closed = True
         for current in list(self._transactions.values()):
             self._end(current, committed=False)
+        if self.witness is not None:
+            self.witness.close()  # before the base and the store, which it asks
         try:
             try:
                 if self._view is not None:

@@ -1,0 +1,245 @@
+"""``s3blobs gc``: what nothing refers to any more, and its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ConfigurationError
+from . import output
+from .comparing import amount, opened_store, scope_of
+from .configuration import Database, opened_read_only
+from .interrupt import INTERRUPTED, until_interrupted
+from .parameters import OID_RANGE, Parsed
+from .request import Request, pass_request
+
+if TYPE_CHECKING:
+    from ..maintenance.gc.plan import Plan
+    from ..maintenance.gc.report import Outcome, Tally
+    from ..maintenance.gc.runs import Collection
+
+_SHOWN = 20  # of foreign keys and failures, in the text for people
+
+
+def share(text: str) -> float:
+    """``35%`` or ``0.35``."""
+    figure, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(figure) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise ConfigurationError("is not a share such as 35%, above 0% and up to 100%")
+    return value
+
+
+@click.command()
+@click.option("--execute", "plan_id", metavar="PLAN", help="Delete what that plan condemned; `last`: the newest one's.")
+@click.option("--oid-range", type=OID_RANGE, help="Only these oids, as 0-1fff: to split the work.")
+@click.option("--allow", type=Parsed("share", share), default="20%", show_default=True, help="How much may go at most.")
+@click.option(
+    "--candidates", type=click.File("w", lazy=True), help="Write what is condemned there, a line of JSON each."
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing, not even since when nothing refers to an object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@pass_request
+def gc(
+    request: Request,
+    plan_id: str | None,
+    oid_range: tuple[bytes, bytes] | None,
+    allow: float,
+    candidates: Any,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Say what nothing refers to, and note since when; with --execute, delete what an earlier plan condemned.
+
+    Reads the bucket and the database, also beside a running site. An object is condemned when nothing has referred to
+    it for gc-keep, as two plans have seen; it is deleted by --execute within 24 h of the plan, if that still holds.
+    Ctrl-C ends an execution after the deletions that are under way. Exit status: 0; 1 where something could not be
+    deleted; 2 where a margin of safety is not kept, or nothing could be done; 130 after Ctrl-C.
+    """
+    request.json = as_json
+    if plan_id is not None:
+        given = {"--oid-range": oid_range is not None, "--candidates": candidates is not None, "--dry-run": dry_run}
+        if wrong := [name for name, is_given in given.items() if is_given]:
+            raise click.UsageError(f"--execute does what the plan says: leave out {', '.join(wrong)}.")
+    database = request.database()
+    if database.settings.read_only and not dry_run:
+        raise ConfigurationError("read-only is on, and gc writes into the bucket: set read-only off, or give --dry-run")
+    with ExitStack() as stack:
+        collection = opened_collection(stack, database, writable=not dry_run, allow=allow)
+        if plan_id is not None:
+            return _execute(collection, database, plan_id, as_json)
+        started = time.monotonic()
+        plan = until_interrupted(lambda stop: _plan(collection, oid_range, dry_run, stop), "requests")
+        if plan is None:
+            return INTERRUPTED
+        stack.enter_context(plan)
+        if candidates is not None:
+            for line in plan.candidates:
+                candidates.write(line + "\n")
+        document = _planned(plan, database, dry_run, started)
+        if as_json:
+            output.print_json(document)
+        else:
+            _print(_plan_lines(plan, allow, dry_run))
+    return 0
+
+
+def opened_collection(stack: ExitStack, database: Database, *, writable: bool, allow: float) -> Collection:
+    """The bucket as the site opens it, and the base opened anew for each look."""
+    from ..maintenance.gc.margins import Margins
+    from ..maintenance.gc.references import View
+    from ..maintenance.gc.runs import Collection
+
+    settings = database.settings
+    store, _ = opened_store(stack, database, writable=writable, concurrency=settings.store.upload_concurrency)
+
+    @contextmanager
+    def views() -> Any:
+        with opened_read_only(database.factory.config.base) as base:
+            yield View(base)
+
+    return Collection(store, views, Margins(settings.gc_grace, settings.gc_keep, allow))
+
+
+def _plan(
+    collection: Collection, oid_range: tuple[bytes, bytes] | None, dry_run: bool, stop: threading.Event
+) -> Plan | None:
+    from ..maintenance.findings import Stopped
+
+    with output.counting("listing the bucket") as listed, output.counting("asking the database") as judged:
+        working = replace(collection, stop=stop, listed=listed, judged=judged)
+        try:
+            plan = working.plan(scope_of(None, oid_range))
+        except Stopped:
+            return None
+    try:
+        if not dry_run:
+            working.publish(plan)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
+
+
+def _execute(collection: Collection, database: Database, plan_id: str, as_json: bool) -> int:
+    started = time.monotonic()
+
+    def work(stop: threading.Event) -> Any:
+        with output.counting("deleting") as advance:
+            return replace(collection, stop=stop, deleted=lambda count, size: advance(count)).execute(plan_id)
+
+    name, outcome = until_interrupted(work, "deletions")
+    document = {
+        "database": database.name,
+        "plan": name,
+        **asdict(outcome),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    if as_json:
+        output.print_json(document)
+    else:
+        _print(_outcome_lines(name, outcome))
+    if outcome.stopped:
+        return INTERRUPTED
+    return 1 if outcome.failed else 0
+
+
+def _planned(plan: Plan, database: Database, dry_run: bool, started: float) -> dict[str, Any]:
+    return {
+        "database": database.name,
+        "owner": plan.owner,
+        "plan": _executable(plan, dry_run),
+        "dry_run": dry_run,
+        **asdict(plan.tally),
+        "judged": plan.tally.judged,
+        "next_due": _date(plan.tally.next_due),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _executable(plan: Plan, dry_run: bool) -> str | None:
+    """Its id, where there is something to execute."""
+    return plan.id if len(plan.candidates) and plan.owner is not None and not dry_run else None
+
+
+def _date(seconds: int | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _plan_lines(plan: Plan, allow: float, dry_run: bool) -> list[tuple[str, str]]:
+    tally = plan.tally
+    lines = [("in use", amount(asdict(tally.used)))]
+    if tally.young.blobs:
+        lines.append(("too young", f"{amount(asdict(tally.young))}, uploaded within gc-grace"))
+    if tally.waiting.blobs:
+        lines.append(("waiting", f"{amount(asdict(tally.waiting))}, the first until {_minute(tally.next_due)}"))
+    condemned = amount(asdict(tally.condemned))
+    if tally.unseen.blobs:
+        condemned += f"; of these no earlier plan saw {tally.unseen.blobs:,} in use"
+    lines.append(("may go", condemned))
+    lines += _more(tally)
+    name = _executable(plan, dry_run)
+    if name is not None:
+        lines.append(("to delete", f"within 24 h: s3blobs gc --execute {name}"))
+    if tally.share > allow:
+        lines.append(("refused", f"{tally.share:.0%} of what was judged is more than --allow {allow:.0%}"))
+    if plan.owner is None:
+        lines.append(("refused", "nothing is noted or deleted without owner in the configuration"))
+    return lines
+
+
+def _more(tally: Tally) -> list[tuple[str, str]]:
+    lines = []
+    if tally.uploads:
+        waits = f"{tally.waiting_uploads:,} wait, {tally.condemned_uploads:,} may go"
+        lines.append(("uploads", f"{tally.uploads:,} unfinished multipart uploads; {waits}"))
+    if tally.old.blobs:
+        lines.append(("not judged", f"{amount(asdict(tally.old))} under keys of zodb-s3blobs: see `s3blobs adopt`"))
+    if tally.damaged:
+        lines.append(
+            ("damaged", f"records of {len(tally.damaged):,} blobs, whose objects all stay: {tally.damaged[0]}, …")
+        )
+    if tally.foreign.blobs:
+        lines.append(("foreign", f"{tally.foreign.blobs:,} objects that are not ours, and stay"))
+        lines += [("", key) for key in tally.foreign_keys[:_SHOWN]]
+        if tally.foreign.blobs > _SHOWN:
+            lines.append(("", "… (--json has more)"))
+    return lines
+
+
+def _minute(seconds: int | None) -> str:
+    return "–" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _outcome_lines(name: str, outcome: Outcome) -> list[tuple[str, str]]:
+    lines = [("plan", name), ("deleted", amount(asdict(outcome.deleted)))]
+    if outcome.aborted_uploads:
+        lines.append(("aborted", f"{outcome.aborted_uploads:,} unfinished multipart uploads"))
+    if outcome.spared:
+        lines.append(("spared", f"{outcome.spared:,} that are in use, gone or too young by now"))
+    if outcome.markers:
+        lines.append(
+            ("versions", f"{outcome.markers:,} are hidden only: the bucket keeps their versions, which still take room")
+        )
+    for code, count in sorted(outcome.failed.items()):
+        lines.append(("not deleted", f"{count:,}: {code}"))
+    lines += [("", failure["key"]) for failure in outcome.failures[:_SHOWN]]
+    if outcome.stopped:
+        lines.append(("stopped", "run it again to go on"))
+    return lines
+
+
+def _print(lines: list[tuple[str, str]]) -> None:
+    console = output.console()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)

@@ -1,0 +1,188 @@
+"""Deleting what a plan condemned, a thousand at a time, each after one more look at the database.
+
+Before a batch goes: the lease is held, the ledger still has each date and it is old enough, the database, looked at
+anew, does not use the object, and the log in the bucket says that it goes. A kill at any point loses nothing: what was
+logged and not deleted is found by the next plan, which also drops an entry of the ledger whose object is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ...errors import StoreError, UnsafeError
+from ...keys import GC_LOG
+from ...objectstore.interfaces import Doomed, IObjectStore
+from .control import Control, lease_key
+from .lease import Lease
+from .ledger import Ledger
+from .margins import DAY, Margins
+from .plan import Candidate, name_of, oid_of, refuse_strange
+from .references import Views
+from .report import Outcome
+from .witnesses import Testimony
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000  # what one DeleteObjects takes
+_OLD_WITNESS = 30 * DAY  # of a process that is gone; at least gc-keep
+FORMAT = 1
+
+
+def refuse_share(condemned: int, judged: int, allowed: float) -> None:
+    """Raise UnsafeError where more than the share ``allowed`` would go."""
+    if condemned > allowed * judged:
+        percent = -(-100 * condemned // judged)
+        raise UnsafeError(
+            f"{condemned:,} of {judged:,} objects would go, {percent}%, and no more than {allowed:.0%} may. Look at"
+            f" what they are (--candidates); if it is right, give --allow {percent}%"
+        )
+
+
+def refuse_ownerless(owner: str | None) -> None:
+    """Raise UnsafeError where the prefix belongs to nobody by name."""
+    if owner is None:
+        raise UnsafeError(
+            "nothing is deleted below a prefix without an owner, since a copy of the site would have the same one: set"
+            " owner. Example: owner www.example.org"
+        )
+
+
+@dataclass
+class Execution:
+    """One execution, in one thread; ``run`` once. The lease is the caller's, and so is writing the ledger after it.
+
+    ``ledger``: what the bucket has now, and ``at`` the store's time. ``plan``: the id, for the log. ``gone`` are the
+    keys of entries that have no object any more.
+    """
+
+    store: IObjectStore
+    views: Views
+    margins: Margins
+    lease: Lease
+    control: Control
+    testimonies: list[Testimony]
+    plan: str
+    stop: threading.Event
+    advance: Callable[[int, int], None]
+
+    def __post_init__(self) -> None:
+        self.outcome = Outcome()
+        self._at = int(self.control.now.timestamp())
+        self._batches = 0
+
+    def run(self, candidates: Iterable[Candidate], ledger: Ledger) -> Ledger:
+        """Delete; the ledger without what is gone. Raises what the store and the base raise: then write nothing."""
+        remaining = Ledger(ledger.at, ledger.whole, ledger.etag)
+        entries = ledger.entries()
+        ordered = iter(candidates)
+        try:
+            while not self.outcome.stopped and (batch := list(islice(ordered, BATCH))):
+                if self.stop.is_set():
+                    self.outcome.stopped = True
+                    break
+                self._batch(batch, entries, remaining)
+        finally:
+            for entry in entries:
+                remaining.add(entry)
+        return remaining
+
+    def _batch(self, batch: list[Candidate], entries: Iterator[Any], remaining: Ledger) -> None:
+        wanted = {candidate.entry_key: candidate for candidate in batch}
+        last = batch[-1].entry_key
+        dated: list[Candidate] = []
+        held = []
+        for entry in entries:
+            candidate = wanted.get(entry.key)
+            if candidate is not None and self._at - entry.since >= self.margins.keep:
+                dated.append(candidate)
+            held.append(entry)
+            if entry.key >= last:
+                break
+        going = self._unused(dated)
+        self.outcome.spared += len(batch) - len(going)
+        self.lease.hold()
+        self._log(going)
+        kept_back = self._delete(going)
+        gone = {candidate.entry_key for candidate in going} - kept_back
+        for entry in held:
+            if entry.key not in gone:
+                remaining.add(entry)
+        self.advance(len(batch), sum(candidate.size for candidate in batch))
+
+    def _unused(self, dated: list[Candidate]) -> list[Candidate]:
+        """Those that the database, looked at now, does not use."""
+        with self.views() as view:
+            refuse_strange(view, self.testimonies, self.margins)
+            by_oid: dict[bytes, set[str]] = {}
+            for candidate in dated:
+                oid = None if candidate.upload else oid_of(candidate.key)
+                if oid is not None:
+                    by_oid.setdefault(oid, set()).add(name_of(candidate.key))
+            view.prefetch(list(by_oid))
+            used = {oid: view.used(oid, names) for oid, names in by_oid.items()}
+        return [
+            candidate
+            for candidate in dated
+            if candidate.upload or (oid := oid_of(candidate.key)) is None or name_of(candidate.key) not in used[oid]
+        ]
+
+    def _log(self, going: list[Candidate]) -> None:
+        if not going:
+            return
+        self._batches += 1
+        header = {"format": FORMAT, "plan": self.plan, "at": self._at, "deleting": len(going)}
+        lines = [json.dumps(header), *(candidate.to_line() for candidate in going)]
+        self.store.put_bytes(self._log_key("deleted"), "\n".join(lines).encode() + b"\n")
+
+    def _log_key(self, what: str) -> str:
+        return f"{GC_LOG}{self.control.now:%Y%m%dT%H%M%SZ}-{self.plan}-{self._batches:06d}-{what}.ndjson"
+
+    def _delete(self, going: list[Candidate]) -> set[str]:
+        """Delete; the entries of what is still there, or may be."""
+        objects = {Doomed(candidate.key, candidate.etag): candidate for candidate in going if not candidate.upload}
+        stay: dict[str, str] = {}
+        if objects:
+            deleted = self.store.delete_each(list(objects))
+            self.outcome.markers += deleted.markers
+            stay = {doomed.key: code for doomed, code in deleted.failed.items()}
+        for candidate in going:
+            if candidate.upload:
+                try:
+                    self.store.abort_upload(candidate.key, candidate.upload)
+                    self.outcome.aborted_uploads += 1
+                except StoreError as error:
+                    stay[candidate.entry_key] = type(error).__name__
+            elif candidate.key not in stay:
+                self.outcome.deleted.add(candidate.size)
+        for key, code in stay.items():
+            self.outcome.fail(key, code)
+        if stay:
+            # The log said that they go. A failure to say so is no reason to stop: the next plan lists them again.
+            lines = [json.dumps({"key": key, "code": code}) for key, code in sorted(stay.items())]
+            try:
+                self.store.put_bytes(self._log_key("failed"), "\n".join(lines).encode() + b"\n")
+            except StoreError as error:
+                logger.warning("the log of what could not be deleted was not written: %s", error)
+        return set(stay)
+
+
+def swept(control: Control, margins: Margins, executed: str = "") -> list[str]:
+    """Keys of gc's own that nobody needs any more: plans that cannot be executed, leases before the newest ones,
+    witnesses of processes that are gone. The newest lease always stays (see ``lease``)."""
+
+    def older(line: Any, seconds: float) -> bool:
+        return (control.now - line.last_modified).total_seconds() > seconds
+
+    plans = [line.key for name, line in control.plans.items() if name == executed or older(line, margins.plan_life)]
+    leases = [
+        lease_key(number) for number, line in control.leases.items() if number < control.generation and older(line, DAY)
+    ]
+    claims = [line.key for line in control.claims.values() if older(line, DAY)]
+    gone = max(_OLD_WITNESS, margins.keep)
+    return [*plans, *leases, *claims, *(line.key for line in control.witnesses.values() if older(line, gone))]

@@ -1,0 +1,143 @@
+"""One gc at a time for each prefix.
+
+A lease is the object ``gc/lease/{number}``, made with ``If-None-Match: *``. The one with the highest number counts. It
+is held while it has content and was written less than ``lease_life`` ago, and released by emptying it. Whoever wants it
+makes the next number: of several that do, the store lets one. Numbers go up and the newest is never deleted, so a
+process that slept since it looked cannot make one that is valid.
+
+So a lease is also a condition: one that is taken with the number after the one that a plan saw proves that no other gc
+has written the ledger since.
+
+Where the store does not keep the condition, each writes a claim ``gc/claim/{id}``, waits ``claim_wait``, and lists all:
+of those that live the oldest goes on, the others go away. A claim is never written again, since its age decides;
+``gc/claim/{id}.alive`` tells that its holder lives. This needs a listing that has what was written before it.
+
+What neither can: stop a holder that was stopped (SIGSTOP, a frozen machine) between its last look at the clock and its
+next request. Two that delete at one time still delete only what each has found unused just before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+from ...errors import PreconditionFailed, StoreError, UnsafeError
+from ...keys import CLAIM
+from ...objectstore.clock import Clock
+from ...objectstore.interfaces import IObjectStore, Listed
+from .control import Control, lease_key, read_control
+from .margins import Margins
+
+logger = logging.getLogger(__name__)
+
+_ALIVE = ".alive"
+_RENEW = 0.25  # of lease_life: often enough that one failed renewal is no loss
+
+
+class Taken(UnsafeError):
+    """Another gc holds the lease, or was faster."""
+
+
+class Lease:
+    """Held by the one thread that has it. ``hold`` is called before everything that changes the bucket."""
+
+    def __init__(self, store: IObjectStore, margins: Margins, clock: Clock, key: str, claim: bool) -> None:
+        self._store = store
+        self._margins = margins
+        self._clock = clock
+        self._key = key
+        self._claim = claim
+        self._renewed = clock.monotonic()
+
+    def hold(self) -> None:
+        """Renew it where that is due. Raises Taken where it may be somebody else's by now."""
+        age = self._clock.monotonic() - self._renewed
+        if age > self._margins.lease_life - self._margins.lease_margin:
+            raise Taken("this gc held its lease for too long without a sign of life, and another may run: run it again")
+        if age > self._margins.lease_life * _RENEW:
+            before = self._clock.monotonic()
+            self._store.put_bytes(self._key + _ALIVE if self._claim else self._key, _who())
+            self._renewed = before
+
+    def release(self) -> None:
+        """Let the next one in. A failure is logged: the lease ends by itself."""
+        try:
+            for key in (self._key, self._key + _ALIVE) if self._claim else (self._key,):
+                self._store.put_bytes(key, b"")
+        except StoreError as error:
+            logger.warning("the lease of garbage collection ends in %.0f s only: %s", self._margins.lease_life, error)
+
+
+@contextmanager
+def leased(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Iterator[Lease]:
+    """Hold the lease. ``control`` is what was read of the bucket: where another gc began since, Taken is raised."""
+    lease = take(store, margins, clock, control)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def take(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Lease:
+    if store.conditional_put:  # type: ignore[attr-defined]
+        return _by_condition(store, margins, clock, control)
+    return _by_claim(store, margins, clock)
+
+
+def _by_condition(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Lease:
+    newest = control.leases.get(control.generation)
+    if newest is not None and _lives(newest, control, margins):
+        raise Taken(_busy(newest, margins))
+    lease = Lease(store, margins, clock, lease_key(control.generation + 1), claim=False)
+    try:
+        store.put_bytes(lease._key, _who(), if_absent=True)
+    except PreconditionFailed:
+        raise Taken("another gc of this prefix began meanwhile: run it again when that has ended") from None
+    return lease
+
+
+def _by_claim(store: IObjectStore, margins: Margins, clock: Clock) -> Lease:
+    name = secrets.token_hex(16)
+    lease = Lease(store, margins, clock, CLAIM + name, claim=True)
+    try:
+        store.put_bytes(lease._key, _who())
+        clock.sleep(margins.claim_wait)
+        control = read_control(store)
+        claims = {key: line for key, line in control.claims.items() if not key.endswith(_ALIVE) and line.size}
+        lives = [
+            (line.last_modified, key)
+            for key, line in claims.items()
+            if _lives(line, control, margins)
+            or (beat := control.claims.get(key + _ALIVE)) is not None
+            and _lives(beat, control, margins)
+        ]
+        if not lives or min(lives)[1] != name:
+            raise Taken("another gc of this prefix is running: run it again when that has ended")
+    except BaseException:
+        with suppress(StoreError):
+            store.put_bytes(lease._key, b"")
+        raise
+    return lease
+
+
+def _lives(line: Listed, control: Control, margins: Margins) -> bool:
+    return line.size > 0 and control.now - line.last_modified < timedelta(seconds=margins.lease_life)
+
+
+def _busy(line: Listed, margins: Margins) -> str:
+    ends = line.last_modified + timedelta(seconds=margins.lease_life)
+    return (
+        "another gc of this prefix is running, or was killed: run it again when that has ended,"
+        f" or after {ends:%H:%M:%S} UTC"
+    )
+
+
+def _who() -> bytes:
+    """For people who look at the bucket: the machine's name and the process."""
+    return json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()

@@ -1,0 +1,359 @@
+"""What may go: the prefix is listed, then the database is asked what it uses. Deletes nothing.
+
+The listing goes to the local disk first, and the database is opened after its end: so the view is newer than every
+line, and an object that is in use by then is seen in use.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Any
+
+from ZODB.utils import oid_repr, z64
+
+from ...errors import UnsafeError
+from ...keys import BLOBS, CONTROL, GC_LOG, MARKER, MIRRORED, SCRATCH, read_foreign_key, read_key
+from ...objectstore.interfaces import IObjectStore
+from ...storage.owner import Marker, read_marker
+from ..findings import Stopped
+from ..scope import Scope
+from .control import Control, read_control
+from .ledger import UPLOAD, Entry, Ledger, read_ledger
+from .lines import Lines
+from .margins import Margins
+from .references import OLD, View, Views
+from .report import LISTED, Tally
+from .witnesses import Testimony, contradictions, read_witnesses
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_STEP = 1000  # lines of the listing between two calls of ``advance``
+_PAGE = 1000  # oids that the base is told of at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One that is condemned: an object, or, with ``upload``, an unfinished multipart upload. Times since 1970."""
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+    since: int
+    seen: bool
+    upload: str = ""
+
+    def to_line(self) -> str:
+        told: dict[str, Any] = {"key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified}
+        told |= {"since": self.since, "seen": self.seen}
+        return json.dumps({**told, "upload": self.upload} if self.upload else told, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> Candidate:
+        told = json.loads(line)
+        return cls(
+            str(told["key"]),
+            int(told["size"]),
+            str(told["etag"]),
+            int(told["modified"]),
+            int(told["since"]),
+            bool(told["seen"]),
+            str(told.get("upload", "")),
+        )
+
+    @property
+    def entry_key(self) -> str:
+        """Its key in the ledger."""
+        return upload_entry(self.key, self.upload) if self.upload else self.key
+
+
+def upload_entry(key: str, upload_id: str) -> str:
+    return f"{UPLOAD}{key} {upload_id}"
+
+
+@dataclass
+class Plan:
+    """``candidates``: lines, in the order of keys, objects before uploads. ``ledger``: what shall be written.
+
+    ``control``: what was below ``gc/`` when it began. ``at``: the store's time then.
+    """
+
+    id: str
+    at: int
+    owner: str | None
+    scope: Scope
+    margins: Margins
+    control: Control
+    testimonies: list[Testimony]
+    old_keys: bool
+    ledger: Ledger
+    tally: Tally = field(default_factory=Tally)
+    candidates: Lines = field(default_factory=Lines)
+
+    def close(self) -> None:
+        self.candidates.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def judges(self, entry_key: str) -> bool:
+        """Whether an entry of the ledger is this plan's to write."""
+        if self.scope.whole:
+            return True
+        named = read_key(entry_key) or read_foreign_key(entry_key)
+        return named is not None and self.scope.has(named[0])
+
+
+def make_plan(
+    store: IObjectStore,
+    views: Views,
+    margins: Margins,
+    scope: Scope,
+    stop: threading.Event,
+    *,
+    listed: Callable[[int], None] = lambda count: None,
+    judged: Callable[[int], None] = lambda count: None,
+) -> Plan:
+    """List, judge, and keep what came of it on the local disk. Writes nothing into the bucket.
+
+    ``listed`` and ``judged`` are called with increments of objects. In the thread of the caller. Raises Unsafe where
+    the database cannot be the one whose blobs these are, Stopped after ``stop``, StagingError, and what the store
+    raises.
+    """
+    with ExitStack() as stack:
+        control = read_control(store)
+        marker = read_marker(store)
+        earlier = stack.enter_context(read_ledger(store, exists=control.ledger is not None))
+        testimonies = read_witnesses(store, control, margins)
+        at = int(control.now.timestamp())
+        plan = Plan(
+            f"{control.now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+            at,
+            marker.owner if marker else None,
+            scope,
+            margins,
+            control,
+            testimonies,
+            marker is not None and marker.adopted,
+            Ledger(at, at if scope.whole else earlier.whole, earlier.etag),
+        )
+        stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
+        listing = stack.enter_context(Lines())
+        _list(store, plan, marker, listing, stop, listed)
+        with views() as view:
+            refuse_strange(view, testimonies, margins)
+            _judge(view, plan, earlier, listing, stop, judged)
+            plan.tally.damaged = [oid_repr(oid) for oid in view.damaged]
+        _uploads(store, plan, earlier)
+        return plan
+
+
+def refuse_strange(view: View, testimonies: list[Any], margins: Margins) -> None:
+    """Raise UnsafeError where the database is empty, or not the one whose blobs the prefix has."""
+    if view.last() == z64 or view.is_empty():
+        raise UnsafeError(
+            "the database is empty: nothing would be in use. Look at the storage inside <s3blobstorage>; to give up"
+            " every blob of the prefix there is `s3blobs destroy`"
+        )
+    for why in contradictions(view, testimonies, margins):
+        raise Strange(
+            f"this is not the database whose blobs the prefix has: {why}. If it is a copy, give it another owner and"
+            " s3-prefix; if it was restored from a backup, run `s3blobs adopt`"
+        )
+
+
+class Strange(UnsafeError):
+    """The database is another one than that of a process which wrote into the prefix."""
+
+
+def _list(
+    store: IObjectStore,
+    plan: Plan,
+    marker: Marker | None,
+    listing: Lines,
+    stop: threading.Event,
+    listed: Callable[[int], None],
+) -> None:
+    """Objects that are judged go to the local disk; others are counted."""
+    tally = plan.tally
+    for number, line in enumerate(_in_scope(store, plan.scope), 1):
+        if number % _STEP == 0:
+            listed(_STEP)
+            if stop.is_set():
+                raise Stopped
+        key = line.key
+        if read_key(key) is None:
+            if read_foreign_key(key) is not None:
+                if not plan.old_keys:
+                    tally.old.add(line.size)
+                    continue
+            elif not key.startswith(SCRATCH):
+                if key not in (MARKER, MIRRORED) and not key.startswith((CONTROL, GC_LOG)):
+                    tally.foreign.add(line.size)
+                    if len(tally.foreign_keys) < LISTED:
+                        tally.foreign_keys.append(key)
+                continue
+            elif not (key.isascii() and key.isprintable()):
+                continue
+        listing.add(f"{key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}")
+    listed(len(listing) % _STEP)
+
+
+def _in_scope(store: IObjectStore, scope: Scope) -> Iterator[Any]:
+    if scope.whole:
+        yield from store.list()
+        return
+    end = f"{BLOBS}{scope.last.hex()}/~"
+    for line in store.list(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/"):
+        if line.key > end:
+            return
+        if read_key(line.key) is not None:
+            yield line
+
+
+def _rows(listing: Lines) -> Iterator[tuple[str, int, str, int]]:
+    for line in listing:
+        key, size, etag, modified = line.split("\t")
+        yield key, int(size), etag, int(modified)
+
+
+def _folder(row: tuple[str, int, str, int]) -> str:
+    return row[0][: row[0].rfind("/")]
+
+
+def _judge(
+    view: View,
+    plan: Plan,
+    earlier: Ledger,
+    listing: Lines,
+    stop: threading.Event,
+    judged: Callable[[int], None],
+) -> None:
+    dates = _Dates(plan, earlier)
+    # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
+    folders = (list(rows) for _, rows in groupby(_rows(listing), _folder))
+    while page := list(islice(folders, _PAGE)):
+        if stop.is_set():
+            raise Stopped
+        oids = [oid_of(rows[0][0]) for rows in page]
+        view.prefetch([oid for oid in oids if oid is not None])
+        for oid, rows in zip(oids, page, strict=True):
+            names = [name_of(row[0]) for row in rows]
+            used = set() if oid is None else view.used(oid, set(names))
+            for name, row in zip(names, rows, strict=True):
+                dates.judge(row, in_use=name in used)
+        judged(sum(map(len, page)))
+    dates.end()
+
+
+def oid_of(key: str) -> bytes | None:
+    """Of a key that is judged; None of what checks of the store left."""
+    if not key.startswith(BLOBS):
+        return None
+    return bytes.fromhex(key[len(BLOBS) : key.rfind("/")].rjust(16, "0"))
+
+
+def name_of(key: str) -> str:
+    """As ``View.used`` knows it."""
+    name = key[key.rfind("/") + 1 :]
+    return name[: -len(OLD)].rjust(16, "0") + OLD if name.endswith(OLD) else name
+
+
+class _Dates:
+    """Merges what is listed with the earlier ledger, both sorted by key, and decides. Pure but for its files."""
+
+    def __init__(self, plan: Plan, earlier: Ledger) -> None:
+        self._plan = plan
+        self._tally = plan.tally
+        self._whole = earlier.whole
+        self._entries = (entry for entry in earlier.entries() if not entry.key.startswith(UPLOAD))
+        self._next = next(self._entries, None)
+
+    def judge(self, row: tuple[str, int, str, int], *, in_use: bool) -> None:
+        key, size, etag, modified = row
+        entry = self._entry_of(key)
+        if in_use:
+            self._tally.used.add(size)
+            return
+        margins, at = self._plan.margins, self._plan.at
+        if at - modified < margins.grace:
+            self._tally.young.add(size)
+            return
+        if entry is None:
+            # The last plan of the whole prefix judged it, if it was old enough then, and did not date it: it was in
+            # use.
+            entry = Entry(key, at, seen=modified + margins.grace <= self._whole)
+            new = True
+        else:
+            new = False
+        self._plan.ledger.add(entry)
+        if new or at - entry.since < margins.keep:
+            self._tally.waiting.add(size)
+            self._wait_for(entry)
+            return
+        self._tally.condemned.add(size)
+        if not entry.seen:
+            self._tally.unseen.add(size)
+        self._plan.candidates.add(Candidate(key, size, etag, modified, entry.since, entry.seen).to_line())
+
+    def _wait_for(self, entry: Entry) -> None:
+        due = entry.since + int(self._plan.margins.keep)
+        if self._tally.next_due is None or due < self._tally.next_due:
+            self._tally.next_due = due
+
+    def _entry_of(self, key: str) -> Entry | None:
+        """What the ledger has of it. What it has of keys that are not listed any more is dropped, or kept out of
+        scope."""
+        while self._next is not None and self._next.key < key:
+            self._pass_over(self._next)
+            self._next = next(self._entries, None)
+        if self._next is not None and self._next.key == key:
+            found, self._next = self._next, next(self._entries, None)
+            return found
+        return None
+
+    def _pass_over(self, entry: Entry) -> None:
+        if not self._plan.judges(entry.key):
+            self._plan.ledger.add(entry)
+
+    def end(self) -> None:
+        while self._next is not None:
+            self._pass_over(self._next)
+            self._next = next(self._entries, None)
+
+
+def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger) -> None:
+    """Unfinished multipart uploads, under the same margins. Only those to keys of ours."""
+    known = {entry.key: entry for entry in earlier.entries() if entry.key.startswith(UPLOAD)}
+    if not plan.scope.whole:
+        for entry in known.values():
+            plan.ledger.add(entry)
+        return
+    tally, margins, at = plan.tally, plan.margins, plan.at
+    found = []
+    for key, upload_id, initiated in store.list_uploads():
+        if read_key(key) is None and not key.startswith(SCRATCH):
+            continue
+        tally.uploads += 1
+        if at - initiated.timestamp() >= margins.grace and not set(f"{key}{upload_id}") & set("\t\n"):
+            found.append((upload_entry(key, upload_id), key, upload_id, int(initiated.timestamp())))
+    for name, key, upload_id, initiated_at in sorted(found):
+        entry = known.get(name)
+        plan.ledger.add(entry or Entry(name, at, seen=False))
+        if entry is None or at - entry.since < margins.keep:
+            tally.waiting_uploads += 1
+            continue
+        tally.condemned_uploads += 1
+        plan.candidates.add(Candidate(key, 0, "", initiated_at, entry.since, False, upload_id).to_line())

@@ -1,0 +1,149 @@
+"""The three ways to run it: make a plan, execute one, or one round of both for ``pack()``.
+
+Each runs in the thread of the caller. A database that is not the one whose blobs the prefix has ends each of them, and
+makes every date of the ledger begin anew: what was dated while two databases wrote here proves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import S3BlobStorageError, StoreError, UnsafeError
+from ...objectstore.clock import Clock
+from ...objectstore.interfaces import IObjectStore
+from ..scope import Scope
+from .control import Control, read_control
+from .execute import Execution, refuse_ownerless, refuse_share, swept
+from .lease import Lease, leased
+from .ledger import Ledger, read_ledger, write_ledger
+from .margins import Margins
+from .plan import Candidate, Plan, Strange, make_plan
+from .publish import publish, read_plan
+from .references import Views
+from .report import Outcome
+from .witnesses import read_witnesses
+
+logger = logging.getLogger(__name__)
+
+
+def _nothing(*counts: int) -> None:
+    pass
+
+
+@dataclass
+class Collection:
+    """A bucket's prefix and the database that uses it. ``views`` opens looks at the base, each newer than the call.
+
+    ``margins.share`` is what may go. ``clock``: pauses, and how long the lease is held.
+    """
+
+    store: IObjectStore
+    views: Views
+    margins: Margins
+    stop: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = field(default_factory=Clock)
+    listed: Callable[[int], None] = _nothing
+    judged: Callable[[int], None] = _nothing
+    deleted: Callable[[int, int], None] = _nothing
+
+    def plan(self, scope: Scope = Scope()) -> Plan:  # noqa: B008 - frozen
+        """Make a plan. Writes nothing; the caller closes it."""
+        try:
+            return make_plan(
+                self.store, self.views, self.margins, scope, self.stop, listed=self.listed, judged=self.judged
+            )
+        except Strange:
+            self._forget_dates()
+            raise
+
+    def publish(self, plan: Plan) -> None:
+        """Write ledger and plan into the bucket, so that it counts, and can be executed. Raises Taken.
+
+        Nothing is written of a prefix without an owner: a copy of the site would have the same one.
+        """
+        if plan.owner is not None:
+            publish(self.store, plan, self.clock)
+
+    def execute(self, name: str) -> tuple[str, Outcome]:
+        """Execute the plan of that id, or the ``last`` one. Its id, and what was done."""
+        control = read_control(self.store)
+        testimonies = read_witnesses(self.store, control, self.margins)
+        with leased(self.store, self.margins, self.clock, control) as lease:
+            plan = read_plan(self.store, control, name, self.margins)
+            with plan.lines:
+                refuse_ownerless(plan.owner)
+                refuse_share(plan.objects, plan.judged, self.margins.share)
+                with read_ledger(self.store) as ledger:
+                    execution = self._execution(lease, control, testimonies, plan.id)
+                    self._run(execution, plan.candidates(), ledger, executed=plan.id)
+        return plan.id, execution.outcome
+
+    def round(self) -> tuple[Plan, Outcome]:
+        """Plan, and execute what is condemned by dates of earlier rounds. The caller closes the plan.
+
+        Where too large a share is condemned the dates are written all the same, and UnsafeError is raised. So it is
+        where the prefix has no owner, and then nothing is written.
+        """
+        plan = self.plan()
+        try:
+            refuse_ownerless(plan.owner)
+            with leased(self.store, self.margins, self.clock, plan.control) as lease:
+                return plan, self._executed(plan, lease)
+        except BaseException:
+            plan.close()
+            raise
+
+    def _executed(self, plan: Plan, lease: Lease) -> Outcome:
+        refused: UnsafeError | None = None
+        try:
+            refuse_share(plan.tally.condemned.blobs, plan.tally.judged, self.margins.share)
+        except UnsafeError as error:
+            refused = error
+        if refused is not None or not len(plan.candidates):
+            if len(plan.ledger) or plan.control.ledger is not None:
+                lease.hold()
+                write_ledger(self.store, plan.ledger)
+            if refused is not None:
+                raise refused
+            return Outcome()
+        execution = self._execution(lease, plan.control, plan.testimonies, plan.id)
+        candidates = (Candidate.from_line(line) for line in plan.candidates)
+        self._run(execution, candidates, plan.ledger)
+        return execution.outcome
+
+    def _execution(self, lease: Lease, control: Control, testimonies: list[Any], name: str) -> Execution:
+        return Execution(
+            self.store, self.views, self.margins, lease, control, testimonies, name, self.stop, self.deleted
+        )
+
+    def _run(self, execution: Execution, candidates: Any, ledger: Ledger, executed: str = "") -> None:
+        try:
+            with execution.run(candidates, ledger) as remaining:
+                execution.lease.hold()
+                write_ledger(self.store, remaining)
+        except Strange:
+            with Ledger(ledger.at) as empty:
+                write_ledger(self.store, empty)
+            raise
+        finished = executed if not execution.outcome.stopped else ""
+        leftovers = swept(execution.control, self.margins, finished)
+        try:
+            if leftovers:
+                self.store.delete(leftovers)
+        except StoreError as error:
+            logger.info("what gc does not need any more stays below gc/: %s", error)
+
+    def _forget_dates(self) -> None:
+        """As far as the store lets us: whoever refuses has said why already."""
+        try:
+            control = read_control(self.store)
+            if control.ledger is None:
+                return
+            with leased(self.store, self.margins, self.clock, control), Ledger(int(control.now.timestamp())) as empty:
+                write_ledger(self.store, empty)
+        except S3BlobStorageError as error:
+            logger.warning("the dates of the ledger stay: %s", error)

@@ -1,0 +1,138 @@
+"""What a process that may write tells of its database: ``gc/witness/{id}`` in the bucket.
+
+For a configuration that was copied whole, owner included: two databases then believe that one prefix is theirs, and the
+garbage of one is what the other needs. Garbage collection compares what the witnesses tell with the database that it is
+given, and refuses where they cannot be of one (``maintenance/gc/witnesses.py``).
+
+A witness is written by a thread of its own, off the path of commits: a minute after the storage was opened, within
+seconds after the first blob was committed, and then hourly, also where nothing was committed: that a process which
+lives does *not* know a transaction tells as much. JSON: ``format``; ``tid``, the last transaction that the process
+knows; ``blobs``, (tid, oid) of the last blobs that it committed, the newest last.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import RecordError, StoreError
+from ..keys import WITNESS
+from ..objectstore.interfaces import IObjectStore
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+BLOBS = 5  # so many are told: several, since one may have been deleted and packed away meanwhile
+
+# Seconds. The first: a script that ends within it and commits no blob leaves nothing. The second bounds how long a
+# database that was copied stays unknown to the other; a PUT an hour costs half a cent a year.
+FIRST = 60.0
+EVERY = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """``void``: its process copies transactions from elsewhere, whose tids tell nothing of when."""
+
+    tid: bytes
+    blobs: tuple[tuple[bytes, bytes], ...] = ()
+    void: bool = False
+
+    def to_json(self) -> bytes:
+        told = {"format": FORMAT, "tid": self.tid.hex(), "blobs": [[tid.hex(), oid.hex()] for tid, oid in self.blobs]}
+        return json.dumps({**told, "void": True} if self.void else told).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Witness:
+        """Raises RecordError where it is damaged or of a newer format."""
+        try:
+            told = json.loads(data)
+            version, tid = told["format"], bytes.fromhex(told["tid"])
+            blobs = tuple((bytes.fromhex(one), bytes.fromhex(oid)) for one, oid in told["blobs"])
+            void = bool(told.get("void"))
+        except (ValueError, KeyError, TypeError):
+            raise RecordError(f"an object below {WITNESS} is damaged: delete it when its process is known") from None
+        if not isinstance(version, int) or version > FORMAT:
+            raise RecordError(
+                f"an object below {WITNESS} was written by a newer release of collective.s3blobstorage: upgrade this"
+            )
+        if any(len(value) != 8 for value in (tid, *(value for pair in blobs for value in pair))):
+            raise RecordError(f"an object below {WITNESS} is damaged: delete it when its process is known")
+        return cls(tid, blobs, void)
+
+
+class WitnessWriter:
+    """Of one root storage that may write, which joins its thread in ``close``.
+
+    ``last`` tells the last transaction that the database has for this process now; None where it cannot tell.
+    """
+
+    def __init__(self, store: IObjectStore, last: Callable[[], bytes | None]) -> None:
+        self._store = store
+        self._last = last
+        self._key = WITNESS + uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._blobs: deque[tuple[bytes, bytes]] = deque(maxlen=BLOBS)
+        self._void = False
+        self._wanted = threading.Event()  # set where the thread shall look what to do before its time
+        self._closing = False
+        self._written = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="s3blobs-witness", daemon=True)
+        self._thread.start()
+
+    def committed(self, tid: bytes, oid: bytes) -> None:
+        """A blob was committed. Waits for nothing."""
+        with self._lock:
+            self._blobs.append((tid, oid))
+        if not self._written:
+            self._wanted.set()
+
+    def void(self) -> None:
+        """Transactions are copied into the base: what this process could tell would mislead. Once and for ever."""
+        if not self._void:
+            self._void = True
+            self._wanted.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = FIRST
+        while True:
+            self._wanted.wait(pause)
+            self._wanted.clear()
+            if self._closing and (self._written or not self._blobs):
+                return
+            if self._void and not self._written:
+                return
+            self.write()
+            if self._closing or self._void:
+                return
+            pause = EVERY
+
+    def write(self) -> None:
+        """One PUT. A failure is logged: the next one is tried in an hour."""
+        try:
+            # Before the transaction is asked for, so that it is not older than what is told of the blobs.
+            with self._lock:
+                blobs = tuple(self._blobs)
+            tid = self._last()
+            if tid is None:
+                return
+            self._store.put_bytes(self._key, Witness(tid, blobs, self._void).to_json())
+            self._written = True
+        except StoreError as error:
+            logger.info("what gc needs to know of this process (%s) was not written: %s", self._key, error)
+        except Exception:
+            logger.warning("what gc needs to know of this process (%s) was not written", self._key, exc_info=True)

@@ -1,0 +1,330 @@
+"""Any order of commits, undos, packs, aborts, crashes, readers, clocks and garbage collections: nothing in use is lost.
+
+After each step that may delete, every revision that the base keeps has its bytes in the bucket; after enough rounds
+nothing else is there. What the base keeps is asked of the base itself, what the bytes were is remembered here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+
+import pytest
+import transaction
+from hypothesis import HealthCheck
+from hypothesis import settings as Settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sites import PERSISTENT, UNDOING, Against, bucket_keys, connected, in_two_threads, raw_client
+from store_time import DAY, HOUR
+from test_gc import OWNED, Collected
+from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
+from ZODB.POSException import ConflictError, POSKeyError, UndoError
+from ZODB.utils import load_current
+
+from collective.s3blobstorage.errors import UnsafeError
+from collective.s3blobstorage.keys import blob_key, draw_name
+from collective.s3blobstorage.maintenance.gc.lease import Taken
+from collective.s3blobstorage.maintenance.gc.references import view_of
+from collective.s3blobstorage.maintenance.kept import is_kept
+from collective.s3blobstorage.storage.record import _split, is_blob, read_state
+
+NAMES = st.sampled_from("abcd")
+INLINE = 8  # bytes: shorter blobs lie in their records
+
+
+class Model(RuleBasedStateMachine):
+    """Over one base; ``make`` opens a new site for each run, which ``teardown`` closes."""
+
+    make: staticmethod
+
+    @initialize()
+    def open(self):
+        self.site = type(self).make()
+        self.bytes = {}  # (oid, tid) -> what was committed
+        self.objects = {}  # key -> bytes, as the bucket had them first: keys are write-once
+        self.readers = []  # (connection, blob, bytes)
+        self.number = 0
+        self.deleting = False  # whether the last step may have deleted something
+        self.commit("a", 20)  # so that no database is empty
+
+    # Content
+
+    def data(self, size):
+        self.number += 1
+        return f"{self.number:04d}".encode().ljust(size, b".")[: max(size, 4)]
+
+    def note(self, blobs):
+        """Remember what the revisions of the last transaction are."""
+        with connected(self.site.db) as connection:
+            root = connection.root()
+            for name, data in blobs.items():
+                blob = root[name]
+                blob._p_activate()
+                self.bytes[blob._p_oid, blob._p_serial] = data
+
+    @rule(name=NAMES, size=st.sampled_from([4, 20, 300]))
+    def commit(self, name, size):
+        data = self.data(size)
+        with connected(self.site.db) as connection:
+            root = connection.root()
+            if name in root:
+                with root[name].open("w") as file:
+                    file.write(data)
+            else:
+                root[name] = Blob(data)
+            connection.transaction_manager.commit()
+        self.note({name: data})
+
+    @rule(name=NAMES)
+    def remove(self, name):
+        with connected(self.site.db) as connection:
+            connection.root().pop(name, None)
+            connection.transaction_manager.commit()
+
+    @rule(name=NAMES)
+    def abort_at_the_vote(self, name):
+        with connected(self.site.db) as connection:
+            connection.root()[name] = Blob(self.data(20))
+            connection.transaction_manager.get().join(Against())
+            with contextlib.suppress(ValueError):
+                connection.transaction_manager.commit()
+        self.site.storage.uploads.settle()
+        self.deleting = True
+
+    @rule()
+    def crash_after_an_upload(self):
+        """A process that was killed between its upload and its commit; and another one in the middle of a large one."""
+        oid = self.site.storage.new_oid()
+        self.site.storage.store_.put_bytes(blob_key(oid, draw_name()), b"never committed")
+        store = self.site.site.settings.store
+        key = f"{store.prefix}/" if store.prefix else ""
+        key += blob_key(oid, draw_name())
+        raw_client(store).create_multipart_upload(Bucket=store.bucket, Key=key)
+
+    @rule(name=NAMES)
+    def a_blob_without_a_name(self, name):
+        """As a migration leaves it: the record says nothing, and the object is called after the transaction."""
+        data = self.data(20)
+        with connected(self.site.db) as connection:
+            root = connection.root()
+            if name not in root:
+                return
+            oid = root[name]._p_oid
+        record, serial = self.load(oid)
+        metadata = TransactionMetaData()
+        writer = self.site.storage._mvcc_base().new_instance()
+        try:
+            writer.poll_invalidations()
+            writer.tpc_begin(metadata)
+            writer.store(oid, serial, record[: _split(record)] + b"N.", "", metadata)
+            writer.tpc_vote(metadata)
+            tid = writer.tpc_finish(metadata)
+        finally:
+            writer.release()
+        self.site.storage.store_.put_bytes(blob_key(oid, tid.hex()), data)
+        self.bytes[oid, tid] = data
+
+    @rule()
+    def undo(self):
+        """Of the last transaction; so also a redo, and the undo of a creation."""
+        if self.site.site.kind not in UNDOING:
+            return
+        log = self.site.db.undoLog(0, 1)
+        if not log:
+            return
+        before = {oid: self.current(oid) for oid, _ in self.bytes}
+        manager = transaction.TransactionManager()
+        try:
+            self.site.db.undo(log[0]["id"], manager.get())
+            manager.commit()
+        except (UndoError, ConflictError, POSKeyError):
+            manager.abort()
+            return
+        for oid in {oid for oid, _ in self.bytes}:
+            now = self.current(oid)
+            if now is not None and now != before[oid]:
+                data = self.bytes_of(oid, now)
+                assert data in {each for (one, _), each in self.bytes.items() if one == oid}
+                self.bytes[oid, now] = data
+
+    def load(self, oid):
+        """What is committed by now."""
+        with view_of(self.site.storage._base) as view:
+            return load_current(view.base, oid)
+
+    def current(self, oid):
+        try:
+            return self.load(oid)[1]
+        except POSKeyError:
+            return None
+
+    def bytes_of(self, oid, tid):
+        """Of a revision that an undo wrote: it has the name of the one that it brought back."""
+        record = self.load(oid)[0]
+        state = read_state(record)
+        if state.inline is not None:
+            return state.inline
+        return self.contents(blob_key(oid, state.name_at(tid)))
+
+    @rule()
+    def pack(self):
+        self.site.db.pack(time.time() + 1)
+
+    # Readers
+
+    @rule(name=NAMES)
+    def a_reader_opens(self, name):
+        manager = transaction.TransactionManager()
+        connection = self.site.db.open(manager)
+        root = connection.root()
+        if name in root and len(self.readers) < 3:
+            blob = root[name]
+            blob._p_activate()
+            data = self.bytes[blob._p_oid, blob._p_serial]
+            self.readers.append((connection, blob, data))
+        else:
+            connection.close()
+
+    @precondition(lambda self: self.readers)
+    @rule()
+    def a_reader_reads(self):
+        connection, blob, data = self.readers.pop(0)
+        kept = is_kept(self.site.storage._base, blob._p_oid, blob._p_serial)
+        try:
+            with blob.open("r") as file:
+                assert file.read() == data
+        except POSKeyError:
+            assert not kept, "a reader lost a blob that the base keeps"
+        finally:
+            connection.transaction_manager.abort()
+            connection.close()
+
+    # Time and garbage collection
+
+    @rule(seconds=st.sampled_from([HOUR, DAY, 4 * DAY, 8 * DAY]))
+    def time_passes(self, seconds):
+        self.site.store.advance(seconds)
+
+    @rule()
+    def plan(self):
+        self.site.plan()
+
+    @rule()
+    def execute(self):
+        with contextlib.suppress(UnsafeError):
+            self.site.collection.execute("last")
+        self.deleting = True
+
+    @rule()
+    def round(self):
+        self.site.round()
+        self.deleting = True
+
+    @rule(name=NAMES)
+    def two_rounds_and_a_commit_at_once(self, name):
+        ended = []
+
+        def work(number):
+            if number:
+                self.commit(name, 20)
+            with contextlib.suppress(Taken):
+                self.site.round()
+                ended.append(number)
+
+        in_two_threads(work)
+        assert ended
+        self.deleting = True
+
+    # What must hold
+
+    def keys(self):
+        return self.site.blobs()
+
+    def contents(self, key):
+        if key not in self.objects:
+            self.objects[key] = self.site.storage.store_.get_bytes(key)
+        return self.objects[key]
+
+    def needed(self):
+        """key -> bytes of every revision that the base keeps."""
+        base = self.site.site.another_base()
+        found = {}
+        try:
+            for (oid, tid), data in self.bytes.items():
+                try:
+                    record = base.loadSerial(oid, tid)
+                except POSKeyError:
+                    continue
+                assert is_blob(record)
+                state = read_state(record)
+                if state.inline is not None:
+                    assert state.inline == data
+                else:
+                    found[blob_key(oid, state.name_at(tid))] = data
+        finally:
+            base.close()
+        return found
+
+    @invariant()
+    def nothing_is_lost(self):
+        if not hasattr(self, "site") or not self.deleting:
+            return
+        self.deleting = False
+        needed, there = self.needed(), self.keys()
+        assert needed.keys() <= there
+        for key, data in needed.items():
+            assert self.contents(key) == data
+
+    def teardown(self):
+        if not hasattr(self, "site"):
+            return
+        try:
+            while self.readers:
+                connection = self.readers.pop()[0]
+                connection.transaction_manager.abort()
+                connection.close()
+            self.site.rounds()
+            assert self.keys() == self.needed().keys()
+            uploads = list(self.site.storage.store_.list_uploads())
+            assert uploads == []
+            assert not any(key.startswith("gc/claim/") for key in bucket_keys(self.site.site.settings.store))
+        finally:
+            self.site.site.close()
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_nothing_in_use_is_lost_and_nothing_else_stays(make_site, settings, kind, tier):
+    numbers = itertools.count()
+
+    class OverThisBase(Model):
+        @staticmethod
+        def make():
+            store = dataclasses.replace(settings, prefix=f"run{next(numbers)}")
+            site = make_site(kind, store=store, inline_size=INLINE, **OWNED)
+            collected = Collected(site)
+            # Its time is not that of the transactions, of which it tells: tests/storage/test_gc_witness.py has both.
+            collected.storage.witness.close()
+            collected.storage.witness = None
+            return collected
+
+    run_state_machine_as_test(
+        OverThisBase,
+        settings=Settings(
+            max_examples=tier["gc_runs"],
+            stateful_step_count=tier["gc_steps"],
+            deadline=None,
+            derandomize=tier.name != "full",
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
