@@ -40,6 +40,8 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
         parameters.pop("StartAfter", None)
         if page.get("NextContinuationToken"):
             parameters["ContinuationToken"] = page["NextContinuationToken"]
+        elif not page.get("Contents"):
+            raise StoreError("The object store lists nothing, and says that more follows.")
         else:
             parameters["StartAfter"] = last.decode("utf-8", "surrogatepass")
 
