@@ -136,3 +136,7 @@ def test_a_page_that_was_cut(length):
 def test_what_is_no_whole_listing(body):
     with pytest.raises(ResponseParserError):
         read_page(body)
+
+
+def test_an_error_is_left_to_botocore():
+    assert read_page(b"<Error><Code>SlowDown</Code><Message>m</Message></Error>") is None

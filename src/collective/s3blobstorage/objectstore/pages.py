@@ -1,9 +1,9 @@
 """A page of ListObjectsV2, read without botocore's parser.
 
 That one takes 100 to 200 µs for each object, nearly all of it for the date, which it gives to a library that knows every
-way to write one: three minutes for a million objects, in which a listing has one thousand pages. Here it is a tenth of
-that or less (figures: docs/performance.md). The request, its retries and its errors stay botocore's: this is a handler
-of its event ``before-parse``, which leaves the parser nothing to do.
+form of one: three minutes for a million objects. Here it is a tenth of that or less (figures: docs/performance.md). The
+request, its retries and its errors stay botocore's: this is a handler of its event ``before-parse``, which leaves the
+parser nothing to do.
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ _TEXTS = ("EncodingType", "NextContinuationToken", "Prefix")
 
 
 def install(client: Any) -> None:
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _parse)
+    # With an asterisk it comes before botocore's own handlers, of which one reads every answer that looks well, to see
+    # whether it is an error after all.
+    client.meta.events.register("before-parse.*.ListObjectsV2", _parse)
 
 
 def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
     """What is put into the second is what the client returns. Errors are left to botocore."""
     if response_dict["status_code"] >= 300:
         return
-    customized_response_dict.update(read_page(response_dict["body"]))
-    response_dict["body"] = b""
+    page = read_page(response_dict["body"])
+    if page is not None:
+        customized_response_dict.update(page)
+        response_dict["body"] = b""
 
 
-def read_page(body: bytes) -> dict[str, Any]:
+def read_page(body: bytes) -> dict[str, Any] | None:
     """The page as the client gives it, but members that nobody here reads. Keys are not decoded yet (EncodingType).
+    None where it is S3's document of an error.
 
     Raises ResponseParserError for everything that is not a whole listing, which is more than botocore does: it takes
     a page of another kind, or without some member, for one that lacks it.
@@ -43,6 +48,8 @@ def read_page(body: bytes) -> dict[str, Any]:
         root = ElementTree.fromstring(body, ElementTree.XMLParser(encoding="utf-8"))
     except ElementTree.ParseError as error:
         raise ResponseParserError(f"no listing: {error}") from None
+    if root.tag == "Error":
+        return None
     space, bracket, name = root.tag.rpartition("}")
     if name != _ROOT:
         raise ResponseParserError("no listing")
