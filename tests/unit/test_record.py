@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,15 @@ from ZODB.blob import Blob, is_blob_record
 from ZODB.serialize import ObjectWriter, referencesf
 
 from collective.s3blobstorage.errors import RecordError
-from collective.s3blobstorage.storage.record import _AS_WRITTEN, BlobState, is_blob, read_state, with_state
+from collective.s3blobstorage.storage.record import (
+    _AS_WRITTEN,
+    _WRITTEN_HERE,
+    BlobState,
+    _unpickled,
+    is_blob,
+    read_state,
+    with_state,
+)
 
 NAME = "0123456789abcdef0123456789abcdef"
 FULL = BlobState(NAME, 12345, bytes(range(32)))
@@ -152,3 +161,29 @@ def test_random_bytes_never_raise_anything_else(data):
 def test_every_state_reads_back(name, size, sha256):
     state = BlobState(name.hex(), size, sha256)
     assert read_state(with_state(BLOB, state)) == state
+
+
+sizes = st.one_of(st.integers(0, 2**40), st.sampled_from([0, 255, 256, 65535, 65536, 2**31 - 1, 2**31]))
+digests = st.one_of(st.none(), st.binary(min_size=32, max_size=32))
+names = st.one_of(st.from_regex(r"[0-9a-f]{32}", fullmatch=True), st.from_regex(r"[0-9a-f]{16}", fullmatch=True))
+
+
+@given(names, sizes, digests)
+def test_a_record_as_we_write_it_is_read_as_the_pickle_it_is(name, size, digest):
+    record = with_state(BLOB, BlobState(name, size, digest))
+    assert read_state(record) == _unpickled(record) == BlobState(name, size, digest)
+    assert (_WRITTEN_HERE.fullmatch(record) is not None) == (len(name) == 32 and size < 2**31)
+
+
+def outcome(read, record):
+    try:
+        return read(record)
+    except RecordError as error:
+        return re.sub(r"\(.*\)", "", str(error))
+
+
+@given(sizes, digests, st.data())
+def test_one_with_another_byte_is_too(size, digest, data):
+    record = bytearray(with_state(BLOB, BlobState(NAME, size, digest)))
+    record[data.draw(st.integers(len(_AS_WRITTEN), len(record) - 1))] = data.draw(st.integers(0, 255))
+    assert outcome(read_state, bytes(record)) == outcome(_unpickled, bytes(record))
