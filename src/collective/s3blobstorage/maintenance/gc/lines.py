@@ -6,7 +6,7 @@ They have no name, so that nothing is left of them after kill -9; they lie in Py
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +32,14 @@ class Lines:
         self._count += 1
         with _disk():
             self.file.write(line.encode() + b"\n")
+
+    def extend(self, lines: Iterable[str]) -> None:
+        """The same for many, by one write."""
+        added = list(lines)
+        self._count += len(added)
+        added.append("")
+        with _disk():
+            self.file.write("\n".join(added).encode())
 
     def __iter__(self) -> Iterator[str]:
         self.rewind()

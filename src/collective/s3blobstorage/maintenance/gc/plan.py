@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -19,23 +19,23 @@ from typing import Any
 from ZODB.utils import oid_repr, z64
 
 from ...errors import UnsafeError
-from ...keys import BLOBS, CONTROL, GC_LOG, MARKER, MIRRORED, SCRATCH, read_foreign_key, read_key
+from ...keys import BLOBS, SCRATCH, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore
-from ...storage.owner import Marker, read_marker
+from ...storage.owner import read_marker
 from ..findings import Stopped
 from ..scope import Scope
 from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
+from .listing import Listing
 from .margins import Margins
 from .references import OLD, View, Views
-from .report import LISTED, Tally
+from .report import Tally
 from .witnesses import Testimony, contradictions, read_witnesses
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-_STEP = 1000  # lines of the listing between two calls of ``advance``
 _PAGE = 1000  # oids that the base is told of at a time
 
 
@@ -150,8 +150,8 @@ def make_plan(
             Ledger(at, at if scope.whole else earlier.whole, earlier.etag),
         )
         stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
-        listing = stack.enter_context(Lines())
-        _list(store, plan, marker, listing, stop, listed)
+        listing = stack.enter_context(Listing(store, scope, stop, listed, old_keys=plan.old_keys))
+        listing.count(plan.tally)
         with views() as view:
             refuse_strange(view, testimonies, margins)
             _judge(view, plan, earlier, listing, stop, judged)
@@ -178,57 +178,6 @@ class Strange(UnsafeError):
     """The database is another one than that of a process which wrote into the prefix."""
 
 
-def _list(
-    store: IObjectStore,
-    plan: Plan,
-    marker: Marker | None,
-    listing: Lines,
-    stop: threading.Event,
-    listed: Callable[[int], None],
-) -> None:
-    """Objects that are judged go to the local disk; others are counted."""
-    tally = plan.tally
-    for number, line in enumerate(_in_scope(store, plan.scope), 1):
-        if number % _STEP == 0:
-            listed(_STEP)
-            if stop.is_set():
-                raise Stopped
-        key = line.key
-        if read_key(key) is None:
-            if read_foreign_key(key) is not None:
-                if not plan.old_keys:
-                    tally.old.add(line.size)
-                    continue
-            elif not key.startswith(SCRATCH):
-                if key not in (MARKER, MIRRORED) and not key.startswith((CONTROL, GC_LOG)):
-                    tally.foreign.add(line.size)
-                    if len(tally.foreign_keys) < LISTED:
-                        tally.foreign_keys.append(key)
-                continue
-            elif not (key.isascii() and key.isprintable()):
-                continue
-        listing.add(f"{key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}")
-    listed(len(listing) % _STEP)
-
-
-def _in_scope(store: IObjectStore, scope: Scope) -> Iterator[Any]:
-    if scope.whole:
-        yield from store.list()
-        return
-    end = f"{BLOBS}{scope.last.hex()}/~"
-    for line in store.list(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/"):
-        if line.key > end:
-            return
-        if read_key(line.key) is not None:
-            yield line
-
-
-def _rows(listing: Lines) -> Iterator[tuple[str, int, str, int]]:
-    for line in listing:
-        key, size, etag, modified = line.split("\t")
-        yield key, int(size), etag, int(modified)
-
-
 def _folder(row: tuple[str, int, str, int]) -> str:
     return row[0][: row[0].rfind("/")]
 
@@ -237,13 +186,13 @@ def _judge(
     view: View,
     plan: Plan,
     earlier: Ledger,
-    listing: Lines,
+    listing: Listing,
     stop: threading.Event,
     judged: Callable[[int], None],
 ) -> None:
     dates = _Dates(plan, earlier)
     # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
-    folders = (list(rows) for _, rows in groupby(_rows(listing), _folder))
+    folders = (list(rows) for _, rows in groupby(listing.rows(), _folder))
     while page := list(islice(folders, _PAGE)):
         if stop.is_set():
             raise Stopped

@@ -1,0 +1,229 @@
+"""The listing of a prefix, on the local disk: what is judged, in the order of keys, and what else there is.
+
+A store lists a thousand keys at a time, and tells with each page where the next begins: so a listing waits for the
+store most of its time. One that proves long is cut by oids into ranges, of which some are listed at a time, each into a
+file of its own. Until then it is one listing: a small prefix costs one request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
+
+from ZODB.utils import maxtid, p64, u64
+
+from ...keys import BLOBS, CONTROL, GC_LOG, MARKER, MIRRORED, SCRATCH, read_foreign_key, read_key
+from ...objectstore.interfaces import IObjectStore, Listed
+from ..findings import Count, Stopped
+from ..scope import Scope
+from .lines import Lines
+from .report import LISTED, Tally
+
+_PAGE = 1000  # keys that a request brings at most
+_PROVEN = 10 * _PAGE  # keys after which a listing counts as long
+_AT_ONCE = 4  # more do not pay: reading a page takes the interpreter for longer than a quarter of a store's answer
+# Each range ends with a page of which some belongs to the next one, and ranges of oids differ in what they hold.
+_PAGES_EACH = 8
+_MOST_RANGES = 64  # each is an open file
+_REPORT = 0.25  # seconds between two calls of ``listed`` while others list
+
+
+@dataclass(frozen=True)
+class Range:
+    """Keys that begin with ``prefix``, after the one and up to the other; None: to the end."""
+
+    prefix: str
+    after: str
+    until: str | None
+
+
+@dataclass
+class Part:
+    """One range of a listing. ``seen``: how many keys; ``foreign_keys``: the first of them."""
+
+    range: Range
+    lines: Lines = field(default_factory=Lines)
+    seen: int = 0
+    old: Count = field(default_factory=Count)
+    foreign: Count = field(default_factory=Count)
+    foreign_keys: list[str] = field(default_factory=list)
+
+    def listed(self, store: IObjectStore) -> Iterator[list[Listed]]:
+        """By pages."""
+        until = self.range.until
+        page: list[Listed] = []
+        for line in store.list(self.range.prefix, start_after=self.range.after):
+            if until is not None and line.key > until:
+                break
+            page.append(line)
+            if len(page) == _PAGE:
+                yield page
+                page = []
+        yield page
+
+    def take(self, page: list[Listed], *, old_keys: bool, ours_only: bool) -> None:
+        """Keep what is judged, count the rest."""
+        self.seen += len(page)
+        self.lines.extend(
+            f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}"
+            for line in page
+            if read_key(line.key) is not None or (not ours_only and self._is_judged(line, old_keys))
+        )
+
+    def _is_judged(self, line: Listed, old_keys: bool) -> bool:
+        """Of one whose key is none of ours."""
+        key = line.key
+        if read_foreign_key(key) is not None:
+            if not old_keys:
+                self.old.add(line.size)
+            return old_keys
+        if key.startswith(SCRATCH):
+            return key.isascii() and key.isprintable()
+        if key not in (MARKER, MIRRORED) and not key.startswith((CONTROL, GC_LOG)):
+            self.foreign.add(line.size)
+            if len(self.foreign_keys) < LISTED:
+                self.foreign_keys.append(key)
+        return False
+
+
+class Listing:
+    """A whole one: its ranges in the order of keys. ``old_keys``: those of zodb-s3blobs are judged, too."""
+
+    def __init__(
+        self,
+        store: IObjectStore,
+        scope: Scope,
+        stop: threading.Event,
+        listed: Callable[[int], None],
+        *,
+        old_keys: bool,
+    ) -> None:
+        self._store = store
+        self._scope = scope
+        self._stop = stop
+        self._listed = listed
+        self._old_keys = old_keys
+        self._parts: list[Part] = []
+        self._reported = 0
+        self._failed = threading.Event()
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            self._make()
+            stack.pop_all()
+
+    def rows(self) -> Iterator[tuple[str, int, str, int]]:
+        """Key, size, ETag, and when it was written, of each that is judged. Times are seconds since 1970."""
+        for line in chain.from_iterable(part.lines for part in self._parts):
+            key, size, etag, modified = line.split("\t")
+            yield key, int(size), etag, int(modified)
+
+    def count(self, tally: Tally) -> None:
+        """Add what is not judged."""
+        for part in self._parts:
+            for count, more in ((tally.old, part.old), (tally.foreign, part.foreign)):
+                count.blobs += more.blobs
+                count.bytes += more.bytes
+            tally.foreign_keys += part.foreign_keys[: LISTED - len(tally.foreign_keys)]
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.lines.close()
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # Listing
+
+    def _make(self) -> None:
+        scope = self._scope
+        if scope.whole:
+            first = Range("", "", None)
+        else:
+            first = Range(BLOBS, f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~")
+        part, proven = self._part(first), _PROVEN
+        began: bytes | None = None  # the oid of the first key of ours
+        for page in part.listed(self._store):
+            self._take(part, page)
+            self._report()
+            if len(page) < _PAGE:
+                return  # it was the last one
+            keys = [key for line in (page[0], page[-1]) if (key := read_key(line.key)) is not None]
+            began = began or (keys[0][0] if keys else None)
+            last = page[-1].key
+            if part.seen >= proven and began is not None and (found := read_key(last)) is not None:
+                proven = 2 * part.seen
+                ranges = self._ranges(first, last, u64(began), u64(found[0]), part.seen)
+                if ranges:
+                    self._at_once([self._part(each) for each in ranges])
+                    return
+
+    def _part(self, range_: Range) -> Part:
+        part = Part(range_)
+        self._parts.append(part)
+        return part
+
+    def _take(self, part: Part, page: list[Listed]) -> None:
+        if self._stop.is_set() or self._failed.is_set():
+            raise Stopped
+        part.take(page, old_keys=self._old_keys, ours_only=not self._scope.whole)
+
+    def _report(self) -> None:
+        seen = sum(part.seen for part in self._parts)
+        if seen > self._reported:
+            self._listed(seen - self._reported)
+            self._reported = seen
+
+    def _ranges(self, whole: Range, last: str, began: int, at: int, seen: int) -> list[Range]:
+        """What is left after the key ``last``, whose oid is ``at``, cut by oids; none where that would not pay."""
+        end = self._end(whole, at, max(at - began, 1))
+        pages = (end - at) * seen // max(at - began, 1) // _PAGE
+        count = min(_MOST_RANGES, pages // _PAGES_EACH, end - at)
+        if count < 2:
+            return []
+        cuts = [f"{BLOBS}{p64(at + (end - at) * number // count).hex()}/" for number in range(1, count)]
+        return [
+            Range(whole.prefix, after, until)
+            for after, until in zip([last, *cuts], [*cuts, whole.until], strict=True)
+            if until is None or until > after
+        ]
+
+    def _end(self, whole: Range, at: int, step: int) -> int:
+        """An oid above which there is no key of ours: at most about twice as far as the last one is.
+
+        Steps double, and whatever is found is the next beginning, so these are some ten requests for one key each.
+        """
+        most = u64(self._scope.last) if not self._scope.whole else u64(maxtid)
+        while (beyond := at + step) < most:
+            after = f"{BLOBS}{p64(beyond).hex()}/"
+            found = next(iter(self._store.list(BLOBS, start_after=after, page_size=1)), None)
+            named = read_key(found.key) if found is not None else None
+            if named is None:
+                return beyond
+            at, step = max(beyond, u64(named[0])), step * 2
+        return most
+
+    def _at_once(self, parts: list[Part]) -> None:
+        def make(part: Part) -> None:
+            try:
+                for page in part.listed(self._store):
+                    self._take(part, page)
+            except BaseException:
+                self._failed.set()
+                raise
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3blobs-listing") as pool:
+            running: set[Future[None]] = {pool.submit(make, part) for part in parts}
+            while running:
+                done, running = wait(running, timeout=_REPORT, return_when=FIRST_EXCEPTION)
+                self._report()
+                errors = [error for each in done if (error := each.exception()) is not None]
+                if errors:
+                    # Those that ended because another one had failed say nothing.
+                    raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
