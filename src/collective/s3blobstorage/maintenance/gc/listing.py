@@ -31,6 +31,8 @@ _PAGES_EACH = 8
 _MOST_RANGES = 64  # each is an open file
 _REPORT = 0.25  # seconds between two calls of ``listed`` while others list
 
+Row = tuple[str, int, str, int]  # key, size, ETag, and when it was written, in seconds since 1970
+
 
 @dataclass(frozen=True)
 class Range:
@@ -115,11 +117,19 @@ class Listing:
             self._make()
             stack.pop_all()
 
-    def rows(self) -> Iterator[tuple[str, int, str, int]]:
-        """Key, size, ETag, and when it was written, of each that is judged. Times are seconds since 1970."""
+    def folders(self) -> Iterator[tuple[str, list[Row]]]:
+        """What is judged, by the part of the key before its last slash: there are all objects of one blob."""
+        folder, rows = "", []
         for line in chain.from_iterable(part.lines for part in self._parts):
             key, size, etag, modified = line.split("\t")
-            yield key, int(size), etag, int(modified)
+            found = key[: key.rfind("/")]
+            if found != folder:
+                if rows:
+                    yield folder, rows
+                folder, rows = found, []
+            rows.append((key, int(size), etag, int(modified)))
+        if rows:
+            yield folder, rows
 
     def count(self, tally: Tally) -> None:
         """Add what is not judged."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 from ZODB.utils import oid_repr, z64
@@ -27,7 +27,7 @@ from ..scope import Scope
 from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
-from .listing import Listing
+from .listing import Listing, Row
 from .margins import Margins
 from .references import OLD, View, Views
 from .report import Tally
@@ -178,10 +178,6 @@ class Strange(UnsafeError):
     """The database is another one than that of a process which wrote into the prefix."""
 
 
-def _folder(row: tuple[str, int, str, int]) -> str:
-    return row[0][: row[0].rfind("/")]
-
-
 def _judge(
     view: View,
     plan: Plan,
@@ -192,26 +188,29 @@ def _judge(
 ) -> None:
     dates = _Dates(plan, earlier)
     # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
-    folders = (list(rows) for _, rows in groupby(listing.rows(), _folder))
+    folders = listing.folders()
     while page := list(islice(folders, _PAGE)):
         if stop.is_set():
             raise Stopped
-        oids = [oid_of(rows[0][0]) for rows in page]
+        oids = [_oid_of_folder(folder) for folder, _ in page]
         view.prefetch([oid for oid in oids if oid is not None])
-        for oid, rows in zip(oids, page, strict=True):
-            names = [name_of(row[0]) for row in rows]
-            used = set() if oid is None else view.used(oid, set(names))
+        for oid, (folder, rows) in zip(oids, page, strict=True):
+            start = len(folder) + 1
+            names = [name_of(row[0]) if plan.old_keys else row[0][start:] for row in rows]
+            used = view.used(oid, set(names)) if oid is not None else ()
             for name, row in zip(names, rows, strict=True):
                 dates.judge(row, in_use=name in used)
-        judged(sum(map(len, page)))
+        judged(sum([len(rows) for _, rows in page]))
     dates.end()
 
 
 def oid_of(key: str) -> bytes | None:
     """Of a key that is judged; None of what checks of the store left."""
-    if not key.startswith(BLOBS):
-        return None
-    return bytes.fromhex(key[len(BLOBS) : key.rfind("/")].rjust(16, "0"))
+    return _oid_of_folder(key[: key.rfind("/")])
+
+
+def _oid_of_folder(folder: str) -> bytes | None:
+    return bytes.fromhex(folder[len(BLOBS) :].rjust(16, "0")) if folder.startswith(BLOBS) else None
 
 
 def name_of(key: str) -> str:
@@ -230,9 +229,9 @@ class _Dates:
         self._entries = (entry for entry in earlier.entries() if not entry.key.startswith(UPLOAD))
         self._next = next(self._entries, None)
 
-    def judge(self, row: tuple[str, int, str, int], *, in_use: bool) -> None:
+    def judge(self, row: Row, *, in_use: bool) -> None:
         key, size, etag, modified = row
-        entry = self._entry_of(key)
+        entry = self._entry_of(key) if self._next is not None else None
         if in_use:
             self._tally.used.add(size)
             return

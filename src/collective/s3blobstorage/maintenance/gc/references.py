@@ -16,7 +16,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import load_current, maxtid, oid_repr, p64, u64, z64
 
 from ...errors import RecordError
-from ...storage.record import is_blob, read_state
+from ...storage.record import BlobState, read_state
 from ..kept import is_kept, is_zeo_client, revisions_of
 
 logger = logging.getLogger(__name__)
@@ -82,23 +82,23 @@ class View:
             pass
         else:
             if record:
+                state = read_state(record)
+                if state is not None and names == {state.name}:  # nearly every blob: one revision, one object
+                    return names
                 records[tid] = record
-                used = _names(record, tid)
+                used = _names(state, tid)
                 if names <= used:
                     return used
         for tid, record in revisions_of(self.base, oid, records).items():
-            found = _names(record, tid)
+            found = _names(read_state(record), tid)
             # A ZEO client's cache still has what the server has packed away: that is asked by loadSerial.
             if names & found - used and (not self._is_client or is_kept(self.base, oid, tid)):
                 used |= found
         return used
 
 
-def _names(record: bytes, tid: bytes) -> set[str]:
-    """Under which names the object of a revision may lie. Raises RecordError where it is a blob's and damaged."""
-    if not is_blob(record):
-        return set()
-    state = read_state(record)
+def _names(state: BlobState | None, tid: bytes) -> set[str]:
+    """Under which names the object of a revision may lie, given what its record says."""
     if state is None or state.inline is not None:
         return set()
     # Also {tid}, and what zodb-s3blobs called it, of a record that has a name: readers do not look there, but somebody
