@@ -319,7 +319,7 @@ def load_objects(task: Task) -> dict[str, float]:
 
 def write_huge(task: Task) -> dict[str, float]:
     with opened(task) as db, connected(db) as connection:
-        return _peak(lambda: (_write_blob(connection, "huge", task.scale, task.scale.huge), commit(connection)))
+        return peak(lambda: (_write_blob(connection, "huge", task.scale, task.scale.huge), commit(connection)))
 
 
 def read_huge(task: Task) -> dict[str, float]:
@@ -333,19 +333,19 @@ def read_huge(task: Task) -> dict[str, float]:
                     left -= len(block)
             assert not left
 
-        return _peak(work)
+        return peak(work)
 
 
-def _peak(work: Callable[[], object]) -> dict[str, float]:
+def peak(work: Callable[[], object]) -> dict[str, float]:
     """How far this process's resident memory rises during ``work`` above what it is with the database open."""
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak (proc(5))
-    idle = _status("VmRSS")
+    idle = status("VmRSS")
     started = time.perf_counter()
     work()
-    return {"seconds": time.perf_counter() - started, "above_idle": _status("VmHWM") - idle, "idle": idle}
+    return {"seconds": time.perf_counter() - started, "above_idle": status("VmHWM") - idle, "idle": idle}
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) * 1024
 

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -187,13 +187,9 @@ def _judge(
     judged: Callable[[int], None],
 ) -> None:
     dates = _Dates(plan, earlier)
-    # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
-    folders = listing.folders()
-    while page := list(islice(folders, _PAGE)):
+    for oids, page in _prefetched(view, listing):
         if stop.is_set():
             raise Stopped
-        oids = [_oid_of_folder(folder) for folder, _ in page]
-        view.prefetch([oid for oid in oids if oid is not None])
         for oid, (folder, rows) in zip(oids, page, strict=True):
             start = len(folder) + 1
             names = [name_of(row[0]) if plan.old_keys else row[0][start:] for row in rows]
@@ -202,6 +198,21 @@ def _judge(
                 dates.judge(row, in_use=name in used)
         judged(sum([len(rows) for _, rows in page]))
     dates.end()
+
+
+def _prefetched(view: View, listing: Listing) -> Iterator[tuple[list[bytes | None], list[tuple[str, list[Row]]]]]:
+    """By pages: oids, and the folder of each. The base is told of a page while the one before it is judged."""
+    # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
+    folders = listing.folders()
+    waiting = None
+    while page := list(islice(folders, _PAGE)):
+        oids = [_oid_of_folder(folder) for folder, _ in page]
+        view.prefetch([oid for oid in oids if oid is not None])
+        if waiting is not None:
+            yield waiting
+        waiting = oids, page
+    if waiting is not None:
+        yield waiting
 
 
 def oid_of(key: str) -> bytes | None:
