@@ -20,6 +20,7 @@ from .parameters import OID_RANGE, Parsed
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
+    from ..maintenance.findings import Count
     from ..maintenance.gc.plan import Plan
     from ..maintenance.gc.report import Outcome, Tally
     from ..maintenance.gc.runs import Collection
@@ -46,6 +47,7 @@ def share(text: str) -> float:
 @click.option(
     "--candidates", type=click.File("w", lazy=True), help="Write what is condemned there, a line of JSON each."
 )
+@click.option("--versions", is_flag=True, help="Also versions of what was deleted or overwritten gc-keep ago.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, not even since when nothing refers to an object.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 @pass_request
@@ -55,6 +57,7 @@ def gc(
     oid_range: tuple[bytes, bytes] | None,
     allow: float,
     candidates: Any,
+    versions: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -68,6 +71,7 @@ def gc(
     request.json = as_json
     if plan_id is not None:
         given = {"--oid-range": oid_range is not None, "--candidates": candidates is not None, "--dry-run": dry_run}
+        given["--versions"] = versions
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise click.UsageError(f"--execute does what the plan says: leave out {', '.join(wrong)}.")
     database = request.database()
@@ -78,18 +82,20 @@ def gc(
         if plan_id is not None:
             return _execute(collection, database, plan_id, as_json)
         started = time.monotonic()
-        plan = until_interrupted(lambda stop: _plan(collection, oid_range, dry_run, stop), "requests")
+        keeps = collection.store.keeps_versions()
+        wanted = versions and keeps is not False
+        plan = until_interrupted(lambda stop: _plan(collection, oid_range, wanted, dry_run, stop), "requests")
         if plan is None:
             return INTERRUPTED
         stack.enter_context(plan)
         if candidates is not None:
             for line in plan.candidates:
                 candidates.write(line + "\n")
-        document = _planned(plan, database, dry_run, started)
+        document = _planned(plan, database, dry_run, started) | {"keeps_versions": keeps}
         if as_json:
             output.print_json(document)
         else:
-            _print(_plan_lines(plan, allow, dry_run))
+            _print(_plan_lines(plan, allow, dry_run, _version_lines(plan.tally, keeps, asked=versions)))
     return 0
 
 
@@ -111,14 +117,18 @@ def opened_collection(stack: ExitStack, database: Database, *, writable: bool, a
 
 
 def _plan(
-    collection: Collection, oid_range: tuple[bytes, bytes] | None, dry_run: bool, stop: threading.Event
+    collection: Collection,
+    oid_range: tuple[bytes, bytes] | None,
+    versions: bool,
+    dry_run: bool,
+    stop: threading.Event,
 ) -> Plan | None:
     from ..maintenance.findings import Stopped
 
     with output.counting("listing the bucket") as listed, output.counting("asking the database") as judged:
         working = replace(collection, stop=stop, listed=listed, judged=judged)
         try:
-            plan = working.plan(scope_of(None, oid_range))
+            plan = working.plan(scope_of(None, oid_range), versions=versions)
         except Stopped:
             return None
     try:
@@ -175,7 +185,7 @@ def _date(seconds: int | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def _plan_lines(plan: Plan, allow: float, dry_run: bool) -> list[tuple[str, str]]:
+def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple[str, str]]) -> list[tuple[str, str]]:
     tally = plan.tally
     lines = [("in use", amount(asdict(tally.used)))]
     if tally.young.blobs:
@@ -186,7 +196,7 @@ def _plan_lines(plan: Plan, allow: float, dry_run: bool) -> list[tuple[str, str]
     if tally.unseen.blobs:
         condemned += f"; of these no earlier plan saw {tally.unseen.blobs:,} in use"
     lines.append(("may go", condemned))
-    lines += _more(tally)
+    lines += [*of_versions, *_more(tally)]
     name = _executable(plan, dry_run)
     if name is not None:
         lines.append(("to delete", f"within 24 h: s3blobs gc --execute {name}"))
@@ -195,6 +205,24 @@ def _plan_lines(plan: Plan, allow: float, dry_run: bool) -> list[tuple[str, str]
     if plan.owner is None:
         lines.append(("refused", "nothing is noted or deleted without owner in the configuration"))
     return lines
+
+
+def _version_lines(tally: Tally, keeps: bool | None, *, asked: bool) -> list[tuple[str, str]]:
+    counts = tally.versions
+    if counts is None:
+        if asked:
+            return [("versions", "the bucket keeps none")]
+        return [("versions", "the bucket keeps what is deleted or overwritten: see --versions")] if keeps else []
+    waiting = f"{_versions(counts.waiting)} wait, " if counts.waiting.blobs else ""
+    lines = [("versions", f"{_versions(counts.past)} out of use; {waiting}{_versions(counts.condemned)} may go")]
+    if counts.needed:
+        lines.append(("in use", f"{counts.needed:,} objects that were deleted; a version of each can be brought back"))
+        lines += [("", key) for key in counts.needed_keys[:_SHOWN]]
+    return lines
+
+
+def _versions(count: Count) -> str:
+    return f"{count.blobs:,}, {output.byte_count(count.bytes)}"
 
 
 def _more(tally: Tally) -> list[tuple[str, str]]:
@@ -222,6 +250,8 @@ def _minute(seconds: int | None) -> str:
 
 def _outcome_lines(name: str, outcome: Outcome) -> list[tuple[str, str]]:
     lines = [("plan", name), ("deleted", amount(asdict(outcome.deleted)))]
+    if outcome.deleted_versions.blobs:
+        lines.append(("versions", f"{_versions(outcome.deleted_versions)} deleted"))
     if outcome.aborted_uploads:
         lines.append(("aborted", f"{outcome.aborted_uploads:,} unfinished multipart uploads"))
     if outcome.spared:
@@ -230,12 +260,31 @@ def _outcome_lines(name: str, outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(
             ("versions", f"{outcome.markers:,} are hidden only: the bucket keeps their versions, which still take room")
         )
-    for code, count in sorted(outcome.failed.items()):
-        lines.append(("not deleted", f"{count:,}: {code}"))
-    lines += [("", failure["key"]) for failure in outcome.failures[:_SHOWN]]
+    lines += not_deleted(outcome)
     if outcome.stopped:
         lines.append(("stopped", "run it again to go on"))
     return lines
+
+
+def not_deleted(outcome: Outcome) -> list[tuple[str, str]]:
+    """What the store refused, and until when Object Lock keeps it."""
+    lines = [("not deleted", f"{count:,}: {code}") for code, count in sorted(outcome.failed.items())]
+    dates = sorted(failure["locked_until"] for failure in outcome.failures if "locked_until" in failure)
+    if dates:
+        more = f", the last until {dates[-1][:16]}" if dates[-1][:16] != dates[0][:16] else ""
+        lines.append(("locked", f"{len(dates):,} by Object Lock, the first until {dates[0][:16]}{more} (UTC)"))
+    return lines + [("", _failure(failure)) for failure in outcome.failures[:_SHOWN]]
+
+
+def _failure(failure: dict[str, Any]) -> str:
+    told = [failure["key"]]
+    if "version" in failure:
+        told.append(f"version {failure['version']}")
+    if "locked_until" in failure:
+        told.append(f"locked until {failure['locked_until'][:16]} UTC ({failure['mode'].lower()})")
+    if failure.get("legal_hold"):
+        told.append("under a legal hold")
+    return ", ".join(told)
 
 
 def _print(lines: list[tuple[str, str]]) -> None:

@@ -71,6 +71,15 @@ class Deleted:
     markers: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps one version from being deleted (Object Lock): ``until`` and its ``mode``, a legal hold, or neither."""
+
+    until: datetime | None = None
+    mode: str = ""
+    legal_hold: bool = False
+
+
 class Cancelled(Exception):
     """Raised inside ``put_file`` when ``cancelled()`` became true. Never leaves the storage."""
 
@@ -202,6 +211,15 @@ class IObjectStore(Interface):
 
     def list_versions(prefix: str = "", *, start_after: str = "") -> Iterator[Version]:
         """Yield every version and delete marker, sorted by key, the latest of a key first."""
+
+    def keeps_versions() -> bool | None:
+        """Whether what is deleted or overwritten stays as a version, also where that is suspended by now.
+
+        False where the store does not know the request, None where these credentials may not ask.
+        """
+
+    def lock_of(key: str, version: str) -> Lock:
+        """Why a version could not be deleted, as far as Object Lock has to do with it and the store tells us."""
 
     def now() -> datetime:
         """The store's own clock, with a time zone. Makes a request only where no listing told it before.

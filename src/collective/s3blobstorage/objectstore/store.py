@@ -16,7 +16,17 @@ from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
-from collective.s3blobstorage.objectstore import client, copy, deletion, download, listing, multipart, ranges, upload
+from collective.s3blobstorage.objectstore import (
+    client,
+    copy,
+    deletion,
+    download,
+    listing,
+    multipart,
+    ranges,
+    upload,
+    versions,
+)
 from collective.s3blobstorage.objectstore.bucket import open_bucket, open_time
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
@@ -26,6 +36,7 @@ from collective.s3blobstorage.objectstore.interfaces import (
     Doomed,
     IObjectStore,
     Listed,
+    Lock,
     ObjectInfo,
     Version,
 )
@@ -257,6 +268,12 @@ class S3ObjectStore:
 
     def list_versions(self, prefix: str = "", *, start_after: str = "") -> Iterator[Version]:
         return listing.list_versions(self.connection, prefix, start_after)
+
+    def keeps_versions(self) -> bool | None:
+        return versions.keeps_versions(self.connection)
+
+    def lock_of(self, key: str, version: str) -> Lock:
+        return versions.lock_of(self.connection, key, version)
 
     def now(self) -> datetime:
         return open_time(self.connection)

@@ -42,7 +42,7 @@ _NOT_OURS = "The object store cannot be used as it is configured; the log says w
 
 VERBS = frozenset(
     "open_bucket put_file put_bytes copy copy_from delete head get_file get_range get_bytes"
-    " list list_uploads list_versions abort_upload delete_each now".split()
+    " list list_uploads list_versions abort_upload delete_each keeps_versions lock_of now".split()
 )
 
 

@@ -1,8 +1,9 @@
 """Deleting what a plan condemned, a thousand at a time, each after one more look at the database.
 
-Before a batch goes: the lease is held, the ledger still has each date and it is old enough, the database, looked at
-anew, does not use the object, and the log in the bucket says that it goes. A kill at any point loses nothing: what was
-logged and not deleted is found by the next plan, which also drops an entry of the ledger whose object is gone.
+Before a batch goes: the lease is held, the ledger still has each date and it is old enough (of a version the store
+still says that it is out of use for as long), the database, looked at anew, does not use the object, and the log in the
+bucket says that it goes. A kill at any point loses nothing: what was logged and not deleted is found by the next plan,
+which also drops an entry of the ledger whose object is gone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from typing import Any
 from ...errors import StoreError, UnsafeError
 from ...keys import GC_LOG
 from ...objectstore.interfaces import Doomed, IObjectStore
+from .candidate import Candidate
 from .control import Control, lease_key
 from .lease import Lease
 from .ledger import Ledger
 from .margins import DAY, Margins
-from .plan import Candidate, name_of, oid_of, refuse_strange
+from .plan import refuse_strange
 from .references import Views
+from .refused import note_failures
 from .report import Outcome
+from .versions import still_past, unused_keys
 from .witnesses import Testimony
 
 logger = logging.getLogger(__name__)
@@ -75,6 +79,7 @@ class Execution:
         self.outcome = Outcome()
         self._at = int(self.control.now.timestamp())
         self._batches = 0
+        self._kept: set[str] = set()  # keys of which a version could not be deleted, as far as a marker may follow
 
     def run(self, candidates: Iterable[Candidate], ledger: Ledger) -> Ledger:
         """Delete; the ledger without what is gone. Raises what the store and the base raise: then write nothing."""
@@ -94,21 +99,23 @@ class Execution:
 
     def _batch(self, batch: list[Candidate], entries: Iterator[Any], remaining: Ledger) -> None:
         wanted = {candidate.entry_key: candidate for candidate in batch}
-        last = batch[-1].entry_key
+        last = max((candidate.entry_key for candidate in batch if not candidate.version), default="")
         dated: list[Candidate] = []
         held = []
-        for entry in entries:
+        for entry in entries if last else ():
             candidate = wanted.get(entry.key)
             if candidate is not None and self._at - entry.since >= self.margins.keep:
                 dated.append(candidate)
             held.append(entry)
             if entry.key >= last:
                 break
+        dated += still_past(self.store, [each for each in batch if each.version], self._at, self.margins)
         going = self._unused(dated)
         self.outcome.spared += len(batch) - len(going)
         self.lease.hold()
         self._log(going)
         kept_back = self._delete(going)
+        self._kept &= {batch[-1].key}
         gone = {candidate.entry_key for candidate in going} - kept_back
         for entry in held:
             if entry.key not in gone:
@@ -119,18 +126,8 @@ class Execution:
         """Those that the database, looked at now, does not use."""
         with self.views() as view:
             refuse_strange(view, self.testimonies, self.margins)
-            by_oid: dict[bytes, set[str]] = {}
-            for candidate in dated:
-                oid = None if candidate.upload else oid_of(candidate.key)
-                if oid is not None:
-                    by_oid.setdefault(oid, set()).add(name_of(candidate.key))
-            view.prefetch(list(by_oid))
-            used = {oid: view.used(oid, names) for oid, names in by_oid.items()}
-        return [
-            candidate
-            for candidate in dated
-            if candidate.upload or (oid := oid_of(candidate.key)) is None or name_of(candidate.key) not in used[oid]
-        ]
+            unused = unused_keys(view, [candidate for candidate in dated if _is_asked(candidate)])
+        return [candidate for candidate in dated if not _is_asked(candidate) or candidate.key in unused]
 
     def _log(self, going: list[Candidate]) -> None:
         if not going:
@@ -145,23 +142,17 @@ class Execution:
 
     def _delete(self, going: list[Candidate]) -> set[str]:
         """Delete; the entries of what is still there, or may be."""
-        objects = {Doomed(candidate.key, candidate.etag): candidate for candidate in going if not candidate.upload}
-        stay: dict[str, str] = {}
-        if objects:
-            deleted = self.store.delete_each(list(objects))
-            self.outcome.markers += deleted.markers
-            stay = {doomed.key: code for doomed, code in deleted.failed.items()}
-        for candidate in going:
-            if candidate.upload:
-                try:
-                    self.store.abort_upload(candidate.key, candidate.upload)
-                    self.outcome.aborted_uploads += 1
-                except StoreError as error:
-                    stay[candidate.entry_key] = type(error).__name__
-            elif candidate.key not in stay:
-                self.outcome.deleted.add(candidate.size)
-        for key, code in stay.items():
-            self.outcome.fail(key, code)
+        stay = {}
+        for candidate in (candidate for candidate in going if candidate.upload):
+            try:
+                self.store.abort_upload(candidate.key, candidate.upload)
+                self.outcome.aborted_uploads += 1
+            except StoreError as error:
+                stay[candidate.entry_key] = type(error).__name__
+                self.outcome.fail(candidate.entry_key, type(error).__name__)
+        stay |= self._delete_objects([each for each in going if not each.upload and not each.last])
+        # A delete marker that goes before what it hides would bring that back.
+        stay |= self._delete_objects([each for each in going if each.last and each.key not in self._kept])
         if stay:
             # The log said that they go. A failure to say so is no reason to stop: the next plan lists them again.
             lines = [json.dumps({"key": key, "code": code}) for key, code in sorted(stay.items())]
@@ -170,6 +161,28 @@ class Execution:
             except StoreError as error:
                 logger.warning("the log of what could not be deleted was not written: %s", error)
         return set(stay)
+
+    def _delete_objects(self, going: list[Candidate]) -> dict[str, str]:
+        """Delete objects or versions; the store's code for the entries of those that are still there."""
+        if not going:
+            return {}
+        by_doomed = {Doomed(candidate.key, candidate.etag, candidate.version): candidate for candidate in going}
+        deleted = self.store.delete_each(list(by_doomed))
+        self.outcome.markers += deleted.markers
+        note_failures(self.store, self.outcome, deleted.failed)
+        for doomed, candidate in by_doomed.items():
+            if doomed in deleted.failed:
+                self._kept.add(candidate.key)
+            elif candidate.version:
+                self.outcome.deleted_versions.add(candidate.size)
+            else:
+                self.outcome.deleted.add(candidate.size)
+        return {by_doomed[doomed].entry_key: code for doomed, code in deleted.failed.items()}
+
+
+def _is_asked(candidate: Candidate) -> bool:
+    """Whether the database decides about it."""
+    return not candidate.upload and (candidate.hidden or not candidate.version)
 
 
 def swept(control: Control, margins: Margins, executed: str = "") -> list[str]:

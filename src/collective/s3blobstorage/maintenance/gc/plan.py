@@ -6,7 +6,6 @@ line, and an object that is in use by then is seen in use.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import threading
@@ -19,18 +18,20 @@ from typing import Any
 from ZODB.utils import oid_repr, z64
 
 from ...errors import UnsafeError
-from ...keys import BLOBS, SCRATCH, read_foreign_key, read_key
+from ...keys import SCRATCH, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore
 from ...storage.owner import read_marker
 from ..findings import Stopped
 from ..scope import Scope
+from .candidate import Candidate, name_of, oid_of_folder, upload_entry
 from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
 from .listing import Listing, Row
 from .margins import Margins
-from .references import OLD, View, Views
+from .references import View, Views
 from .report import Tally
+from .versions import judge_past, list_past
 from .witnesses import Testimony, contradictions, read_witnesses
 
 logger = logging.getLogger(__name__)
@@ -39,49 +40,10 @@ FORMAT = 1
 _PAGE = 1000  # oids that the base is told of at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One that is condemned: an object, or, with ``upload``, an unfinished multipart upload. Times since 1970."""
-
-    key: str
-    size: int
-    etag: str
-    modified: int
-    since: int
-    seen: bool
-    upload: str = ""
-
-    def to_line(self) -> str:
-        told: dict[str, Any] = {"key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified}
-        told |= {"since": self.since, "seen": self.seen}
-        return json.dumps({**told, "upload": self.upload} if self.upload else told, separators=(",", ":"))
-
-    @classmethod
-    def from_line(cls, line: str) -> Candidate:
-        told = json.loads(line)
-        return cls(
-            str(told["key"]),
-            int(told["size"]),
-            str(told["etag"]),
-            int(told["modified"]),
-            int(told["since"]),
-            bool(told["seen"]),
-            str(told.get("upload", "")),
-        )
-
-    @property
-    def entry_key(self) -> str:
-        """Its key in the ledger."""
-        return upload_entry(self.key, self.upload) if self.upload else self.key
-
-
-def upload_entry(key: str, upload_id: str) -> str:
-    return f"{UPLOAD}{key} {upload_id}"
-
-
 @dataclass
 class Plan:
-    """``candidates``: lines, in the order of keys, objects before uploads. ``ledger``: what shall be written.
+    """``candidates``: lines, in the order of keys, objects before uploads before versions. ``ledger``: what shall be
+    written.
 
     ``control``: what was below ``gc/`` when it began. ``at``: the store's time then.
     """
@@ -123,14 +85,15 @@ def make_plan(
     scope: Scope,
     stop: threading.Event,
     *,
+    versions: bool = False,
     listed: Callable[[int], None] = lambda count: None,
     judged: Callable[[int], None] = lambda count: None,
 ) -> Plan:
     """List, judge, and keep what came of it on the local disk. Writes nothing into the bucket.
 
-    ``listed`` and ``judged`` are called with increments of objects. In the thread of the caller. Raises Unsafe where
-    the database cannot be the one whose blobs these are, Stopped after ``stop``, StagingError, and what the store
-    raises.
+    ``versions``: also those that no reader gets. ``listed`` and ``judged`` are called with increments of objects. In
+    the thread of the caller. Raises Unsafe where the database cannot be the one whose blobs these are, Stopped after
+    ``stop``, StagingError, and what the store raises.
     """
     with ExitStack() as stack:
         control = read_control(store)
@@ -152,11 +115,18 @@ def make_plan(
         stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
         listing = stack.enter_context(Listing(store, scope, stop, listed, old_keys=plan.old_keys))
         listing.count(plan.tally)
+        past, going = stack.enter_context(Lines()), stack.enter_context(Lines())
+        if versions:
+            list_past(store, scope, plan.old_keys, past, stop, listed)
         with views() as view:
             refuse_strange(view, testimonies, margins)
             _judge(view, plan, earlier, listing, stop, judged)
+            if versions:
+                judge_past(view, plan.tally, past, going, stop, at, margins)
             plan.tally.damaged = [oid_repr(oid) for oid in view.damaged]
         _uploads(store, plan, earlier)
+        for line in going:
+            plan.candidates.add(line)
         return plan
 
 
@@ -206,28 +176,13 @@ def _prefetched(view: View, listing: Listing) -> Iterator[tuple[list[bytes | Non
     folders = listing.folders()
     waiting = None
     while page := list(islice(folders, _PAGE)):
-        oids = [_oid_of_folder(folder) for folder, _ in page]
+        oids = [oid_of_folder(folder) for folder, _ in page]
         view.prefetch([oid for oid in oids if oid is not None])
         if waiting is not None:
             yield waiting
         waiting = oids, page
     if waiting is not None:
         yield waiting
-
-
-def oid_of(key: str) -> bytes | None:
-    """Of a key that is judged; None of what checks of the store left."""
-    return _oid_of_folder(key[: key.rfind("/")])
-
-
-def _oid_of_folder(folder: str) -> bytes | None:
-    return bytes.fromhex(folder[len(BLOBS) :].rjust(16, "0")) if folder.startswith(BLOBS) else None
-
-
-def name_of(key: str) -> str:
-    """As ``View.used`` knows it."""
-    name = key[key.rfind("/") + 1 :]
-    return name[: -len(OLD)].rjust(16, "0") + OLD if name.endswith(OLD) else name
 
 
 class _Dates:
@@ -260,17 +215,12 @@ class _Dates:
         self._plan.ledger.add(entry)
         if new or at - entry.since < margins.keep:
             self._tally.waiting.add(size)
-            self._wait_for(entry)
+            self._tally.wait_for(entry.since + int(margins.keep))
             return
         self._tally.condemned.add(size)
         if not entry.seen:
             self._tally.unseen.add(size)
         self._plan.candidates.add(Candidate(key, size, etag, modified, entry.since, entry.seen).to_line())
-
-    def _wait_for(self, entry: Entry) -> None:
-        due = entry.since + int(self._plan.margins.keep)
-        if self._tally.next_due is None or due < self._tally.next_due:
-            self._tally.next_due = due
 
     def _entry_of(self, key: str) -> Entry | None:
         """What the ledger has of it. What it has of keys that are not listed any more is dropped, or kept out of

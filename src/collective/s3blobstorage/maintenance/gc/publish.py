@@ -15,12 +15,13 @@ from ...errors import ObjectMissing, RecordError, UnsafeError
 from ...keys import PLAN
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from .candidate import Candidate
 from .control import Control, read_control
 from .lease import Lease, Taken, leased
 from .ledger import Ledger, read_ledger, spliced, write_ledger
 from .lines import Lines
 from .margins import MINUTE, Margins
-from .plan import FORMAT, Candidate, Plan
+from .plan import FORMAT, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _header(plan: Plan) -> dict[str, Any]:
         "owner": plan.owner,
         "oids": [plan.scope.first.hex(), plan.scope.last.hex()],
         "candidates": len(plan.candidates),
-        "objects": tally.condemned.blobs,
+        "objects": tally.going,
         "judged": tally.judged,
     }
 

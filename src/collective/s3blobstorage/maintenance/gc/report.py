@@ -11,6 +11,24 @@ LISTED = 1000  # of foreign keys and the like, each is named up to so many
 
 
 @dataclass
+class VersionTally:
+    """What a plan found below ``blobs/`` beside what readers get: versions and delete markers, see ``versions``.
+
+    ``past``: all of them; ``waiting``: until ``gc-keep`` is over; ``condemned``. ``keys``: hidden ones that no kept
+    revision uses, and ``condemned_keys`` of them. ``needed``: hidden keys that a kept revision uses: somebody deleted
+    what the database needs. They stay, so that it can be brought back.
+    """
+
+    past: Count = field(default_factory=Count)
+    waiting: Count = field(default_factory=Count)
+    condemned: Count = field(default_factory=Count)
+    keys: int = 0
+    condemned_keys: int = 0
+    needed: int = 0
+    needed_keys: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Tally:
     """What a plan found below the prefix.
 
@@ -18,7 +36,8 @@ class Tally:
     ``gc-keep`` is over; ``condemned``: an execution may delete it, and ``unseen`` are those of them that no earlier
     plan saw in use. ``uploads``: unfinished multipart uploads, ``waiting_uploads`` and ``condemned_uploads``.
     ``scratch``: what checks of the store left. ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
-    adopt``. ``foreign``: everything else under the prefix, which is never deleted.
+    adopt``. ``foreign``: everything else under the prefix, which is never deleted. ``versions``: where they were asked
+    for.
     """
 
     used: Count = field(default_factory=Count)
@@ -34,23 +53,40 @@ class Tally:
     waiting_uploads: int = 0
     condemned_uploads: int = 0
     next_due: int | None = None  # when the first of those that wait may go, seconds since 1970
+    versions: VersionTally | None = None
+
+    def wait_for(self, due: int) -> None:
+        if self.next_due is None or due < self.next_due:
+            self.next_due = due
 
     @property
     def judged(self) -> int:
-        """Objects of ours, whatever became of them."""
-        return sum(count.blobs for count in (self.used, self.young, self.waiting, self.condemned))
+        """Objects of ours, whatever became of them, and hidden keys."""
+        hidden = self.versions.keys if self.versions else 0
+        return hidden + sum(count.blobs for count in (self.used, self.young, self.waiting, self.condemned))
+
+    @property
+    def going(self) -> int:
+        """Of ``judged`` those that are condemned. Overwritten versions are not among them: the database does not decide
+        about these."""
+        return self.condemned.blobs + (self.versions.condemned_keys if self.versions else 0)
 
     @property
     def share(self) -> float:
         """The part of what was judged that is condemned."""
-        return self.condemned.blobs / self.judged if self.judged else 0.0
+        return self.going / self.judged if self.judged else 0.0
 
 
 @dataclass
 class Outcome:
-    """What an execution did. ``spared``: condemned by the plan, and in use, gone or too young when it came to it."""
+    """What an execution did. ``spared``: condemned by the plan, and in use, gone or too young when it came to it.
+
+    A failure has ``key`` and the store's ``code``, and of a version ``version``, with ``locked_until`` and ``mode``, or
+    ``legal_hold``, where Object Lock keeps it.
+    """
 
     deleted: Count = field(default_factory=Count)
+    deleted_versions: Count = field(default_factory=Count)
     aborted_uploads: int = 0
     spared: int = 0
     markers: int = 0  # of ``deleted``: the bucket keeps versions, so they are hidden and still take room
@@ -58,7 +94,7 @@ class Outcome:
     failures: list[dict[str, Any]] = field(default_factory=list)
     stopped: bool = False
 
-    def fail(self, key: str, code: str) -> None:
+    def fail(self, key: str, code: str, **more: Any) -> None:
         self.failed[code] = self.failed.get(code, 0) + 1
         if len(self.failures) < LISTED:
-            self.failures.append({"key": key, "code": code})
+            self.failures.append({"key": key, "code": code, **more})

@@ -16,12 +16,13 @@ from ...errors import S3BlobStorageError, StoreError, UnsafeError
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
 from ..scope import Scope
+from .candidate import Candidate
 from .control import Control, read_control
 from .execute import Execution, refuse_ownerless, refuse_share, swept
 from .lease import Lease, leased
 from .ledger import Ledger, read_ledger, write_ledger
 from .margins import Margins
-from .plan import Candidate, Plan, Strange, make_plan
+from .plan import Plan, Strange, make_plan
 from .publish import publish, read_plan
 from .references import Views
 from .report import Outcome
@@ -50,11 +51,18 @@ class Collection:
     judged: Callable[[int], None] = _nothing
     deleted: Callable[[int, int], None] = _nothing
 
-    def plan(self, scope: Scope = Scope()) -> Plan:  # noqa: B008 - frozen
-        """Make a plan. Writes nothing; the caller closes it."""
+    def plan(self, scope: Scope = Scope(), *, versions: bool = False) -> Plan:  # noqa: B008 - frozen
+        """Make a plan, with ``versions`` also of those that no reader gets. Writes nothing; the caller closes it."""
         try:
             return make_plan(
-                self.store, self.views, self.margins, scope, self.stop, listed=self.listed, judged=self.judged
+                self.store,
+                self.views,
+                self.margins,
+                scope,
+                self.stop,
+                versions=versions,
+                listed=self.listed,
+                judged=self.judged,
             )
         except Strange:
             self._forget_dates()

@@ -1,0 +1,83 @@
+"""One thing that a plan condemned, as a line of the plan has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ...keys import BLOBS
+from .ledger import UPLOAD
+from .references import OLD
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One that is condemned: an object; with ``upload`` an unfinished multipart upload; with ``version`` a version.
+
+    Times since 1970. A version that is ``hidden`` lies below a delete marker and not below an object; ``last``: it is
+    that marker, which goes after what it hides.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+    since: int
+    seen: bool
+    upload: str = ""
+    version: str = ""
+    hidden: bool = False
+    last: bool = False
+
+    def to_line(self) -> str:
+        told: dict[str, Any] = {"key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified}
+        told |= {"since": self.since, "seen": self.seen}
+        if self.upload:
+            told["upload"] = self.upload
+        if self.version:
+            told |= {"kind": "version", "version": self.version, "hidden": self.hidden, "last": self.last}
+        return json.dumps(told, separators=(",", ":"))
+
+    @classmethod
+    def from_line(cls, line: str) -> Candidate:
+        told = json.loads(line)
+        return cls(
+            str(told["key"]),
+            int(told["size"]),
+            str(told["etag"]),
+            int(told["modified"]),
+            int(told["since"]),
+            bool(told["seen"]),
+            str(told.get("upload", "")),
+            str(told.get("version", "")),
+            bool(told.get("hidden")),
+            bool(told.get("last")),
+        )
+
+    @property
+    def entry_key(self) -> str:
+        """Its key in the ledger, and the order of a plan. The ledger has no versions; theirs sort behind all others."""
+        if self.version:
+            return f"version {self.key} {self.version}"
+        return upload_entry(self.key, self.upload) if self.upload else self.key
+
+
+def upload_entry(key: str, upload_id: str) -> str:
+    return f"{UPLOAD}{key} {upload_id}"
+
+
+def oid_of(key: str) -> bytes | None:
+    """Of a key that is judged; None of what checks of the store left."""
+    return oid_of_folder(key[: key.rfind("/")])
+
+
+def oid_of_folder(folder: str) -> bytes | None:
+    """Of such a key without its last part."""
+    return bytes.fromhex(folder[len(BLOBS) :].rjust(16, "0")) if folder.startswith(BLOBS) else None
+
+
+def name_of(key: str) -> str:
+    """As ``View.used`` knows it."""
+    name = key[key.rfind("/") + 1 :]
+    return name[: -len(OLD)].rjust(16, "0") + OLD if name.endswith(OLD) else name

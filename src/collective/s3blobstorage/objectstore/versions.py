@@ -1,0 +1,54 @@
+"""Does the bucket keep versions, and what keeps one of them from being deleted?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from collective.s3blobstorage.objectstore.connection import Connection
+from collective.s3blobstorage.objectstore.interfaces import Lock
+from collective.s3blobstorage.objectstore.translate import Failure, failure_of
+
+_UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
+
+
+def keeps_versions(connection: Connection) -> bool | None:
+    """See ``IObjectStore.keeps_versions``."""
+    parameters = connection.bucket()
+    answer = _answer(
+        connection, "GetBucketVersioning", "", lambda: connection.reader.get_bucket_versioning(**parameters)
+    )
+    if not isinstance(answer, Failure):
+        return bool(answer.get("Status"))
+    if answer.status in (405, 501) or answer.code in _UNKNOWN_REQUEST:
+        return False
+    return None
+
+
+def lock_of(connection: Connection, key: str, version: str) -> Lock:
+    """See ``IObjectStore.lock_of``."""
+    named = {**connection.object(key), "VersionId": version}
+    kept = _answer(connection, "GetObjectRetention", key, lambda: connection.reader.get_object_retention(**named))
+    held = _answer(connection, "GetObjectLegalHold", key, lambda: connection.reader.get_object_legal_hold(**named))
+    retention = {} if isinstance(kept, Failure) else kept.get("Retention") or {}
+    hold = {} if isinstance(held, Failure) else held.get("LegalHold") or {}
+    return Lock(retention.get("RetainUntilDate"), str(retention.get("Mode") or ""), hold.get("Status") == "ON")
+
+
+def _answer(
+    connection: Connection, verb: str, key: str, request: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | Failure:
+    """What the store answers, or how it refuses. Raises Unavailable where it cannot be reached."""
+
+    def once() -> dict[str, Any] | Failure:
+        try:
+            return request()
+        except ClientError as error:
+            failure = failure_of(error)
+            if failure is None or failure.retry:
+                raise
+            return failure
+
+    return connection.attempts(verb, key, connection.reading).run(once)

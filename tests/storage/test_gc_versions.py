@@ -1,0 +1,296 @@
+"""``gc --versions``: in a bucket that keeps versions, what nobody gets any more goes too, and nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from command_line import document, keys_of, s3blobs, section
+from servers import faults
+from sites import bucket_keys, commit_blobs, read_blob
+from store_time import DAY, ShiftedStore
+
+from collective.s3blobstorage.errors import Refused, UnsafeError
+from collective.s3blobstorage.maintenance.gc.margins import Margins
+from collective.s3blobstorage.maintenance.gc.references import view_of
+from collective.s3blobstorage.maintenance.gc.runs import Collection
+from collective.s3blobstorage.objectstore import open_store
+
+OWNED = {"owner": "www.example.org", "preflight": False, "gc_on_pack": "off"}
+
+
+@pytest.fixture
+def versioned(s3, bucket):
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return bucket
+
+
+@pytest.fixture
+def lockable(s3, settings):
+    """The settings of a bucket with Object Lock, which a test leaves without a lock."""
+    name = f"test-{uuid.uuid4().hex[:20]}"
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    yield dataclasses.replace(settings, bucket=name)
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
+        for found in page.get("Versions", []) + page.get("DeleteMarkers", []):
+            s3.delete_object(
+                Bucket=name, Key=found["Key"], VersionId=found["VersionId"], BypassGovernanceRetention=True
+            )
+    s3.delete_bucket(Bucket=name)
+
+
+class Kept:
+    """A site whose bucket keeps versions, and its garbage collection at a time that the test sets."""
+
+    def __init__(self, site, s3, **margins):
+        self.site = site
+        self.s3 = s3
+        self.db = site.db()
+        self.storage = self.db.storage
+        self.store = ShiftedStore(self.storage.store_)
+        self.collection = Collection(
+            self.store, lambda: view_of(self.storage._base), Margins(**{"share": 1.0, **margins})
+        )
+
+    def plan(self, **options):
+        plan = self.collection.plan(versions=True, **options)
+        with plan:
+            self.collection.publish(plan)
+        return plan.tally.versions
+
+    def execute(self):
+        return self.collection.execute("last")[1]
+
+    def versions(self):
+        """Key, and whether it is a delete marker, of everything below blobs/."""
+        page = self.s3.list_object_versions(Bucket=self.site.settings.store.bucket, Prefix="blobs/")
+        found = [(line["Key"], line["VersionId"], False) for line in page.get("Versions", ())]
+        return found + [(line["Key"], line["VersionId"], True) for line in page.get("DeleteMarkers", ())]
+
+    def delete(self, key):
+        """As an earlier gc did: below a delete marker."""
+        self.s3.delete_object(Bucket=self.site.settings.store.bucket, Key=key)
+
+    def garbage(self):
+        """Two blobs of which one is not used any more and deleted; its key."""
+        commit_blobs(self.db, a=b"a1", b=b"b1")
+        [dead] = [key for key in self.site.keys() if self.storage.store_.get_bytes(key) == b"a1"]
+        commit_blobs(self.db, a=b"a2")
+        self.db.pack(time.time() + 1)
+        self.delete(dead)
+        return dead
+
+
+@pytest.fixture
+def kept(make_site, s3, versioned):
+    return lambda kind="filestorage", **margins: Kept(make_site(kind, **OWNED), s3, **margins)
+
+
+@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "sqlite-hf"])
+def test_what_was_deleted_goes_with_its_marker(kept, kind):
+    site = kept(kind)
+    dead = site.garbage()
+    there = {entry for entry in site.versions() if entry[0] != dead}
+    early = site.plan()
+    assert (early.past.blobs, early.waiting.blobs, early.condemned.blobs, early.keys) == (2, 2, 0, 1)
+    site.store.advance(7.1 * DAY)
+    due = site.plan()
+    assert (due.waiting.blobs, due.condemned.blobs, due.condemned_keys, due.needed) == (0, 2, 1, 0)
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.deleted.blobs, outcome.failed) == (2, 0, {})
+    assert set(site.versions()) == there
+    assert read_blob(site.db, "a") == b"a2" and read_blob(site.db, "b") == b"b1"
+    [log] = [key for key in bucket_keys(site.site.settings.store) if key.startswith("gc-log/")]
+    lines = site.storage.store_.get_bytes(log).decode().splitlines()
+    assert len(lines) == 3 and all('"kind":"version"' in line and f'"key":"{dead}"' in line for line in lines[1:])
+
+
+def test_an_object_that_the_database_needs_is_told_and_stays(kept):
+    site = kept()
+    commit_blobs(site.db, a=b"a1", b=b"b1")
+    [needed] = [key for key in site.site.keys() if site.storage.store_.get_bytes(key) == b"a1"]
+    site.delete(needed)
+    before = set(site.versions())
+    site.store.advance(30 * DAY)
+    counts = site.plan()
+    assert (counts.past.blobs, counts.condemned.blobs, counts.needed, counts.needed_keys) == (2, 0, 1, [needed])
+    with pytest.raises(UnsafeError, match="no plan"):
+        site.execute()
+    assert set(site.versions()) == before
+
+
+def test_what_was_overwritten_goes_and_the_object_stays(kept):
+    site = kept()
+    commit_blobs(site.db, a=b"a1")
+    [key] = site.site.keys()
+    site.storage.store_.put_bytes(key, b"a1")
+    counts = site.plan()
+    assert (counts.past.blobs, counts.waiting.blobs, counts.keys) == (1, 1, 0)
+    site.store.advance(7.1 * DAY)
+    assert site.plan().condemned.blobs == 1
+    assert site.execute().deleted_versions.blobs == 1
+    assert [entry[0] for entry in site.versions()] == [key]
+    assert read_blob(site.db, "a") == b"a1"
+
+
+def test_what_was_brought_back_since_the_plan_is_spared(kept):
+    site = kept()
+    dead = site.garbage()
+    site.store.advance(7.1 * DAY)
+    assert site.plan().condemned.blobs == 2
+    [marker] = [version for _, version, is_marker in site.versions() if is_marker]
+    site.s3.delete_object(Bucket=site.site.settings.store.bucket, Key=dead, VersionId=marker)
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.spared) == (0, 2)
+    assert dead in site.site.keys()
+
+
+def test_what_is_used_again_since_the_plan_is_spared(kept):
+    """The database is asked anew before a batch goes."""
+    site = kept()
+    commit_blobs(site.db, a=b"a1")
+    [key] = site.site.keys()
+    site.delete(key)
+    site.store.advance(7.1 * DAY)
+    views = site.collection.views
+    site.collection.views = lambda: _Forgetful(views())
+    assert site.plan().condemned_keys == 1
+    site.collection.views = views
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.spared) == (0, 2)
+    assert len(site.versions()) == 2
+
+
+class _Forgetful:
+    """A view that says of every object that nothing uses it."""
+
+    def __init__(self, view):
+        self._view = view
+
+    def __enter__(self):
+        view = self._view.__enter__()
+        view.used = lambda oid, names: set()
+        return view
+
+    def __exit__(self, *exc_info):
+        return self._view.__exit__(*exc_info)
+
+
+def test_more_than_the_share_is_refused(kept):
+    site = kept(share=0.2)
+    site.garbage()
+    site.store.advance(7.1 * DAY)
+    site.plan()
+    with pytest.raises(UnsafeError, match="1 of 3 objects would go, 34%"):
+        site.execute()
+    assert len(site.versions()) == 4
+
+
+def test_a_range_of_oids_leaves_the_others_alone(kept):
+    from collective.s3blobstorage.maintenance.scope import Scope
+
+    site = kept()
+    dead = site.garbage()
+    site.store.advance(7.1 * DAY)
+    oid = bytes.fromhex(dead.split("/")[1])
+    assert site.plan(scope=Scope(first=oid, last=oid)).condemned.blobs == 2
+    after = (int.from_bytes(oid, "big") + 1).to_bytes(8, "big")
+    assert site.plan(scope=Scope(first=after)).condemned.blobs == 0
+
+
+def test_more_versions_than_one_request_takes(kept):
+    site = kept()
+    dead = site.garbage()
+    for number in range(1100):
+        site.s3.put_object(Bucket=site.site.settings.store.bucket, Key=dead, Body=b"%d" % number)
+    site.delete(dead)
+    site.store.advance(7.1 * DAY)
+    assert site.plan().condemned.blobs == 1103
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.spared, outcome.failed) == (1103, 0, {})
+    assert dead not in [key for key, _, _ in site.versions()]
+
+
+def test_a_locked_version_is_told_with_its_date_and_its_marker_stays(make_site, s3, lockable):
+    site = Kept(make_site("filestorage", store=lockable, **OWNED), s3)
+    until = (datetime.now(UTC) + timedelta(days=3)).replace(microsecond=0)
+    dead = site.garbage()
+    [version] = [version for key, version, is_marker in site.versions() if key == dead and not is_marker]
+    named = {"Bucket": lockable.bucket, "Key": dead, "VersionId": version}
+    s3.put_object_retention(**named, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until})
+    site.store.advance(7.1 * DAY)
+    site.plan()
+    outcome = site.execute()
+    assert outcome.failures == [
+        {
+            "key": dead,
+            "code": "AccessDenied",
+            "version": version,
+            "locked_until": until.isoformat(),
+            "mode": "GOVERNANCE",
+        }
+    ]
+    assert (outcome.deleted_versions.blobs, dead in site.site.keys()) == (0, False)
+    s3.put_object_legal_hold(**named, LegalHold={"Status": "ON"})
+    assert site.storage.store_.lock_of(dead, version).legal_hold
+    s3.put_object_legal_hold(**named, LegalHold={"Status": "OFF"})
+
+
+def test_whether_a_bucket_keeps_versions(settings, s3, bucket, proxy):
+    store = open_store(settings)
+    assert store.keeps_versions() is False
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert store.keeps_versions() is True
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    assert store.keeps_versions() is True
+    store.close()
+    behind = open_store(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    for fault, told in [
+        (faults.answer(501, "NotImplemented"), False),
+        (faults.answer(405, "MethodNotAllowed"), False),
+        (faults.answer(403, "AccessDenied"), None),
+    ]:
+        proxy.fail(fault)
+        assert behind.keeps_versions() is told
+    behind.close()
+
+
+def test_the_command(settings, s3, bucket, make_site, tmp_path):
+    site = make_site("filestorage", **OWNED)
+    db = site.db()
+    commit_blobs(db, a=b"a1")
+    [key] = site.keys()
+    base = f"<filestorage>\n  path {site.folder}/Data.fs\n</filestorage>"
+    conf = tmp_path / "storage.conf"
+    owned = ("owner www.example.org", "preflight off")
+    conf.write_text("%import collective.s3blobstorage\n" + section(settings, tmp_path / "cache", base, *owned))
+
+    def gc(*arguments):
+        return s3blobs("--config", conf, "gc", *arguments, env=keys_of(settings))
+
+    told = document(gc("--versions", "--dry-run", "--json"))
+    assert (told["keeps_versions"], told["versions"]) == (False, None)
+    assert "keeps none" in gc("--versions", "--dry-run").stdout
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    site.storage = db.storage
+    db.storage.store_.put_bytes(key, b"a1")
+    plain = gc("--dry-run")
+    assert plain.returncode == 0 and "see --versions" in plain.stdout
+    told = document(gc("--versions", "--json"))
+    assert told["versions"]["past"]["blobs"] == told["versions"]["waiting"]["blobs"] == 1
+    assert told["next_due"] is not None and told["plan"] is None
+    shown = gc("--versions").stdout
+    assert "1, 2 bytes out of use; 1, 2 bytes wait, 0, 0 bytes may go" in shown
+    wrong = gc("--versions", "--execute", "last")
+    assert wrong.returncode == 2 and "leave out --versions" in wrong.stderr
+
+
+def test_credentials_that_may_not_list_versions(settings, s3, versioned, proxy):
+    store = open_store(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    proxy.fail(faults.answer(403, "AccessDenied"))
+    with pytest.raises(Refused):
+        list(store.list_versions())
+    store.close()
