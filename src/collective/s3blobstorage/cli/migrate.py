@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from .comparing import (
     transfer_options,
 )
 from .configuration import Database
+from .confirming import typed
 from .elsewhere import elsewhere
 from .interrupt import until_interrupted
 from .request import Request, pass_request
@@ -200,8 +200,7 @@ def _purge(run: Comparison, planned: Plan, source: Path, dry_run: bool) -> str |
         return None
     name = run.database.settings.owner or source.resolve().name
     files = f"{going.blobs:,} files, {output.byte_count(going.bytes)}, of {source}"
-    print(f"Type {name} to delete {files}: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != name:
+    if not typed(name, f"to delete {files}"):
         return f"{name} was not typed"
     until_interrupted(lambda stop: purge.execute(planned, run.directory, stop), "deletions")
     return None

@@ -47,6 +47,14 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, ensure_ascii=False))
 
 
+def print_lines(lines: list[tuple[str, str]]) -> None:
+    """What a report says, each after its name."""
+    shown = console()
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        shown.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
 def complain(message: str) -> None:
     """One line on standard error."""
     print(f"s3blobs: {' '.join(message.split())}", file=sys.stderr)

@@ -34,6 +34,12 @@ BLOBS = 5  # so many are told: several, since one may have been deleted and pack
 FIRST = 60.0
 EVERY = 3600.0
 
+_DAMAGED = f"an object below {WITNESS} is damaged: `s3blobs adopt` shows which one, and deletes it"
+
+
+class DamagedWitness(RecordError):
+    """It is none, whatever else it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:
@@ -52,17 +58,21 @@ class Witness:
         """Raises RecordError where it is damaged or of a newer format."""
         try:
             told = json.loads(data)
-            version, tid = told["format"], bytes.fromhex(told["tid"])
-            blobs = tuple((bytes.fromhex(one), bytes.fromhex(oid)) for one, oid in told["blobs"])
-            void = bool(told.get("void"))
+            version = int(told["format"])
         except (ValueError, KeyError, TypeError):
-            raise RecordError(f"an object below {WITNESS} is damaged: delete it when its process is known") from None
-        if not isinstance(version, int) or version > FORMAT:
+            raise DamagedWitness(_DAMAGED) from None
+        if version > FORMAT:
             raise RecordError(
                 f"an object below {WITNESS} was written by a newer release of collective.s3blobstorage: upgrade this"
             )
+        try:
+            tid = bytes.fromhex(told["tid"])
+            blobs = tuple((bytes.fromhex(one), bytes.fromhex(oid)) for one, oid in told["blobs"])
+            void = bool(told.get("void"))
+        except (ValueError, KeyError, TypeError):
+            raise DamagedWitness(_DAMAGED) from None
         if any(len(value) != 8 for value in (tid, *(value for pair in blobs for value in pair))):
-            raise RecordError(f"an object below {WITNESS} is damaged: delete it when its process is known")
+            raise DamagedWitness(_DAMAGED)
         return cls(tid, blobs, void)
 
 
