@@ -17,6 +17,7 @@ from collective.s3blobstorage.errors import Refused, UnsafeError
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
+from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore import open_store
 
 OWNED = {"owner": "www.example.org", "preflight": False, "gc_on_pack": "off"}
@@ -190,8 +191,6 @@ def test_more_than_the_share_is_refused(kept):
 
 
 def test_a_range_of_oids_leaves_the_others_alone(kept):
-    from collective.s3blobstorage.maintenance.scope import Scope
-
     site = kept()
     dead = site.garbage()
     site.store.advance(7.1 * DAY)

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 
 from . import output
+from .adopt import adopt
 from .check import check
+from .destroy import destroy
 from .export import export
 from .gc import gc
 from .interrupt import INTERRUPTED
@@ -45,7 +47,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (check, export, gc, migrate, mirror, status, warm, zope_conf):
+for _verb in (adopt, check, destroy, export, gc, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

@@ -95,7 +95,7 @@ def gc(
         if as_json:
             output.print_json(document)
         else:
-            _print(_plan_lines(plan, allow, dry_run, _version_lines(plan.tally, keeps, asked=versions)))
+            output.print_lines(_plan_lines(plan, allow, dry_run, _version_lines(plan.tally, keeps, asked=versions)))
     return 0
 
 
@@ -157,7 +157,7 @@ def _execute(collection: Collection, database: Database, plan_id: str, as_json: 
     if as_json:
         output.print_json(document)
     else:
-        _print(_outcome_lines(name, outcome))
+        output.print_lines(_outcome_lines(name, outcome))
     if outcome.stopped:
         return INTERRUPTED
     return 1 if outcome.failed else 0
@@ -285,10 +285,3 @@ def _failure(failure: dict[str, Any]) -> str:
     if failure.get("legal_hold"):
         told.append("under a legal hold")
     return ", ".join(told)
-
-
-def _print(lines: list[tuple[str, str]]) -> None:
-    console = output.console()
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        console.print(f"{name:<{width}}  {value}", soft_wrap=True)
