@@ -64,7 +64,7 @@ def test_examples_do_and_print_what_the_document_says(tmp_path, settings):
     env["PATH"] = f"{SCRIPT.parent}:{env['PATH']}"
     if settings.ca_bundle:
         env["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
-    assert len(examples()) == 19
+    assert len(examples()) == 21
     for command, expected, status in examples():
         if " warm" in command and not (tmp_path / "Data.fs").exists():
             commit_twelve_blobs(tmp_path, settings)
@@ -86,5 +86,6 @@ def test_comparison_sees_differences(expected, printed, same):
 def test_every_key_that_the_document_names_is_one():
     named = set(re.findall(r"--([a-z0-9]+(?:-[a-z0-9]+)+)", DOCUMENT))
     own = {"dry-run", "no-backup", "blobs-migrated", "no-write", "no-base", "limit-rate", "oid-range", "purge-source"}
+    own |= {"even-if-running"}
     assert named - own <= set(KEYS)
     assert own <= named

@@ -149,6 +149,26 @@ def test_what_was_brought_back_since_the_plan_is_spared(kept):
     assert dead in site.site.keys()
 
 
+def test_a_version_that_was_written_over_since_the_plan_is_spared(kept):
+    """Where versions are suspended the one of the id `null` is written over, and is the object that is there then."""
+    site = kept()
+    commit_blobs(site.db, a=b"a1")
+    [key] = site.site.keys()
+    bucket = site.site.settings.store.bucket
+    for status in ("Suspended", "Enabled"):
+        site.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        site.storage.store_.put_bytes(key, b"a1")
+    site.store.advance(7.1 * DAY)
+    assert site.plan().condemned.blobs == 2
+    site.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    site.storage.store_.put_bytes(key, b"a1")
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.spared) == (1, 1)
+    assert sorted(version == "null" for _, version, _ in site.versions()) == [False, True]
+    site.site.cold()
+    assert read_blob(site.db, "a") == b"a1"
+
+
 def test_what_is_used_again_since_the_plan_is_spared(kept):
     """The database is asked anew before a batch goes."""
     site = kept()

@@ -68,9 +68,9 @@ def destroy(request: Request, everything: bool, even_if_running: bool, dry_run: 
         name = (marker.owner if marker is not None else None) or settings.store.bucket
         if not as_json:
             output.print_lines(_plan_lines(plan, database, marker, in_use))
-        refused, outcome = in_use, None
+        refused, outcome, took = in_use, None, 0.0
         if not dry_run and not plan.is_empty:
-            refused, outcome = _destroyed(store, plan, name, even_if_running)
+            refused, outcome, took = _destroyed(store, plan, name, even_if_running)
         told = {
             "database": database.name,
             "bucket": settings.store.bucket,
@@ -87,7 +87,7 @@ def destroy(request: Request, everything: bool, even_if_running: bool, dry_run: 
         if as_json:
             output.print_json(told)
         elif outcome is not None:
-            output.print_lines(_outcome_lines(outcome, told["seconds"]))
+            output.print_lines(_outcome_lines(outcome, took))
     if outcome is None:
         if refused is not None and not dry_run:
             output.complain(f"nothing was deleted: {refused}")
@@ -109,12 +109,14 @@ def _plan(store: S3ObjectStore, everything: bool, stop: threading.Event) -> Plan
             return None
 
 
-def _destroyed(store: S3ObjectStore, plan: Plan, name: str, even_if_running: bool) -> tuple[str | None, Outcome | None]:
-    """Why nothing was deleted, or what was."""
+def _destroyed(
+    store: S3ObjectStore, plan: Plan, name: str, even_if_running: bool
+) -> tuple[str | None, Outcome | None, float]:
+    """Why nothing was deleted, or what was, and in how many seconds."""
     from ..maintenance.gc.destroy import execute, running
 
     if not typed(name, f"to delete {_all(plan)} for ever"):
-        return f"{name} was not typed", None
+        return f"{name} was not typed", None, 0.0
     # Once more: whoever was asked may have let the question stand.
     if not even_if_running and (in_use := running(store)) is not None:
         raise UnsafeError(in_use)
@@ -123,7 +125,9 @@ def _destroyed(store: S3ObjectStore, plan: Plan, name: str, even_if_running: boo
         with output.counting("deleting") as advance:
             return execute(store, plan, stop, advance)
 
-    return None, until_interrupted(work, "deletions")
+    started = time.monotonic()
+    outcome = until_interrupted(work, "deletions")
+    return None, outcome, time.monotonic() - started
 
 
 def _all(plan: Plan) -> str:
