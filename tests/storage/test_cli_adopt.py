@@ -15,6 +15,7 @@ from ZODB.utils import p64, u64
 
 from collective.s3blobstorage.keys import LEDGER, MARKER, WITNESS
 from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.storage.owner import Marker
 from collective.s3blobstorage.storage.witness import Witness
 
 OWNER = "www.example.org"
@@ -159,6 +160,17 @@ def test_objects_of_zodb_s3blobs_are_judged_from_then_on(site):
     assert all(site.bytes()[key] == data for key, data in before.items() if key.startswith("blobs/"))
     again = site.run("adopt", typed="")
     assert again.returncode == 0 and "nothing: gc judges every blob" in again.stdout
+
+
+def test_a_prefix_that_only_zodb_s3blobs_knew_gets_its_owner(site):
+    site.store.delete(key for key in site.keys() if not key.startswith("blobs/"))
+    site.store.put_bytes(OLD, b"old")
+    shown = site.run("adopt", "--dry-run")
+    assert "there is no marker" in shown.stdout and MARKER not in site.keys()
+    assert site.run("adopt", typed="no\n").returncode == 1 and MARKER not in site.keys()
+    assert site.run("adopt").returncode == 0
+    marker = Marker.from_json(site.store.get_bytes(MARKER))
+    assert marker == Marker(OWNER, foreign_keys=True, adopted=True)
 
 
 def test_the_dates_stay_where_only_old_keys_are_adopted(site):

@@ -240,6 +240,23 @@ def test_credentials_that_may_not_list_versions(doomed, settings, proxy):
     assert result.returncode == 2 and "s3:ListBucketVersions" in one_line(result) and len(site.keys()) == 4
 
 
+def test_credentials_that_may_not_delete_stop_at_once(doomed, settings, proxy):
+    """Not after an hour of asking for each of a million."""
+    site = doomed()
+    behind = dataclasses.replace(site.store, endpoint_url=proxy.endpoint_url)
+    proxy.fail(faults.answer(403, "AccessDenied"), method="POST", target="delete", times=100)
+    result = destroy(site.conf(store=behind), store=settings)
+    assert result.returncode == 2 and "policy" in result.stderr.splitlines()[-1] and len(site.keys()) == 4
+
+
+def test_a_deleted_marker_below_is_no_site(doomed, settings, s3):
+    s3.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+    site = doomed()
+    site.put(f"site/staging/{MARKER}")
+    s3.delete_object(Bucket=settings.bucket, Key=f"site/staging/{MARKER}")
+    assert destroy(site.conf(), "--everything", store=settings).returncode == 0 and site.all() == []
+
+
 def many(site, count=3500):
     """So many objects that more than one request deletes them."""
     for number in range(count):

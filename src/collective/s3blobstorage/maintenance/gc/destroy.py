@@ -132,7 +132,7 @@ def make_plan(
                     found.foreign_keys.append(key)
                 if not everything:
                     continue
-                if key.endswith(f"/{MARKER}"):
+                if key.endswith(f"/{MARKER}") and not (is_past or is_marker):
                     raise UnsafeError(
                         f"another prefix lies below this one, {key.removesuffix(f'/{MARKER}')}/, and --everything would"
                         " delete it too: destroy that first, or leave out --everything"
