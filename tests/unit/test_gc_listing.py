@@ -1,0 +1,136 @@
+"""The listing that a plan is made of: in ranges or in one, it has the same in the same order."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ZODB.utils import p64
+
+from collective.s3blobstorage.errors import Unavailable
+from collective.s3blobstorage.keys import blob_key, foreign_keys
+from collective.s3blobstorage.maintenance.findings import Stopped
+from collective.s3blobstorage.maintenance.gc import listing as module
+from collective.s3blobstorage.maintenance.gc.listing import Listing
+from collective.s3blobstorage.maintenance.gc.report import Tally
+from collective.s3blobstorage.maintenance.scope import Scope
+from collective.s3blobstorage.objectstore.interfaces import Listed
+
+PAGE = 4
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Store:
+    """Lists keys, page by page. ``requests``: (prefix, after, how many) of each."""
+
+    def __init__(self, keys, fails_after=None):
+        self.keys = sorted(keys)
+        self.requests = []
+        self._fails_after = fails_after
+        self._lock = threading.Lock()
+
+    def list(self, prefix="", *, start_after="", page_size=1000):
+        size = min(page_size, PAGE)
+        while True:
+            with self._lock:
+                self.requests.append((prefix, start_after, size))
+                if self._fails_after is not None and len(self.requests) > self._fails_after:
+                    raise Unavailable("The object store could not be reached.")
+            left = [key for key in self.keys[bisect_right(self.keys, start_after) :] if key.startswith(prefix)]
+            for key in left[:size]:
+                yield Listed(key, len(key), "e" * 32, LONG_AGO)
+            if len(left) <= size:
+                return
+            start_after = left[size - 1]
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch):
+    monkeypatch.setattr(module, "_PAGE", PAGE)
+    monkeypatch.setattr(module, "_PROVEN", 3 * PAGE)
+    monkeypatch.setattr(module, "_PAGES_EACH", 2)
+
+
+def taken(store, scope=Scope(), stop=None, listed=lambda count: None, old_keys=True):  # noqa: B008 - frozen
+    tally = Tally()
+    with Listing(store, scope, stop or threading.Event(), listed, old_keys=old_keys) as listing:
+        listing.count(tally)
+        return [row for _, rows in listing.folders() for row in rows], tally
+
+
+oids = st.one_of(st.integers(0, 300), st.integers(0, 2**40), st.sampled_from([2**64 - 1, 2**63, 0]))
+ours = st.builds(lambda oid, name: blob_key(p64(oid), f"{name:032x}"), oids, st.integers(0, 3))
+olds = st.builds(lambda oid, tid: foreign_keys(p64(oid), p64(tid))[0], oids, st.integers(0, 3))
+foreign = st.sampled_from(
+    ["a", "blobs/", "blobs/0000000000000007/", "blobs/0000000000000007/x/y", "blobs/é", "blobs0", "gc", "zz", "😀"]
+)
+control = st.sampled_from([".s3blobs.json", ".s3blobs-check/x", "gc/ledger", "gc/lease/000000000001", "gc-log/x"])
+keys = st.sets(st.one_of(ours, ours, ours, olds, foreign, control), max_size=200)
+
+
+@given(keys, st.booleans())
+def test_ranges_have_what_one_listing_has(keys, old_keys):
+    rows, tally = taken(Store(keys), old_keys=old_keys)
+    judged = [key for key in sorted(keys) if module.read_key(key) or key.startswith(".s3blobs-check/")]
+    if old_keys:
+        judged = sorted([*judged, *(key for key in keys if module.read_foreign_key(key))])
+    assert [row[0] for row in rows] == judged
+    assert all(row[1:] == (len(row[0]), "e" * 32, int(LONG_AGO.timestamp())) for row in rows)
+    ignored = [".s3blobs.json", "gc/ledger", "gc/lease/000000000001", "gc-log/x"]
+    strange = sorted(key for key in keys - set(judged) - set(ignored) if not module.read_foreign_key(key))
+    assert tally.foreign_keys == strange and tally.foreign.blobs == len(strange)
+    assert tally.old.blobs == (0 if old_keys else sum(module.read_foreign_key(key) is not None for key in keys))
+
+
+@given(keys, st.tuples(oids, oids).map(sorted))
+def test_of_a_scope_too(keys, bounds):
+    scope = Scope(p64(bounds[0]), p64(bounds[1]))
+    if scope.whole:
+        return
+    rows, tally = taken(Store(keys), scope)
+    wanted = [key for key in sorted(keys) if (named := module.read_key(key)) and scope.first <= named[0] <= scope.last]
+    assert [row[0] for row in rows] == wanted
+    assert tally == Tally()
+
+
+MANY = [blob_key(p64(oid), f"{oid:032x}") for oid in range(1000)]
+
+
+def test_a_long_listing_is_made_by_ranges():
+    store, counted = Store(MANY), []
+    rows, _ = taken(store, listed=counted.append)
+    assert [row[0] for row in rows] == MANY and sum(counted) == len(MANY)
+    after = {after for prefix, after, _ in store.requests if prefix == "" and after.endswith("/")}
+    assert len(after) > 10
+    searched = [each for each in store.requests if each[2] == 1]
+    assert 0 < len(searched) < 12
+    assert len(store.requests) < len(MANY) / PAGE * 1.5
+
+
+@pytest.mark.parametrize("count", [0, 1, 3 * PAGE - 1])
+def test_a_short_one_costs_no_request_more(count):
+    store = Store(MANY[:count])
+    taken(store)
+    assert len(store.requests) == max(1, -(-count // PAGE))
+    assert all(size == PAGE for _, _, size in store.requests)
+
+
+@pytest.mark.parametrize("after", [0, 2, 15, 60])
+def test_a_failure_of_any_range_is_one_of_the_listing(after):
+    with pytest.raises(Unavailable):
+        taken(Store(MANY, fails_after=after))
+
+
+def test_it_can_be_stopped():
+    stop = threading.Event()
+
+    def count(_: int) -> None:
+        stop.set()
+
+    with pytest.raises(Stopped):
+        taken(Store(MANY), stop=stop, listed=count)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3blobs-listing")]
