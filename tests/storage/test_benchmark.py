@@ -69,3 +69,14 @@ def test_moving_runs_from_end_to_end(s3_server):
     rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert set(rows) == {"migrate-small", "migrate-large", "overlay-64KB", "overlay-100MB"}, done.stdout
     assert "boto3: " in done.stdout and "direct: " in done.stdout
+
+
+@pytest.mark.slow
+def test_garbage_runs_from_end_to_end(s3_server):
+    """Plans over each base have all objects, and a round deletes what is dead: the benchmark itself checks both."""
+    command = [sys.executable, "benchmarks/garbage.py", "--quick"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    bases = {"plan-FileStorage", "plan-RelStorage", "plan-ZEO"}
+    assert set(rows) == {"plan", "plan-20ms", "round", *bases}, done.stdout

@@ -542,6 +542,12 @@ def test_a_listing_without_tokens_goes_on_by_key(odd, open_odd):
     assert [line.key for line in open_odd().list()] == odd.listing
 
 
+def test_a_listing_that_goes_on_with_nothing_is_refused(odd, open_odd):
+    odd.page = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    with pytest.raises(StoreError, match="follows"):
+        list(open_odd().list())
+
+
 @pytest.mark.parametrize("listing", [["b", "a"], ["a", "a"], ["a", "b", "é", "z"]], ids=["order", "twice", "bytes"])
 def test_a_listing_out_of_order_is_refused(odd, open_odd, listing):
     odd.listing = listing
@@ -549,7 +555,18 @@ def test_a_listing_out_of_order_is_refused(odd, open_odd, listing):
         list(open_odd().list())
 
 
-@pytest.mark.parametrize("page", [b"<html><body>Sign in", b"", b"{}"], ids=["html", "empty", "json"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html><body>Sign in",
+        b"",
+        b"{}",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated>",
+        b"<ListBucketResult><Name>bucket</Name></ListBucketResult>",
+        b"<Error><Code>InternalError</Code><Message>m</Message></Error>",
+    ],
+    ids=["html", "empty", "json", "cut", "without an end", "an error"],
+)
 def test_an_answer_that_is_no_listing(odd, open_odd, page):
     """A login page or a proxy's greeting must not look like an empty bucket: gc compares with it."""
     odd.page = page
