@@ -134,3 +134,15 @@ def test_it_can_be_stopped():
     with pytest.raises(Stopped):
         taken(Store(MANY), stop=stop, listed=count)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3blobs-listing")]
+
+
+def test_an_interruption_does_not_wait_for_the_whole_listing():
+    store = Store(MANY)
+
+    def interrupt(_: int) -> None:
+        if len(store.requests) > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taken(store, listed=interrupt)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3blobs-listing")]

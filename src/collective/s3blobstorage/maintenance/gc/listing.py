@@ -111,7 +111,7 @@ class Listing:
         self._old_keys = old_keys
         self._parts: list[Part] = []
         self._reported = 0
-        self._failed = threading.Event()
+        self._failures: list[BaseException] = []  # of several threads; the first one is why the others end
         with ExitStack() as stack:
             stack.callback(self.close)
             self._make()
@@ -180,7 +180,7 @@ class Listing:
         return part
 
     def _take(self, part: Part, page: list[Listed]) -> None:
-        if self._stop.is_set() or self._failed.is_set():
+        if self._stop.is_set() or self._failures:
             raise Stopped
         part.take(page, old_keys=self._old_keys, ours_only=not self._scope.whole)
 
@@ -224,16 +224,18 @@ class Listing:
             try:
                 for page in part.listed(self._store):
                     self._take(part, page)
-            except BaseException:
-                self._failed.set()
+            except BaseException as error:
+                self._failures.append(error)
                 raise
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3blobs-listing") as pool:
             running: set[Future[None]] = {pool.submit(make, part) for part in parts}
-            while running:
-                done, running = wait(running, timeout=_REPORT, return_when=FIRST_EXCEPTION)
-                self._report()
-                errors = [error for each in done if (error := each.exception()) is not None]
-                if errors:
-                    # Those that ended because another one had failed say nothing.
-                    raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
+            try:
+                while running and not self._failures:
+                    _, running = wait(running, timeout=_REPORT, return_when=FIRST_EXCEPTION)
+                    self._report()
+            except BaseException as error:  # an interruption: leaving this block waits for the others
+                self._failures.append(error)
+            if self._failures:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise self._failures[0]
