@@ -118,7 +118,7 @@ def test_every_manifest_has_a_kind_and_a_name(name):
     assert found
     for manifest in found:
         assert {"apiVersion", "kind", "metadata"} <= set(manifest)
-        assert manifest["metadata"]["name"] == "plone"
+        assert manifest["metadata"]["name"] == ("plone-gc" if name == "kubernetes/gc.yaml" else "plone")
 
 
 def test_the_manifests_belong_together(pod):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,11 +12,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import ZODB
+from command_line import keys_of, section
 from servers.ceph import Ceph, CephOverTls
 from servers.faults import answer, hang
-from sites import bucket_keys, commit_blobs, in_two_threads, read_blob, store_as_json, wait_until
+from sites import PERSISTENT, bucket_keys, commit_blobs, in_two_threads, read_blob, run_zeo, store_as_json, wait_until
 from store_time import HOUR
 from test_gc import OWNED, Collected
+from ZEO.ClientStorage import ClientStorage
+from ZODB.serialize import referencesf
 
 from collective.s3blobstorage.errors import RecordError, StoreError, UnsafeError
 from collective.s3blobstorage.keys import LEDGER, blob_key, draw_name
@@ -369,6 +374,55 @@ def test_what_a_pack_does(make_site, mode, caplog):
         assert "0 objects deleted (0 bytes); 1 wait, the first until" in caplog.text
     if mode == "execute":
         assert "1 objects deleted (1 bytes)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", PERSISTENT)
+def test_packs_of_each_base_collect(make_site, kind):
+    """In the second pack at the earliest."""
+    site = make_site(kind, **{**OWNED, "gc_on_pack": "execute", "gc_grace": 0.0, "gc_keep": 0.0})
+    db = site.db()
+    commit_blobs(db, a=b"1", **{f"kept{number}": b"k" for number in range(10)})
+    commit_blobs(db, a=b"2")
+    db.pack(time.time() + 1)
+    assert len(site.keys()) == 12
+    db.pack(time.time() + 1)
+    assert len(site.keys()) == 11 and read_blob(db, "a") == b"2"
+
+
+def test_a_relstorage_that_only_prepares_a_pack_collects_nothing(make_site):
+    site = make_site("sqlite-hp", **{**OWNED, "gc_on_pack": "execute"})
+    db = site.db()
+    commit_blobs(db, a=b"1")
+    db.storage.pack(time.time() + 1, referencesf, prepack_only=True)
+    assert not any(key.startswith("gc/lease/") for key in bucket_keys(site.settings.store))
+    db.storage.pack(time.time() + 1, referencesf, skip_prepack=True)
+    assert any(key.startswith("gc/lease/") for key in bucket_keys(site.settings.store))
+
+
+def test_inside_a_zeo_server_a_clients_pack_collects(tmp_path, settings):
+    """There our section is around the server's storage, and gc reads that."""
+    base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
+    inner = section(settings, tmp_path / "cache", base, "owner www.example.org", name="main")
+    for name, value in keys_of(settings).items():
+        if name.startswith("SITE_"):
+            os.environ[name] = value
+    port, process = run_zeo(tmp_path, "%import collective.s3blobstorage\n" + inner)
+    try:
+        client = ClientStorage(
+            ("127.0.0.1", port), "main", wait_timeout=30, blob_dir=str(tmp_path / "blobs"), shared_blob_dir=False
+        )
+        db = ZODB.DB(client)
+        commit_blobs(db, a=b"1")
+        commit_blobs(db, a=b"2")
+        db.pack(time.time() + 1)
+        assert any(key.startswith("gc/lease/") for key in bucket_keys(settings))
+        assert read_blob(db, "a") == b"2"
+        db.close()
+    finally:
+        process.terminate()
+        process.wait()
+        for name in ("SITE_ACCESS_KEY", "SITE_SECRET_KEY"):
+            os.environ.pop(name, None)
 
 
 def test_a_pack_during_an_outage_is_a_pack(through, proxy, caplog):

@@ -141,13 +141,21 @@ def _plan(
 
 
 def _execute(collection: Collection, database: Database, plan_id: str, as_json: bool) -> int:
+    from ..maintenance.gc.publish import NoPlan
+    from ..maintenance.gc.report import Outcome
+
     started = time.monotonic()
 
     def work(stop: threading.Event) -> Any:
         with output.counting("deleting") as advance:
             return replace(collection, stop=stop, deleted=lambda count, size: advance(count)).execute(plan_id)
 
-    name, outcome = until_interrupted(work, "deletions")
+    name: str | None
+    try:
+        name, outcome = until_interrupted(work, "deletions")
+    except NoPlan as error:  # so that a job may plan and execute every night
+        name, outcome = None, Outcome()
+        output.complain(str(error))
     document = {
         "database": database.name,
         "plan": name,
@@ -157,7 +165,7 @@ def _execute(collection: Collection, database: Database, plan_id: str, as_json: 
     if as_json:
         output.print_json(document)
     else:
-        output.print_lines(_outcome_lines(name, outcome))
+        output.print_lines(_outcome_lines(name or "none", outcome))
     if outcome.stopped:
         return INTERRUPTED
     return 1 if outcome.failed else 0

@@ -97,7 +97,7 @@ def _witnesses(store: IObjectStore, control: Control, margins: Margins) -> tuple
     """What garbage collection would read, and those that it cannot read."""
     testimonies, damaged = [], []
     for name, line in control.witnesses.items():
-        if (control.now - line.last_modified).total_seconds() >= margins.keep:
+        if (control.now - line.last_modified).total_seconds() >= margins.witness_life:
             continue
         try:
             witness = _read(store, line)

@@ -41,3 +41,9 @@ class Margins:
     lease_margin: float = 2 * MINUTE
     claim_wait: float = 3.0
     skew: float = 20 * MINUTE
+
+    @property
+    def witness_life(self) -> float:
+        """How long a witness counts. An object that was dated when it was written may go after ``keep``; and a site
+        that has a shorter one still has processes that write hourly."""
+        return max(self.keep, DAY)

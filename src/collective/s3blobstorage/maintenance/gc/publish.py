@@ -31,6 +31,10 @@ _PATIENCE = 5 * MINUTE
 _PAUSE = 2.0
 
 
+class NoPlan(UnsafeError):
+    """There is no ``last`` plan to execute: nothing is condemned, or nobody has looked."""
+
+
 def publish(store: IObjectStore, plan: Plan, clock: Clock) -> None:
     """Write the ledger and the plan, under the lease. Raises Taken where another gc holds it for minutes."""
     until = clock.monotonic() + _PATIENCE
@@ -105,7 +109,8 @@ class PublishedPlan:
 
 
 def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins) -> PublishedPlan:
-    """The plan of that id; ``last``: the newest. Raises UnsafeError where there is none, or it is too old."""
+    """The plan of that id; ``last``: the newest. Raises UnsafeError where it is not there or too old, NoPlan where
+    there is no last one."""
     young = {
         key: line
         for key, line in control.plans.items()
@@ -113,9 +118,7 @@ def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins
     }
     if name == "last":
         if not young:
-            raise UnsafeError(
-                "no plan of the last 24 h has anything to delete: run `s3blobs gc`, and look at what it says"
-            )
+            raise NoPlan("no plan of the last 24 h has anything to delete: run `s3blobs gc`, and look at what it says")
         name = max(young)
     if name not in young:
         state = (

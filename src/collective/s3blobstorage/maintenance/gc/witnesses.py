@@ -42,9 +42,11 @@ class Testimony:
 
 
 def read_witnesses(store: IObjectStore, control: Control, margins: Margins) -> list[Testimony]:
-    """Those that are younger than ``gc-keep``. Read before the base is looked at: else it may lack what they know."""
+    """Those that count still (``witness_life``). Read before the base is looked at: else it may lack what they know."""
     young = [
-        line for line in control.witnesses.values() if (control.now - line.last_modified).total_seconds() < margins.keep
+        line
+        for line in control.witnesses.values()
+        if (control.now - line.last_modified).total_seconds() < margins.witness_life
     ]
 
     def read(key: str) -> Witness | None:
