@@ -32,6 +32,7 @@ from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER, LAST
 
 IMPORT = "%import collective.s3blobstorage\n"
 LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
+LOCAL += ["garbage"]
 
 
 def make_empty(folder: Path) -> None:
@@ -94,6 +95,7 @@ def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, setti
     site, write = configured
     db = site.db()
     commit_blobs(db, one=b"content")
+    wait_until(lambda: any(key.startswith("gc/witness/") for key in bucket_keys(settings)))
     assert (site.folder / "Data.fs.lock").exists()
     files = sorted(str(entry) for entry in site.folder.rglob("*"))
     keys = bucket_keys(settings)
@@ -104,6 +106,7 @@ def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, setti
     assert (result.returncode, wrong(findings)) == (0, [])
     assert "last transaction is of 20" in findings["database"]["detail"]
     assert findings["owner"]["detail"] == "the prefix belongs to 'www.example.org'"
+    assert findings["garbage"]["detail"].startswith("an object that nothing refers to goes after gc-keep, 7 days: ")
     assert bucket_keys(settings) == keys
     assert sorted(str(entry) for entry in site.folder.rglob("*")) == sorted([*files, str(path)])
     commit_blobs(db, two=b"the site goes on")

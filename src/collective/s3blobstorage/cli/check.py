@@ -84,6 +84,7 @@ def _findings(database: Database, started: float, no_write: bool, no_base: bool)
         yield timed("one file system", local.one_file_system)
         yield timed("database", lambda: (None, "not tried (--no-base)", "") if no_base else local.base())
         yield timed("local clock", local.local_clock)
+        yield timed("garbage", local.garbage)
         not_asked: Result = (None, "not tried: the bucket cannot be read", "")
         reached = False
         remote = checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)

@@ -51,6 +51,19 @@ class LocalChecks:
         self._disk_ahead: float | None = None  # seconds, of the clock that stamps files in cache-dir
         self._last_transaction: float | None = None  # seconds since 1970
 
+    # The bucket's garbage
+
+    def garbage(self) -> Result:
+        settings = self.settings
+        if settings.owner is None:
+            return (
+                None,
+                "nothing is ever deleted from the bucket without owner",
+                "owner: name the site, if that shall be",
+            )
+        keeps = f"an object that nothing refers to goes after gc-keep, {_days(settings.gc_keep)}"
+        return True, f"{keeps}: a backup of the database that is older would lack blobs", ""
+
     # The disk
 
     def cache_dir(self) -> Result:
@@ -225,6 +238,11 @@ def _not_there_yet(factory: object) -> str | None:
         return None if os.path.exists(file) else file
     inner = getattr(config, "base", None)
     return _not_there_yet(inner) if inner is not None else None
+
+
+def _days(seconds: float) -> str:
+    days = seconds / 86400.0
+    return f"{days:.0f} days" if days >= 2 else f"{seconds / 3600.0:.0f} hours"
 
 
 def _existing(path: Path) -> Path:
