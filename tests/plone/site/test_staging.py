@@ -5,12 +5,16 @@ Staging has a copy of production's Data.fs, and keys that may only read there.
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import payloads
@@ -174,3 +178,20 @@ def test_what_is_nowhere_is_shown_as_such(copy):
     head = copy.editor.request("HEAD", "files/lost-picture/@@download/image")
     assert head.status == 200 and int(head.headers["Content-Length"]) == len(picture.body)
     assert copy.editor.get("files/lost-picture/view").status == 200
+
+
+def test_its_garbage_collection_judges_its_own_objects_only(copy):
+    """The pack above has run a round; here is one of the command, beside the running copy."""
+    before, own = copy.objects("production"), copy.objects("staging")
+    assert any(key.startswith("staging/gc/lease/") for key in own)
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("s3blobs"), "--config", copy.zope.home / "etc" / "zope.conf", "gc", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["judged"] == len([key for key in own if key.startswith("staging/blobs/")]) > 0
+    assert (told["owner"], told["foreign"]["blobs"], told["condemned"]["blobs"]) == ("staging", 0, 0)
+    assert copy.objects("production") == before
