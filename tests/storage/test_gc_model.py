@@ -314,7 +314,7 @@ def test_nothing_in_use_is_lost_and_nothing_else_stays(make_site, settings, kind
             site = make_site(kind, store=store, inline_size=INLINE, **OWNED)
             collected = Collected(site)
             # Its time is not that of the transactions, of which it tells: tests/storage/test_gc_witness.py has both.
-            collected.storage.witness.close()
+            collected.storage.witness.finish()
             collected.storage.witness = None
             return collected
 

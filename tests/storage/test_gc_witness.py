@@ -10,6 +10,7 @@ import time
 from time import time as real_time
 
 import pytest
+from servers.faults import answer, hang
 from sites import bucket_keys, commit_blobs, connected, read_blob, wait_until
 from store_time import DAY, HOUR, ShiftedStore
 from test_gc import OWNED, Collected
@@ -70,6 +71,31 @@ def test_who_copies_transactions_from_elsewhere_tells_nothing(make_site):
     target.witness.write()
     told = [Witness.from_json(target.store_.get_bytes(key)) for key in witnesses(site)]
     assert [witness.void for witness in told].count(True) == 1
+
+
+def test_a_store_that_is_out_holds_up_no_close(make_site, settings, proxy, caplog):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    site = make_site("filestorage", store=store, **OWNED)
+    db = site.db()
+    proxy.fail(hang("before"), method="PUT", target="gc/witness/")
+    commit_blobs(db, a=b"1")
+    wait_until(lambda: any("gc/witness/" in line for line in proxy.lines))
+    begun = time.monotonic()
+    db.close()
+    assert time.monotonic() - begun < 20
+    proxy.forgive()
+
+
+def test_a_store_that_refuses_it_is_told_once(make_site, settings, proxy, caplog):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    site = make_site("filestorage", store=store, **OWNED)
+    db = site.db()
+    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="gc/witness/", times=10)
+    commit_blobs(db, a=b"1")
+    wait_until(lambda: "s3:PutObject" in caplog.text)
+    db.storage.witness.write()
+    told = [record for record in caplog.records if "cannot tell a copy" in record.getMessage()]
+    assert [record.levelname for record in told if record.levelname == "WARNING"] == ["WARNING"]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"format": 1, "tid": "00", "blobs": []}', b"[]"])

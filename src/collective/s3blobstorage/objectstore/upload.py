@@ -98,10 +98,14 @@ def put_bytes(
         metadata=metadata,
         if_absent=if_absent,
     )
-    with lanes.lane(_never):
-        return sender.run(
-            lambda given: connection.signed_writer.put_object(Body=data, sha256=sender.sha256, **given), _never
-        )
+    closing = lanes.closing.is_set
+    try:
+        with lanes.lane(closing):
+            return sender.run(
+                lambda given: connection.signed_writer.put_object(Body=data, sha256=sender.sha256, **given), closing
+            )
+    except (Cancelled, Stopped):
+        raise Unavailable(CLOSED) from None
 
 
 @dataclass

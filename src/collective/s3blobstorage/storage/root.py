@@ -472,7 +472,7 @@ class S3BlobStorage:
         for current in list(self._transactions.values()):
             self._end(current, committed=False)
         if self.witness is not None:
-            self.witness.close()  # before the base and the store, which it asks
+            self.witness.finish()  # before the base and the store, which it asks
         try:
             try:
                 if self._view is not None:
@@ -485,3 +485,5 @@ class S3BlobStorage:
             self.uploads.close()
             self.cache.close()
             self.store_.close()
+            if self.witness is not None:
+                self.witness.join()

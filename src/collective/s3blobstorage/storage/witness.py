@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import RecordError, StoreError
+from ..errors import RecordError, Refused, StoreError
 from ..keys import WITNESS
 from ..objectstore.interfaces import IObjectStore
 
@@ -33,6 +33,8 @@ BLOBS = 5  # so many are told: several, since one may have been deleted and pack
 # database that was copied stays unknown to the other; a PUT an hour costs half a cent a year.
 FIRST = 60.0
 EVERY = 3600.0
+# What closing waits for a store that does not answer.
+GRACE = 2.0
 
 _DAMAGED = f"an object below {WITNESS} is damaged: `s3blobs adopt` shows which one, and deletes it"
 
@@ -77,7 +79,7 @@ class Witness:
 
 
 class WitnessWriter:
-    """Of one root storage that may write, which joins its thread in ``close``.
+    """Of one root storage that may write: its ``close`` calls ``finish`` and ``join``.
 
     ``last`` tells the last transaction that the database has for this process now; None where it cannot tell.
     """
@@ -92,6 +94,7 @@ class WitnessWriter:
         self._wanted = threading.Event()  # set where the thread shall look what to do before its time
         self._closing = False
         self._written = False
+        self._refusal_told = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -111,11 +114,18 @@ class WitnessWriter:
             self._void = True
             self._wanted.set()
 
-    def close(self) -> None:
+    def finish(self) -> None:
+        """Write what has to be known, if there is time for it. Then close the store, then ``join``."""
         self._closing = True
         self._wanted.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(GRACE)
+
+    def join(self) -> None:
+        """After the store was closed, which ends what the thread still tries to write; but for a request that hangs,
+        whose time-out is minutes: a daemon's, so that nobody waits for it."""
+        if self._thread is not None:
+            self._thread.join(GRACE)
 
     def _run(self) -> None:
         pause = FIRST
@@ -142,6 +152,16 @@ class WitnessWriter:
                 return
             self._store.put_bytes(self._key, Witness(tid, blobs, self._void).to_json())
             self._written = True
+        except Refused as error:
+            level = logging.DEBUG if self._refusal_told else logging.WARNING
+            self._refusal_told = True
+            logger.log(
+                level,
+                "the store refuses to write below %s (s3:PutObject), so gc cannot tell a copy of this site by it: %s;"
+                " said once per process and storage",
+                WITNESS,
+                error,
+            )
         except StoreError as error:
             logger.info("what gc needs to know of this process (%s) was not written: %s", self._key, error)
         except Exception:
