@@ -5,9 +5,9 @@
     python3 run.py benchmark garbage --write      # and write table and plot into docs/
 
 Plans are made of a prefix that does not exist (``listed.py``), since a million objects would take hours to upload:
-directly, where a page of the listing takes the store 2 ms, and behind a round trip of 20 ms. Every figure is taken in a
-process of its own, and the contestants take turns. Deleting is done on MiniStack behind the tests' proxy, which counts
-requests, with the same round trip; zodb-s3blobs packs the same blobs there. Ends with status 1 where a target is
+directly, where a page of the listing takes the store 6 ms, and behind a round trip of 20 ms. Every figure is taken in
+a process of its own, and the contestants take turns. Deleting is done on MiniStack behind the tests' proxy, which
+counts requests, with the same round trip; zodb-s3blobs packs the same blobs there. Ends with status 1 where a target is
 missed.
 """
 

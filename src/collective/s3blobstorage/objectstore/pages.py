@@ -1,7 +1,7 @@
 """A page of ListObjectsV2, read without botocore's parser.
 
-That one takes 100 to 200 µs for each object, nearly all of it for the date, which it gives to a library that knows
-every form of one: three minutes for a million objects. Here it is a tenth of that or less (figures:
+That one takes 100 to 200 µs for each object, most of it for the date, which it gives to a library that knows every form
+of one: three minutes for a million objects. Here it is a tenth of that or less (figures:
 docs/performance.md). The request, its retries and its errors stay botocore's: this is a handler of its event
 ``before-parse``, which leaves the parser nothing to do.
 """
