@@ -183,12 +183,14 @@ class S3BlobInstance:
         current = self._current(transaction)
         wait_for_uploads_of_this_thread(current)
         current.base_begun = True  # before the call: a begin that fails half-way is aborted too
-        base = self._base
+        base, noting = self._base, current.has_blobs
         base.tpc_begin(transaction)
         for method, arguments in current.operations:
             if method == "store":  # nearly all of them
                 oid, serial, data = arguments
                 base.store(oid, serial, data, "", transaction)
+                if noting:
+                    current.note_change(oid, serial)
             else:
                 self._replay(current, method, arguments)
         if current.undone is None:
@@ -205,6 +207,7 @@ class S3BlobInstance:
             blob = current.staged(oid, name)
             if blob is None:
                 return
+            current.note_change(oid, serial)
             record = with_state(data, blob.state())
             if blob.for_base is None:
                 base.store(oid, serial, record, "", transaction)

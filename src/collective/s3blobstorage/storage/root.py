@@ -322,6 +322,9 @@ class S3BlobStorage:
 
     def store(self, oid: bytes, serial: bytes, data: bytes, version: str, transaction: Any) -> Any:
         self._refuse_read_only()
+        current = self._transactions.get(id(transaction))
+        if current is not None:
+            current.note_change(oid, serial)
         return self._base.store(oid, serial, data, version, transaction)
 
     def storeBlob(
@@ -333,6 +336,7 @@ class S3BlobStorage:
         with_state(data, BlobState())
         blob = stage(oid, blobfilename, self.cache, inline_size=self.inline_size)
         current.add(blob)
+        current.note_change(oid, oldserial)
         if not blob.inline:
             blob.hash_file()
         record = with_state(data, blob.state())
@@ -420,7 +424,7 @@ class S3BlobStorage:
     def adopt(self, current: BlobTransaction, tid: bytes) -> None:
         """Committed: what was staged becomes cached. No request, no error."""
         if self.witness is not None and current.has_blobs:
-            self.witness.committed(tid, current.blobs[-1].oid)
+            self.witness.committed(tid, current.changed)
         for blob in current.blobs:
             if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path, prepared=blob.prepared)):
                 blob.remove_file()

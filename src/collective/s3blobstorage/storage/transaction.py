@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ZODB.utils import z64
+
 from .operations import Operations
 from .undo import Undone
 from .upload import StagedBlob, Uploads
+from .witness import EACH
 
 if TYPE_CHECKING:
     from .reading import LoadBefore
@@ -27,6 +30,7 @@ class BlobTransaction:
         "_blobs",
         "_replaced",
         "base_begun",
+        "changed",
         "finish_attempted",
         "metadata",
         "operations",
@@ -39,6 +43,7 @@ class BlobTransaction:
         self.undone: Undone | None = None  # most transactions undo nothing
         self.base_begun = False
         self.finish_attempted = False
+        self.changed: list[bytes] = []  # the first objects that it does not create, for ``witness``
         self._blobs: dict[bytes, StagedBlob] = {}
         self._replaced: list[StagedBlob] = []
 
@@ -61,6 +66,11 @@ class BlobTransaction:
         if self.undone is None:
             self.undone = Undone()
         self.undone.note(load_before, transaction_id, result)
+
+    def note_change(self, oid: bytes, serial: bytes | None) -> None:
+        """An object is stored; ``serial`` is that of its present revision."""
+        if len(self.changed) < EACH and serial is not None and serial != z64:
+            self.changed.append(oid)
 
     @property
     def has_blobs(self) -> bool:

@@ -7,7 +7,9 @@ given, and refuses where they cannot be of one (``maintenance/gc/witnesses.py``)
 A witness is written by a thread of its own, off the path of commits: a minute after the storage was opened, within
 seconds after the first blob was committed, and then hourly, also where nothing was committed: that a process which
 lives does *not* know a transaction tells as much. JSON: ``format``; ``tid``, the last transaction that the process
-knows; ``blobs``, (tid, oid) of the last blobs that it committed, the newest last.
+knows; ``changed``, (tid, oid) of objects that its last transactions with blobs changed, the newest last. A database
+that ever had such a transaction has those objects with that tid or a later one, or not any more; a copy has some with
+an older one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import RecordError, Refused, StoreError
@@ -27,7 +29,10 @@ from ..objectstore.interfaces import IObjectStore
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-BLOBS = 5  # so many are told: several, since one may have been deleted and packed away meanwhile
+# So many changed objects are told of a transaction, and so many in all: of a copy that has changes of its own some are
+# newer, which proves nothing.
+EACH = 4
+CHANGED = 20
 
 # Seconds. The first: a script that ends within it and commits no blob leaves nothing. The second bounds how long a
 # database that was copied stays unknown to the other; a PUT an hour costs half a cent a year.
@@ -48,11 +53,15 @@ class Witness:
     """``void``: its process copies transactions from elsewhere, whose tids tell nothing of when."""
 
     tid: bytes
-    blobs: tuple[tuple[bytes, bytes], ...] = ()
+    changed: tuple[tuple[bytes, bytes], ...] = ()
     void: bool = False
 
     def to_json(self) -> bytes:
-        told = {"format": FORMAT, "tid": self.tid.hex(), "blobs": [[tid.hex(), oid.hex()] for tid, oid in self.blobs]}
+        told = {
+            "format": FORMAT,
+            "tid": self.tid.hex(),
+            "changed": [[tid.hex(), oid.hex()] for tid, oid in self.changed],
+        }
         return json.dumps({**told, "void": True} if self.void else told).encode()
 
     @classmethod
@@ -69,13 +78,13 @@ class Witness:
             )
         try:
             tid = bytes.fromhex(told["tid"])
-            blobs = tuple((bytes.fromhex(one), bytes.fromhex(oid)) for one, oid in told["blobs"])
+            changed = tuple((bytes.fromhex(one), bytes.fromhex(oid)) for one, oid in told["changed"])
             void = bool(told.get("void"))
         except (ValueError, KeyError, TypeError):
             raise DamagedWitness(_DAMAGED) from None
-        if any(len(value) != 8 for value in (tid, *(value for pair in blobs for value in pair))):
+        if any(len(value) != 8 for value in (tid, *(value for pair in changed for value in pair))):
             raise DamagedWitness(_DAMAGED)
-        return cls(tid, blobs, void)
+        return cls(tid, changed, void)
 
 
 class WitnessWriter:
@@ -89,7 +98,8 @@ class WitnessWriter:
         self._last = last
         self._key = WITNESS + uuid.uuid4().hex
         self._lock = threading.Lock()
-        self._blobs: deque[tuple[bytes, bytes]] = deque(maxlen=BLOBS)
+        self._changed: deque[tuple[bytes, bytes]] = deque(maxlen=CHANGED)
+        self._committed = False
         self._void = False
         self._wanted = threading.Event()  # set where the thread shall look what to do before its time
         self._closing = False
@@ -101,10 +111,11 @@ class WitnessWriter:
         self._thread = threading.Thread(target=self._run, name="s3blobs-witness", daemon=True)
         self._thread.start()
 
-    def committed(self, tid: bytes, oid: bytes) -> None:
-        """A blob was committed. Waits for nothing."""
+    def committed(self, tid: bytes, changed: Iterable[bytes]) -> None:
+        """A blob was committed, and those objects were changed with it. Waits for nothing."""
         with self._lock:
-            self._blobs.append((tid, oid))
+            self._changed.extend((tid, oid) for oid in changed)
+            self._committed = True
         if not self._written:
             self._wanted.set()
 
@@ -132,7 +143,7 @@ class WitnessWriter:
         while True:
             self._wanted.wait(pause)
             self._wanted.clear()
-            if self._closing and (self._written or not self._blobs):
+            if self._closing and (self._written or not self._committed):
                 return
             if self._void and not self._written:
                 return
@@ -144,13 +155,13 @@ class WitnessWriter:
     def write(self) -> None:
         """One PUT. A failure is logged: the next one is tried in an hour."""
         try:
-            # Before the transaction is asked for, so that it is not older than what is told of the blobs.
+            # Before the transaction is asked for, so that it is not older than what is told of changes.
             with self._lock:
-                blobs = tuple(self._blobs)
+                changed = tuple(self._changed)
             tid = self._last()
             if tid is None:
                 return
-            self._store.put_bytes(self._key, Witness(tid, blobs, self._void).to_json())
+            self._store.put_bytes(self._key, Witness(tid, changed, self._void).to_json())
             self._written = True
         except Refused as error:
             level = logging.DEBUG if self._refusal_told else logging.WARNING

@@ -57,6 +57,13 @@ class View:
             return True
         return False
 
+    def tid_of(self, oid: bytes) -> bytes | None:
+        """Of the current record; None where there is none, as after a deletion, an undone creation, or a pack."""
+        try:
+            return self._current(oid)[1]
+        except POSKeyError:
+            return None
+
     def prefetch(self, oids: Sequence[bytes]) -> None:
         """These will be asked for next: one round trip for all where the base can."""
         self._prefetch(oids)

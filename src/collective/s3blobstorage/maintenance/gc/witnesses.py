@@ -14,8 +14,7 @@ from typing import Any
 
 from persistent.TimeStamp import TimeStamp
 from ZODB.interfaces import IStorageIteration
-from ZODB.POSException import POSKeyError
-from ZODB.utils import p64, tid_repr, u64
+from ZODB.utils import oid_repr, p64, tid_repr, u64
 
 from ...errors import ObjectMissing
 from ...keys import WITNESS
@@ -81,9 +80,10 @@ def _contradiction(view: View, testimony: Testimony, margins: Margins) -> str | 
         return f"did not know of transactions that this database has after {tid_repr(tid)}"
     if _lacks(view.base, tid):
         return f"knows transaction {tid_repr(tid)}, which this database does not have"
-    unknown = [oid for told, oid in testimony.witness.blobs if _lacks_blob(view.base, told, oid)]
-    if len(unknown) * 2 > len(testimony.witness.blobs):
-        return "committed blobs lately that this database does not have"
+    for told, oid in testimony.witness.changed:
+        if (present := view.tid_of(oid)) is not None and present < told:
+            state = "of which this database has an older state"
+            return f"changed object {oid_repr(oid)} in transaction {tid_repr(told)}, {state}"
     return None
 
 
@@ -113,18 +113,6 @@ def _lacks(base: Any, tid: bytes) -> bool:
 
 def _keeps_history(base: Any) -> bool:
     return IStorageIteration.providedBy(base) and bool(getattr(innermost(base), "supportsUndo", bool)())
-
-
-def _lacks_blob(base: Any, tid: bytes, oid: bytes) -> bool:
-    """Whether the base does not have the object, or an older revision than that one at most."""
-    try:
-        found = base.loadBefore(oid, p64(u64(tid) + 1))
-        if found is not None:
-            return found[1] != tid
-        # None: the first revision that is kept is newer.
-        return False
-    except POSKeyError:
-        return True
 
 
 def _first(base: Any, start: bytes, stop: bytes | None) -> Any:
