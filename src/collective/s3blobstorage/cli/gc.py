@@ -106,14 +106,14 @@ def opened_collection(stack: ExitStack, database: Database, *, writable: bool, a
     from ..maintenance.gc.runs import Collection
 
     settings = database.settings
-    store, _ = opened_store(stack, database, writable=writable, concurrency=settings.store.upload_concurrency)
+    store, marker = opened_store(stack, database, writable=writable, concurrency=settings.store.upload_concurrency)
 
     @contextmanager
     def views() -> Any:
         with opened_read_only(database.factory.config.base) as base:
             yield View(base)
 
-    return Collection(store, views, Margins(settings.gc_grace, settings.gc_keep, allow))
+    return Collection(store, views, Margins(settings.gc_grace, settings.gc_keep, allow), marker)
 
 
 def _plan(

@@ -456,7 +456,7 @@ class S3BlobStorage:
         from ..maintenance.gc.runs import Collection
 
         margins = Margins(grace=self._settings.gc_grace, keep=self._settings.gc_keep)
-        return Collection(self.store_, lambda: view_of(self._base), margins)
+        return Collection(self.store_, lambda: view_of(self._base), margins, self.marker)
 
     def last_known(self) -> bytes | None:
         """The last transaction of the base as it is now; None where that cannot be told. Any thread."""

@@ -20,7 +20,7 @@ from ZODB.utils import oid_repr, z64
 from ...errors import UnsafeError
 from ...keys import SCRATCH, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore
-from ...storage.owner import read_marker
+from ...storage.owner import Marker, read_marker
 from ..findings import Stopped
 from ..scope import Scope
 from .candidate import Candidate, name_of, oid_of_folder, upload_entry
@@ -85,19 +85,20 @@ def make_plan(
     scope: Scope,
     stop: threading.Event,
     *,
+    marker: Marker | None = None,
     versions: bool = False,
     listed: Callable[[int], None] = lambda count: None,
     judged: Callable[[int], None] = lambda count: None,
 ) -> Plan:
     """List, judge, and keep what came of it on the local disk. Writes nothing into the bucket.
 
-    ``versions``: also those that no reader gets. ``listed`` and ``judged`` are called with increments of objects. In
-    the thread of the caller. Raises Unsafe where the database cannot be the one whose blobs these are, Stopped after
-    ``stop``, StagingError, and what the store raises.
+    ``marker``: the prefix's, where the caller has it. ``versions``: also those that no reader gets. ``listed`` and
+    ``judged`` are called with increments of objects. In the thread of the caller. Raises Unsafe where the database
+    cannot be the one whose blobs these are, Stopped after ``stop``, StagingError, and what the store raises.
     """
     with ExitStack() as stack:
         control = read_control(store)
-        marker = read_marker(store)
+        marker = marker or read_marker(store)
         earlier = stack.enter_context(read_ledger(store, exists=control.ledger is not None))
         testimonies = read_witnesses(store, control, margins)
         at = int(control.now.timestamp())

@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import S3BlobStorageError, StoreError, UnsafeError
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from ...storage.owner import Marker
 from ..scope import Scope
 from .candidate import Candidate
 from .control import Control, read_control
@@ -39,12 +40,14 @@ def _nothing(*counts: int) -> None:
 class Collection:
     """A bucket's prefix and the database that uses it. ``views`` opens looks at the base, each newer than the call.
 
-    ``margins.share`` is what may go. ``clock``: pauses, and how long the lease is held.
+    ``margins.share`` is what may go. ``marker``: the prefix's, where it was read already. ``clock``: pauses, and how
+    long the lease is held.
     """
 
     store: IObjectStore
     views: Views
     margins: Margins
+    marker: Marker | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Clock = field(default_factory=Clock)
     listed: Callable[[int], None] = _nothing
@@ -60,6 +63,7 @@ class Collection:
                 self.margins,
                 scope,
                 self.stop,
+                marker=self.marker,
                 versions=versions,
                 listed=self.listed,
                 judged=self.judged,
