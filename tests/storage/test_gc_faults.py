@@ -17,7 +17,7 @@ from command_line import keys_of, section
 from servers.ceph import Ceph, CephOverTls
 from servers.faults import answer, hang
 from sites import PERSISTENT, bucket_keys, commit_blobs, in_two_threads, read_blob, run_zeo, store_as_json, wait_until
-from store_time import HOUR
+from store_time import DAY, HOUR
 from test_gc import OWNED, Collected
 from ZEO.ClientStorage import ClientStorage
 from ZODB.serialize import referencesf
@@ -26,7 +26,9 @@ from collective.s3blobstorage.errors import RecordError, StoreError, UnsafeError
 from collective.s3blobstorage.keys import LEDGER, blob_key, draw_name
 from collective.s3blobstorage.maintenance.gc.control import lease_key, read_control
 from collective.s3blobstorage.maintenance.gc.lease import Taken, leased
+from collective.s3blobstorage.maintenance.gc.ledger import Ledger, write_ledger
 from collective.s3blobstorage.maintenance.gc.margins import Margins
+from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Doomed
@@ -293,6 +295,47 @@ def test_one_gc_at_a_time(make_site):
         with pytest.raises(Taken, match="is running, or was killed"):
             site.round()
     site.round()
+
+
+def test_plans_of_two_ranges_made_at_the_same_time_keep_each_others_dates(make_site):
+    site = Collected(make_site("filestorage", **OWNED), **AT_ONCE)
+    commit_blobs(site.db, a=b"1", b=b"1")
+    commit_blobs(site.db, a=b"2", b=b"2")
+    site.db.pack(time.time() + 1)
+    oids = sorted({bytes.fromhex(key.split("/")[1]) for key in site.blobs()})
+    scopes = Scope(last=oids[0]), Scope(first=oids[1])
+    for made in range(2):  # in the second round all have their dates
+        plans = [site.collection.plan(scope) for scope in scopes]
+        for plan in plans:
+            with plan:
+                site.collection.publish(plan)
+                assert plan.tally.waiting.blobs + plan.tally.condemned.blobs == 1
+        ledger = site.storage.store_.get_bytes(LEDGER).decode().splitlines()
+        assert len(ledger) == 3 and ledger[1:] == sorted(ledger[1:]), made
+    names = [plan.id for plan in plans]
+    assert [site.collection.execute(name)[1].deleted.blobs for name in names] == [1, 1]
+    assert len(site.blobs()) == 2
+
+
+def test_what_another_gc_saw_in_use_meanwhile_begins_anew(make_site):
+    """One plan is made, another one is made and published, then the first one is."""
+    site = Collected(make_site("filestorage", **OWNED), grace=0.0, keep=DAY)
+    commit_blobs(site.db, a=b"1")
+    commit_blobs(site.db, a=b"2")
+    site.db.pack(time.time() + 1)
+    site.plan()
+    [dead] = [line.split("\t")[0] for line in site.storage.store_.get_bytes(LEDGER).decode().splitlines()[1:]]
+    site.store.advance(2 * DAY)
+    first = site.collection.plan()
+    assert first.tally.condemned.blobs == 1
+    with Ledger(first.at, first.at) as without:  # as a gc writes it that sees everything in use
+        write_ledger(site.store, without)
+    with first:
+        site.collection.publish(first)
+    [entry] = site.storage.store_.get_bytes(LEDGER).decode().splitlines()[1:]
+    assert entry.split("\t")[:2] == [dead, str(first.at)]
+    _, outcome = site.collection.execute("last")
+    assert (outcome.deleted.blobs, outcome.spared) == (0, 1) and dead in site.blobs()
 
 
 def test_a_lease_that_nobody_renews_ends(make_site):

@@ -16,6 +16,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from ...errors import ObjectMissing, RecordError
 from ...keys import LEDGER
@@ -113,25 +114,23 @@ def write_ledger(store: IObjectStore, ledger: Ledger) -> None:
 
 
 def spliced(newest: Ledger, ours: Ledger, within: Callable[[str], bool]) -> Ledger:
-    """``ours`` for the keys that were judged, ``newest`` for all others: another gc wrote it meanwhile."""
+    """``ours`` for the keys that were judged, ``newest``, which another gc wrote meanwhile, for all others.
+
+    What was judged and has no date in the newest may have been seen in use by that gc: then its date begins anew.
+    """
     result = Ledger(max(newest.at, ours.at), max(newest.whole, ours.whole), newest.etag)
-    theirs = (entry for entry in newest.entries() if not within(entry.key))
-    for entry in merged(theirs, ours.entries()):
-        result.add(entry)
+    both = heapq.merge(
+        ((entry.key, 0, entry) for entry in newest.entries()), ((entry.key, 1, entry) for entry in ours.entries())
+    )
+    for key, found in groupby(both, key=lambda each: each[0]):
+        by_side = {side: entry for _, side, entry in found}
+        theirs, mine = by_side.get(0), by_side.get(1)
+        if not within(key):
+            if theirs is not None:
+                result.add(theirs)
+        elif mine is not None:
+            result.add(mine if theirs is not None else Entry(key, ours.at, mine.seen))
     return result
-
-
-def without(ledger: Ledger, gone: Callable[[str], bool]) -> Ledger:
-    """The same without some keys."""
-    result = Ledger(ledger.at, ledger.whole, ledger.etag)
-    for entry in ledger.entries():
-        if not gone(entry.key):
-            result.add(entry)
-    return result
-
-
-def merged(first: Iterator[Entry], second: Iterator[Entry]) -> Iterator[Entry]:
-    return heapq.merge(first, second, key=lambda entry: entry.key)
 
 
 def _damaged() -> RecordError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,16 @@ def _write(store: IObjectStore, plan: Plan, lease: Lease) -> None:
         store.put_file(PLAN + plan.id, whole.path, metadata={})
 
 
-def current_ledger(store: IObjectStore, plan: Plan) -> Ledger:
+@contextmanager
+def current_ledger(store: IObjectStore, plan: Plan) -> Iterator[Ledger]:
     """The plan's ledger; where another gc wrote one since the plan began, its part in that one. Under the lease."""
     control = read_control(store)
     etag = control.ledger.etag if control.ledger else ""
     if etag == plan.ledger.etag:
-        return spliced(Ledger(), plan.ledger, lambda key: True)
-    with read_ledger(store, exists=bool(etag)) as newest:
-        return spliced(newest, plan.ledger, plan.judges)
+        yield plan.ledger
+        return
+    with read_ledger(store, exists=bool(etag)) as newest, spliced(newest, plan.ledger, plan.judges) as ledger:
+        yield ledger
 
 
 def _header(plan: Plan) -> dict[str, Any]:
