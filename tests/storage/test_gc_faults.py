@@ -347,6 +347,23 @@ def test_a_lease_that_nobody_renews_ends(make_site):
     site.store.advance(HOUR)
     site.round()
     assert read_control(site.store).generation == 8
+    site.store.advance(2 * DAY)
+    site.round()
+    assert sorted(read_control(site.store).leases) == [8, 9]  # those of other days go, but for the last one
+
+
+def test_who_looked_long_ago_looks_again_before_it_takes_a_lease(make_site):
+    """What it saw may have been swept: a number before the newest would be free."""
+    site = Collected(make_site("filestorage", **OWNED), **AT_ONCE)
+    commit_blobs(site.db, a=b"1")
+    site.round()
+    long_ago = read_control(site.store)
+    for _ in range(3):
+        site.store.advance(2 * DAY)
+        site.round()
+    assert long_ago.generation + 1 not in read_control(site.store).leases
+    with pytest.raises(Taken, match="began meanwhile"), leased(site.store, Margins(), Clock(), long_ago):
+        pass
 
 
 def test_a_holder_that_slept_too_long_stops_by_itself(make_site):

@@ -37,6 +37,10 @@ from .margins import Margins
 logger = logging.getLogger(__name__)
 
 _ALIVE = ".alive"
+_FASTER = "another gc of this prefix began meanwhile: run it again when that has ended"
+# Numbers of other days are deleted (``execute.swept``): who looked longer ago than this looks again, so that it never
+# makes one of those. Seconds.
+_STALE = 3600.0
 _RENEW = 0.25  # of lease_life: often enough that one failed renewal is no loss
 
 
@@ -91,6 +95,11 @@ def take(store: IObjectStore, margins: Margins, clock: Clock, control: Control) 
 
 
 def _by_condition(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Lease:
+    if (store.now() - control.now).total_seconds() > _STALE:
+        fresh = read_control(store)
+        if fresh.generation != control.generation:
+            raise Taken(_FASTER)
+        control = fresh
     newest = control.leases.get(control.generation)
     if newest is not None and _lives(newest, control, margins):
         raise Taken(_busy(newest, margins))
@@ -98,7 +107,7 @@ def _by_condition(store: IObjectStore, margins: Margins, clock: Clock, control: 
     try:
         store.put_bytes(lease._key, _who(), if_absent=True)
     except PreconditionFailed:
-        raise Taken("another gc of this prefix began meanwhile: run it again when that has ended") from None
+        raise Taken(_FASTER) from None
     return lease
 
 

@@ -24,13 +24,8 @@ def after_pack(collection: Collection, *, execute: bool) -> None:
     started = time.monotonic()
     outcome = Outcome()
     try:
-        # A claim is not taken here: it waits, and pack may be somebody's web request.
-        if not collection.store.conditional_put:  # type: ignore[attr-defined]
-            logger.warning(
-                "gc after the pack: not done, since the object store has no atomic conditional write: run `s3blobs gc`"
-            )
-            return
-        if execute:
+        # Without one a claim would have to wait, and pack may be somebody's web request.
+        if execute or not collection.store.conditional_put:  # type: ignore[attr-defined]
             plan, outcome = collection.round()
         else:
             plan = collection.plan()

@@ -79,6 +79,7 @@ class Collection:
         """
         if plan.owner is not None:
             publish(self.store, plan, self.clock)
+            self._sweep(plan.control)
 
     def execute(self, name: str) -> tuple[str, Outcome]:
         """Execute the plan of that id, or the ``last`` one. Its id, and what was done."""
@@ -98,8 +99,11 @@ class Collection:
         """Plan, and execute what is condemned by dates of earlier rounds. The caller closes the plan.
 
         Where too large a share is condemned the dates are written all the same, and UnsafeError is raised. So it is
-        where the prefix has no owner, and then nothing is written.
+        where the prefix has no owner, or the store no atomic conditional write, and then nothing is written: with a
+        claim nothing proves that no other gc has written the ledger since the plan began.
         """
+        if not self.store.conditional_put:  # type: ignore[attr-defined]
+            raise UnsafeError("the object store has no atomic conditional write: run `s3blobs gc`")
         plan = self.plan()
         try:
             refuse_ownerless(plan.owner)
@@ -119,6 +123,7 @@ class Collection:
             if len(plan.ledger) or plan.control.ledger is not None:
                 lease.hold()
                 write_ledger(self.store, plan.ledger)
+            self._sweep(plan.control)
             if refused is not None:
                 raise refused
             return Outcome()
@@ -141,8 +146,11 @@ class Collection:
             with Ledger(ledger.at) as empty:
                 write_ledger(self.store, empty)
             raise
-        finished = executed if not execution.outcome.stopped else ""
-        leftovers = swept(execution.control, self.margins, finished)
+        self._sweep(execution.control, executed if not execution.outcome.stopped else "")
+
+    def _sweep(self, control: Control, executed: str = "") -> None:
+        """Delete what gc kept and does not need any more; credentials that may not delete leave it."""
+        leftovers = swept(control, self.margins, executed)
         try:
             if leftovers:
                 self.store.delete(leftovers)
