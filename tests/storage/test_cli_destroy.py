@@ -263,6 +263,7 @@ def many(site, count=3500):
         site.put(f"site/gc-log/{number:06d}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_in_the_middle_and_run_again(doomed, settings, proxy, how):
     site = doomed()
