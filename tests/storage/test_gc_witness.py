@@ -129,6 +129,19 @@ def test_a_copy_is_refused_before_and_after_its_own_commit(make_site, kind):
         staging.round()
 
 
+def test_two_databases_on_one_prefix_are_refused_both(make_site):
+    """As where a second one was added to zope.conf with the lines of the first."""
+    one = Collected(make_site("filestorage", **OWNED))
+    commit_blobs(one.db, a=b"of one")
+    wait_until(lambda: witnesses(one.site))
+    two = Collected(make_site("filestorage", **OWNED))
+    commit_blobs(two.db, a=b"of two")
+    wait_until(lambda: len(witnesses(one.site)) == 2)
+    for each in (one, two):
+        with pytest.raises(UnsafeError, match=NOT_THIS):
+            each.plan()
+
+
 def test_dates_begin_anew_where_two_databases_wrote(make_site):
     """What was dated while nobody knew of the other proves nothing."""
     site = Collected(make_site("filestorage", **OWNED))

@@ -61,8 +61,8 @@ def refuse_ownerless(owner: str | None) -> None:
 class Execution:
     """One execution, in one thread; ``run`` once. The lease is the caller's, and so is writing the ledger after it.
 
-    ``ledger``: what the bucket has now, and ``at`` the store's time. ``plan``: the id, for the log. ``gone`` are the
-    keys of entries that have no object any more.
+    ``control`` and ``testimonies``: what was read of the bucket before it. ``plan``: the id, for the log.
+    ``advance(objects, bytes)`` is called after each batch; ``stop`` ends it before the next one.
     """
 
     store: IObjectStore

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
+from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IStorageIteration
 from ZODB.utils import oid_repr, p64, tid_repr, u64
 
@@ -108,6 +109,12 @@ def _lacks(base: Any, tid: bytes) -> bool:
     following = _first(base, tid, _tid_of(_seconds(tid) + _PACK_SPANS[-1]))
     if following is not None and following.status == "p":
         return False
+    if (
+        isinstance(innermost(base), FileStorage)
+        and (first := _first(base, None, None)) is not None
+        and first.status != "p"
+    ):
+        return True  # it was never packed
     return any(_first(base, _tid_of(_seconds(tid) - span), tid) is not None for span in _PACK_SPANS)
 
 
@@ -115,7 +122,7 @@ def _keeps_history(base: Any) -> bool:
     return IStorageIteration.providedBy(base) and bool(getattr(innermost(base), "supportsUndo", bool)())
 
 
-def _first(base: Any, start: bytes, stop: bytes | None) -> Any:
+def _first(base: Any, start: bytes | None, stop: bytes | None) -> Any:
     iterator = base.iterator(start, stop)
     try:
         # Not `next`: RelStorage's StopIteration is one of its own.
