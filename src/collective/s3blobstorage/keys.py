@@ -76,6 +76,11 @@ def read_key(key: str) -> tuple[bytes, str] | None:
     return None if found is None else (bytes.fromhex(found[1]), found[2])
 
 
+def is_bookkeeping(key: str) -> bool:
+    """Whether it is what this package keeps beside the blobs: markers, gc's notes and log, what checks write."""
+    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, SCRATCH))
+
+
 def read_foreign_key(key: str) -> tuple[bytes, bytes] | None:
     """Oid and tid, where it is a key of zodb-s3blobs: one of those that ``foreign_keys`` makes."""
     found = _FOREIGN_KEY.fullmatch(key)

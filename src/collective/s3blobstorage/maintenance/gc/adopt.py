@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ...errors import ObjectMissing, UnsafeError
-from ...keys import BLOBS, MARKER, read_foreign_key
+from ...errors import UnsafeError
+from ...keys import BLOBS, MARKER, WITNESS, read_foreign_key
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore, Listed
 from ...storage.owner import Marker
@@ -25,7 +25,7 @@ from .lease import leased
 from .ledger import Ledger, write_ledger
 from .margins import Margins
 from .references import Views
-from .witnesses import Testimony, contradictions
+from .witnesses import Testimony, contradictions, lines_that_count, read_witness
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +96,7 @@ def look(
 def _witnesses(store: IObjectStore, control: Control, margins: Margins) -> tuple[list[Testimony], list[Strange]]:
     """What garbage collection would read, and those that it cannot read."""
     testimonies, damaged = [], []
-    for name, line in control.witnesses.items():
-        if (control.now - line.last_modified).total_seconds() >= margins.witness_life:
-            continue
+    for line in lines_that_count(control, margins):
         try:
             witness = _read(store, line)
         except DamagedWitness:
@@ -107,17 +105,14 @@ def _witnesses(store: IObjectStore, control: Control, margins: Margins) -> tuple
             )
             continue
         if witness is not None and not witness.void:
-            testimonies.append(Testimony(name, line.last_modified, witness))
+            testimonies.append(Testimony(line.key.removeprefix(WITNESS), line.last_modified, witness))
     return testimonies, damaged
 
 
 def _read(store: IObjectStore, line: Listed) -> Witness | None:
     if line.size > _LARGE:
         raise DamagedWitness(f"{line.key} is too large")
-    try:
-        return Witness.from_json(store.get_bytes(line.key))
-    except ObjectMissing:
-        return None
+    return read_witness(store, line)
 
 
 def adopt(store: IObjectStore, marker: Marker, found: Adoption, margins: Margins, clock: Clock) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ...errors import OwnerError, Refused, UnsafeError
-from ...keys import CONTROL, GC_LOG, MARKER, MIRRORED, SCRATCH, read_foreign_key, read_key
+from ...keys import MARKER, is_bookkeeping, read_foreign_key, read_key
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ...storage.owner import Marker
 from ..findings import Count, Stopped
@@ -180,9 +180,7 @@ def _kind(found: Found, key: str) -> Count:
         return found.blobs
     if read_foreign_key(key) is not None:
         return found.old
-    if key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, SCRATCH)):
-        return found.bookkeeping
-    return found.foreign
+    return found.bookkeeping if is_bookkeeping(key) else found.foreign
 
 
 def execute(

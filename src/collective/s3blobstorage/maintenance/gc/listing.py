@@ -16,7 +16,7 @@ from itertools import chain
 
 from ZODB.utils import maxtid, p64, u64
 
-from ...keys import BLOBS, CONTROL, GC_LOG, MARKER, MIRRORED, SCRATCH, read_foreign_key, read_key
+from ...keys import BLOBS, SCRATCH, is_bookkeeping, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Listed
 from ..findings import Count, Stopped
 from ..scope import Scope
@@ -85,7 +85,7 @@ class Part:
             return old_keys
         if key.startswith(SCRATCH):
             return key.isascii() and key.isprintable()
-        if key not in (MARKER, MIRRORED) and not key.startswith((CONTROL, GC_LOG)):
+        if not is_bookkeeping(key):
             self.foreign.add(line.size)
             if len(self.foreign_keys) < LISTED:
                 self.foreign_keys.append(key)

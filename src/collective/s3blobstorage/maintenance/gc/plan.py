@@ -6,7 +6,6 @@ line, and an object that is in use by then is seen in use.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -33,8 +32,6 @@ from .references import View, Views
 from .report import Tally
 from .versions import judge_past, list_past
 from .witnesses import Testimony, contradictions, read_witnesses
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _PAGE = 1000  # oids that the base is told of at a time

@@ -6,7 +6,6 @@ The plan is a text file: a line of JSON that says what it is, then a line of JSO
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from .ledger import Ledger, read_ledger, spliced, write_ledger
 from .lines import Lines
 from .margins import MINUTE, Margins
 from .plan import FORMAT, Plan
-
-logger = logging.getLogger(__name__)
 
 # A plan waits so long for another one that is being published, or for an execution: after an hour of listing it would
 # be a pity to have nothing. Seconds.

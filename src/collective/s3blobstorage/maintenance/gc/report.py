@@ -35,7 +35,7 @@ class Tally:
     ``used`` by a kept revision; ``young``: nothing uses it, and it is younger than ``gc-grace``; ``waiting``: until
     ``gc-keep`` is over; ``condemned``: an execution may delete it, and ``unseen`` are those of them that no earlier
     plan saw in use. ``uploads``: unfinished multipart uploads, ``waiting_uploads`` and ``condemned_uploads``.
-    ``scratch``: what checks of the store left. ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
+    ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
     adopt``. ``foreign``: everything else under the prefix, which is never deleted. ``versions``: where they were asked
     for.
     """

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
@@ -19,7 +20,7 @@ from ZODB.utils import oid_repr, p64, tid_repr, u64
 
 from ...errors import ObjectMissing
 from ...keys import WITNESS
-from ...objectstore.interfaces import IObjectStore
+from ...objectstore.interfaces import IObjectStore, Listed
 from ...storage.witness import Witness
 from ..kept import innermost
 from .control import Control
@@ -43,25 +44,31 @@ class Testimony:
 
 def read_witnesses(store: IObjectStore, control: Control, margins: Margins) -> list[Testimony]:
     """Those that count still (``witness_life``). Read before the base is looked at: else it may lack what they know."""
-    young = [
-        line
-        for line in control.witnesses.values()
-        if (control.now - line.last_modified).total_seconds() < margins.witness_life
-    ]
-
-    def read(key: str) -> Witness | None:
-        try:
-            return Witness.from_json(store.get_bytes(key))
-        except ObjectMissing:
-            return None
-
+    young = lines_that_count(control, margins)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3blobs-witnesses") as pool:
-        found = list(zip(young, pool.map(read, [line.key for line in young]), strict=True))
+        found = list(zip(young, pool.map(partial(read_witness, store), young), strict=True))
     return [
         Testimony(line.key.removeprefix(WITNESS), line.last_modified, witness)
         for line, witness in found
         if witness is not None and not witness.void
     ]
+
+
+def lines_that_count(control: Control, margins: Margins) -> list[Listed]:
+    """Of the listing: the witnesses that are not too old."""
+    return [
+        line
+        for line in control.witnesses.values()
+        if (control.now - line.last_modified).total_seconds() < margins.witness_life
+    ]
+
+
+def read_witness(store: IObjectStore, line: Listed) -> Witness | None:
+    """None where it is gone since it was listed. Raises as ``Witness.from_json``."""
+    try:
+        return Witness.from_json(store.get_bytes(line.key))
+    except ObjectMissing:
+        return None
 
 
 def contradictions(view: View, testimonies: list[Testimony], margins: Margins) -> Iterator[str]:
