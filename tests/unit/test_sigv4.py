@@ -10,7 +10,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.s3blobstorage.objectstore.sigv4 import authorization
+from collective.s3blobstorage.objectstore.sigv4 import authorization, query_signature
 
 TEXT = st.text(string.printable.strip() + " ", min_size=1, max_size=40).map(str.strip).filter(bool)
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,20}", fullmatch=True).filter(
@@ -71,3 +71,23 @@ def test_the_example_of_the_documentation():
         "SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, "
         "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
     )
+
+
+def test_the_example_of_a_presigned_url():
+    """Amazon S3 API reference, "Authenticating requests: using query parameters": its keys, date and signature."""
+    query = (
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256"
+        "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+        "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
+    )
+    value = query_signature(
+        "GET",
+        "/test.txt",
+        query,
+        {"Host": "examplebucket.s3.amazonaws.com"},
+        moment="20130524T000000Z",
+        secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        region="us-east-1",
+        service="s3",
+    )
+    assert value == "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"

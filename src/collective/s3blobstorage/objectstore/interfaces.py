@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from zope.interface import Attribute, Interface
 
+from .presigned import Presigned
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -226,6 +228,36 @@ class IObjectStore(Interface):
 
         Raises StoreError where the store's answers have no ``Date``.
         """
+
+    # Requests that others make. Makes none itself. All raise ConfigurationError where the encryption rules out that
+    # anybody but us asks (s3-sse-customer-key), Unavailable where the credentials end within two minutes and cannot be
+    # renewed, and ValueError for ``seconds`` that are not 1 to 604,800. A URL signed with temporary credentials ends
+    # with them.
+
+    def presign_get(
+        key: str,
+        *,
+        seconds: int,
+        content_type: str | None = None,
+        disposition: str | None = None,
+        cache_control: str | None = None,
+        steady: bool = False,
+    ) -> Presigned:
+        """A URL by which anybody gets the object, or any range of it, for ``seconds``.
+
+        ``content_type``, ``disposition`` and ``cache_control`` are the headers of the answer, and part of what is
+        signed; None: as it was stored. ``steady``: the same URL for all calls of half that time, so that a browser's
+        cache knows it; it is then good for between half and all of ``seconds``.
+        """
+
+    def presign_put(key: str, *, seconds: int, size: int, sha256: bytes | None = None) -> Presigned:
+        """A URL by which anybody may store just so many bytes under the key, with the ``headers`` that it names.
+
+        ``sha256``: of just these bytes, where the store compares checksums.
+        """
+
+    def presign_post(key: str, *, seconds: int, least: int, most: int) -> Presigned:
+        """A form by which anybody may store ``least`` to ``most`` bytes under the key. Not every store knows that."""
 
     # Multipart uploads left behind
 

@@ -16,6 +16,8 @@ from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
 
+CONTENT_TYPE, DISPOSITION = "application/octet-stream", "attachment"
+
 
 def object_parameters(connection: Connection, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Of PutObject, CreateMultipartUpload and CopyObject with new metadata.
@@ -26,8 +28,8 @@ def object_parameters(connection: Connection, key: str, metadata: Mapping[str, s
     named = {
         **connection.object(key),
         **connection.encryption.write_parameters(),
-        "ContentType": "application/octet-stream",
-        "ContentDisposition": "attachment",
+        "ContentType": CONTENT_TYPE,
+        "ContentDisposition": DISPOSITION,
         "Metadata": dict(metadata),
     }
     if connection.settings.storage_class:

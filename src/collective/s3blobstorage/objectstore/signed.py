@@ -93,7 +93,7 @@ class SignedRequests:
 
     def __init__(self, client: Any, session: boto3.session.Session, bucket: str) -> None:
         self._client = client
-        self._credentials = session.get_credentials()  # the object that the client has too: it renews itself
+        self.credentials = session.get_credentials()  # the object that the client has too: it renews itself
         self._bucket = bucket
         # Not part of botocore's documented interface: without it everything goes through the client.
         self._http = getattr(getattr(client, "_endpoint", None), "http_session", None)
@@ -129,7 +129,7 @@ class SignedRequests:
     def _learn(self, request: AWSPreparedRequest, **_: Any) -> None:
         """botocore's event ``before-send``, in the thread of the request."""
         path = getattr(self._learning, "path", "")
-        if not path or self._http is None or self._credentials is None:
+        if not path or self._http is None or self.credentials is None:
             return
         found = _CREDENTIAL.match(_text(request.headers.get("Authorization")))
         if found is None or "x-amz-s3session-token" in request.headers or not request.url.endswith("/" + path):
@@ -175,7 +175,7 @@ class SignedRequests:
 
     def _sign(self, route: _Route, method: str, target: str, headers: dict[str, str], digest: str) -> None:
         """Add what is signed, the signature, and what is not."""
-        keys = self._credentials.get_frozen_credentials()
+        keys = self.credentials.get_frozen_credentials()
         headers["Host"] = route.host
         headers["X-Amz-Date"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         # As botocore decides: TLS and Content-MD5 protect a body well enough.

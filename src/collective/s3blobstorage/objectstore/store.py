@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -41,6 +41,8 @@ from collective.s3blobstorage.objectstore.interfaces import (
     Version,
 )
 from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.presign import Presigner
+from collective.s3blobstorage.objectstore.presigned import Presigned
 from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.storetime import StoreTime
 from collective.s3blobstorage.providers import Fact
@@ -84,6 +86,7 @@ class S3ObjectStore:
         self.conditional_put = self.provider.value("conditional_writes") is not False
         self.reconnect(**self._left_open())
         self._lanes = Lanes(settings.upload_concurrency)
+        self._presigns: Presigner | None = None
 
     def _connected(self) -> Connection:
         settings = self.settings
@@ -277,6 +280,44 @@ class S3ObjectStore:
 
     def now(self) -> datetime:
         return open_time(self.connection)
+
+    # Requests that others make
+
+    def presign_get(
+        self,
+        key: str,
+        *,
+        seconds: int,
+        content_type: str | None = None,
+        disposition: str | None = None,
+        cache_control: str | None = None,
+        steady: bool = False,
+    ) -> Presigned:
+        return self._presigner.get(
+            key,
+            seconds,
+            datetime.now(UTC),
+            content_type=content_type,
+            disposition=disposition,
+            cache_control=cache_control,
+            steady=steady,
+        )
+
+    def presign_put(self, key: str, *, seconds: int, size: int, sha256: bytes | None = None) -> Presigned:
+        self._check_writable()
+        return self._presigner.put(key, seconds, datetime.now(UTC), size=size, sha256=sha256)
+
+    def presign_post(self, key: str, *, seconds: int, least: int, most: int) -> Presigned:
+        self._check_writable()
+        return self._presigner.post(key, seconds, datetime.now(UTC), least=least, most=most)
+
+    @property
+    def _presigner(self) -> Presigner:
+        # Whatever was found out about the store after the opening made another connection.
+        made = self._presigns
+        if made is None or made.connection is not self.connection:
+            made = self._presigns = Presigner(self.connection)
+        return made
 
     # Multipart uploads left behind
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from botocore.awsrequest import AWSRequest
@@ -172,7 +171,7 @@ class _Deeper:
     def presigned_get(self) -> Result:
         if self.connection.encryption.name == "sse-c":
             return "presigned GET", None, "not with s3-sse-customer-key: a browser must not have the key", ""
-        url = self._url("get_object", self.scratch.key())
+        url = self.store.presign_get(self.scratch.key(), seconds=URL_SECONDS).url
         status, data, trouble = self._fetch("GET", url)
         if data == BODY:
             return "presigned GET", True, f"a signed URL of {self._public()} is good for a download", ""
@@ -181,8 +180,8 @@ class _Deeper:
     def presigned_put(self) -> Result:
         if self.connection.encryption.name == "sse-c":
             return "presigned PUT", None, "not with s3-sse-customer-key: a browser must not have the key", ""
-        url = self._url("put_object", self.scratch.key("upload"))
-        status, _, trouble = self._fetch("PUT", url, BODY)
+        put = self.store.presign_put(self.scratch.key("upload"), seconds=URL_SECONDS, size=len(BODY))
+        status, _, trouble = self._fetch("PUT", put.url, BODY, put.headers)
         self.scratch.note("upload")
         answer, data = self._get("upload")
         if status == 200 and data == BODY:
@@ -191,19 +190,6 @@ class _Deeper:
 
     def _public(self) -> str:
         return self.store.settings.public_endpoint_url or self.store.endpoint_url
-
-    def _url(self, operation: str, key: str) -> str:
-        signer = self._signer()
-        try:
-            return signer.generate_presigned_url(operation, Params=self.connection.object(key), ExpiresIn=URL_SECONDS)
-        finally:
-            signer.close()
-
-    def _signer(self) -> Any:
-        """A client that signs for the host that browsers reach."""
-        public = self.store.settings.public_endpoint_url
-        settings = replace(self.store.settings, endpoint_url=public) if public else self.store.settings
-        return client.client(client.session(settings), settings, reading=True)
 
     def _fetch(
         self, method: str, url: str, data: bytes = b"", headers: Mapping[str, str] | None = None
@@ -240,19 +226,9 @@ class _Deeper:
             return name, None, "not with s3-sse-customer-key: a browser must not have the key", ""
         if self.store.provider.value("post_policies") is False:
             return name, None, f"{self.store.provider.title} has none; direct uploads use presigned PUT", ""
-        key = self.connection.full_key(self.scratch.key("form"))
-        signer = self._signer()
-        try:
-            post = signer.generate_presigned_post(
-                self.store.settings.bucket,
-                key,
-                Conditions=[["content-length-range", len(BODY), len(BODY)]],
-                ExpiresIn=URL_SECONDS,
-            )
-        finally:
-            signer.close()
-        body, kind = _form({**post["fields"], "file": BODY})
-        status, _, _ = self._fetch("POST", post["url"], body, {"Content-Type": kind})
+        post = self.store.presign_post(self.scratch.key("form"), seconds=URL_SECONDS, least=len(BODY), most=len(BODY))
+        body, kind = _form({**post.fields, "file": BODY})
+        status, _, _ = self._fetch("POST", post.url, body, {"Content-Type": kind})
         self.scratch.note("form")
         stored = self._get("form")[1] == BODY if 200 <= status < 300 else False
         self.store.measured(post_policies=stored)
