@@ -30,9 +30,9 @@ from ZODB.utils import z64
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
-from collective.s3blobstorage.maintenance.mirrored import read_mirrored, write_mirrored
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.preflight import FOLDER, checks
+from collective.s3blobstorage.storage.mirrored import read_mirrored, write_mirrored
 from collective.s3blobstorage.storage.opening import open_once
 
 ARN = "arn:aws:s3:::my-site-blobs"

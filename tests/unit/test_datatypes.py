@@ -224,6 +224,64 @@ def test_every_accepted_endpoint_is_accepted_by_botocore(rest):
     assert is_valid_uri(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("https://Files.example.org", "https://files.example.org"),
+        ("https://files.example.org/", "https://files.example.org"),
+        ("http://files.example.org:8080/Intranet/a-b_c.d/", "http://files.example.org:8080/Intranet/a-b_c.d"),
+    ],
+)
+def test_url_base_accepted(text, value):
+    assert datatypes.url_base(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("https://files.example.org/a//b", "has a part in its path"),
+        ("https://files.example.org/a/../b", "has a part in its path"),
+        ("https://files.example.org/a%2fb", "has a part in its path"),
+        ("https://files.example.org/a?b", "a query or a fragment"),
+        ("https://files.example.org/a#b", "a query or a fragment"),
+        ("https://files.example.org\\@evil.example.org", ""),
+        ("https://me:pw@files.example.org/a", "holds a user or password"),
+        ("javascript://files.example.org/a", "has a scheme other than http or https"),
+    ],
+)
+def test_url_base_refused(text, reason):
+    assert reason in refusal(datatypes.url_base, text)
+
+
+@pytest.mark.parametrize("text", ["/s3blobs", "/a/b-c_d.e", "/s3blobs/"])
+def test_location_accepted(text):
+    assert datatypes.location(text) == text.rstrip("/")
+
+
+@pytest.mark.parametrize("text", ["", "/", "s3blobs", "/a/../b", "/./a", "/a b", "/a%2fb", "//a", "/a?b", "/a;b"])
+def test_location_refused(text):
+    refusal(datatypes.location, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "modes"),
+    [
+        ("stream", {"stream"}),
+        ("proxy", {"stream", "proxy"}),
+        ("Proxy, REDIRECT", {"stream", "proxy", "redirect"}),
+        ("x-accel  stream", {"stream", "x-accel"}),
+    ],
+)
+def test_delivery_modes_accepted(text, modes):
+    assert datatypes.delivery_modes(text) == modes
+
+
+@pytest.mark.parametrize("text", ["", "none", "stream;proxy", "redirect all"])
+def test_delivery_modes_refused(text):
+    refusal(datatypes.delivery_modes, text)
+
+
 @pytest.mark.parametrize("text", ["us-east-1", "eu-central-1", "default", "RegionOne", "auto", "a", "nl-ams", "a" * 63])
 def test_region_accepted(text):
     assert datatypes.region(text) == text

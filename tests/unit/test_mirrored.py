@@ -6,7 +6,7 @@ import pytest
 
 from collective.s3blobstorage.errors import ObjectMissing
 from collective.s3blobstorage.keys import MIRRORED
-from collective.s3blobstorage.maintenance.mirrored import Mirrored, read_mirrored, retract, write_mirrored
+from collective.s3blobstorage.storage.mirrored import Mirrored, read_mirrored, retract, write_mirrored
 
 
 class Objects(dict):

@@ -19,7 +19,7 @@ from . import config_keys as keys
 from .config_sources import source_settings
 from .config_store import required, store_values
 from .errors import ConfigurationError
-from .settings import StorageSettings, StoreSettings
+from .settings import DeliverySettings, StorageSettings, StoreSettings
 
 
 class S3BlobStorageFactory(BaseConfig):
@@ -95,6 +95,12 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         gc_grace=section.gc_grace,
         gc_keep=section.gc_keep,
         gc_on_pack=section.gc_on_pack,
+        delivery=DeliverySettings(
+            modes=section.delivery_modes,
+            presign_max_expiry=section.presign_max_expiry,
+            public_url_base=section.public_url_base,
+            x_accel_location=section.x_accel_location,
+        ),
         read_only=section.read_only,
         preflight=section.preflight,
         preflight_deadline=section.preflight_deadline,

@@ -271,6 +271,31 @@ gc_keep = Key(
 gc_on_pack = Key(
     "gc-on-pack", partial(datatypes.choice, choices=("off", "plan", "execute")), "off, plan, execute", "plan"
 )
+delivery_modes = Key(
+    "delivery-modes",
+    datatypes.delivery_modes,
+    "some of stream, proxy, redirect and x-accel, with blanks between them; stream is always among them",
+    "stream proxy",
+)
+presign_max_expiry = Key(
+    "presign-max-expiry",
+    partial(datatypes.interval, minimum=60, maximum=7 * datatypes.DAY),
+    "1m to 7d: seconds, or a figure with s, m, h or d",
+    "15m",
+)
+public_url_base = Key(
+    "public-url-base",
+    datatypes.optional(datatypes.url_base),
+    "http:// or https://, a host, perhaps a port and a path, nothing behind; empty: as if not given",
+    "https://files.example.org/intranet",
+    _endpoint_shown,
+)
+x_accel_location = Key(
+    "x-accel-location",
+    datatypes.optional(datatypes.location),
+    "a path of letters, digits, dot, hyphen and underscore with a slash before each part; empty: as if not given",
+    "/s3blobs",
+)
 read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
 
 # The start

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from persistent.TimeStamp import TimeStamp
 
 from .errors import ConfigurationError
-from .settings import MinFree
+from .settings import MODES, MinFree
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +167,31 @@ def prefix(text: str) -> str:
 
 def endpoint_url(text: str) -> str:
     """Scheme, host and port of a store, in lower case and without a slash at the end."""
+    origin, path = _url(text)
+    if path not in ("", "/"):
+        raise ConfigurationError("holds a path; the bucket belongs into bucket-name and a folder in it into s3-prefix")
+    return origin
+
+
+def url_base(text: str) -> str:
+    """As ``endpoint_url``, and perhaps a path, without a slash at the end."""
+    origin, path = _url(text)
+    return origin + location(path.rstrip("/")) if path.rstrip("/") else origin
+
+
+def location(text: str) -> str:
+    """A path that means the same to everybody: nothing is encoded in it, and no part leads upwards."""
+    _not_empty(text)
+    parts = text.rstrip("/").split("/")
+    if parts[0] or len(parts) < 2:
+        raise ConfigurationError("does not begin with a slash and a name")
+    if not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts[1:]):
+        raise ConfigurationError("has a part in its path that is empty, or . or .., or holds another character")
+    return "/".join(parts)
+
+
+def _url(text: str) -> tuple[str, str]:
+    """Scheme, host and port in lower case, and what follows them."""
     _not_empty(text)
     if _CONTROL.search(text) or re.search(r"\s", text):
         raise ConfigurationError("holds a blank or a control character")
@@ -182,9 +207,7 @@ def endpoint_url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError("holds a user or password; they belong into s3-access-key and s3-secret-key")
     if "?" in text or "#" in text:
-        raise ConfigurationError("holds a query or a fragment; only scheme, host and port are an endpoint")
-    if parts.path not in ("", "/"):
-        raise ConfigurationError("holds a path; the bucket belongs into bucket-name and a folder in it into s3-prefix")
+        raise ConfigurationError("holds a query or a fragment; an address ends before them")
     host = parts.hostname or ""
     if ":" in host:
         try:
@@ -200,7 +223,7 @@ def endpoint_url(text: str) -> str:
         raise ConfigurationError("has a host that is not one (a name with other letters is written in its xn-- form)")
     if port is not None and not 0 < port < 65536:
         raise ConfigurationError("has a port outside 1 to 65535")
-    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else ""), parts.path
 
 
 def region(text: str) -> str:
@@ -326,6 +349,15 @@ def fill_on_commit(text: str) -> str:
         return "on" if boolean(text) else "off"
     except ConfigurationError:
         raise ConfigurationError("is empty" if not text else "is neither on, off nor small") from None
+
+
+def delivery_modes(text: str) -> frozenset[str]:
+    """``stream`` is always among them: it is what is left where nothing else can be done."""
+    modes = text.replace(",", " ").lower().split()
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise ConfigurationError("names a mode that does not exist" if modes else "is empty")
+    return frozenset(modes) | {"stream"}
 
 
 def mirror(text: str) -> str:

@@ -67,6 +67,22 @@ class MinFree:
         return max(self.size, int(total * self.share))
 
 
+MODES = ("stream", "proxy", "redirect", "x-accel")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """How the blobs of a section may reach browsers: bounds for what each site chooses.
+
+    URLs are without a slash at the end.
+    """
+
+    modes: frozenset[str] = frozenset(MODES)
+    presign_max_expiry: float = 3600.0  # seconds
+    public_url_base: str | None = None  # where everybody may read the prefix
+    x_accel_location: str | None = None  # a path of nginx; None: there is no such nginx
+
+
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Everything of one ``<s3blobstorage>`` section but the base storage."""
@@ -91,4 +107,5 @@ class StorageSettings:
     preflight: bool = True
     preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt
     start_degraded: bool = False
+    delivery: DeliverySettings = DeliverySettings()
     sources: tuple[ISourceSettings, ...] = ()  # behind the bucket, in order

@@ -26,6 +26,7 @@ from .disk_warnings import DiskWarnings
 from .downloads import DiskFailure, DownloadFile, disk, run, seal
 from .durable import Unsynced
 from .flights import Flights
+from .found import Found
 from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, stores
 from .partreader import PartReader
@@ -115,6 +116,7 @@ class BlobCache:
             failed=self._note_failure,
             clock=clock,
         )
+        self.found = Found(self._layout.found)
         self._parts = PartStore(
             self._layout, surroundings, threshold=part_threshold, part_size=part_size, patience=patience
         )

@@ -50,6 +50,8 @@ class IBlobCache(Interface):
 
     counters = Attribute("counters.Counters: what was done in this process since it was opened; saved in its folder")
 
+    found = Attribute("found.Found: which objects were seen in the bucket, by their keys")
+
     def expected(oid: bytes, tid: bytes) -> str:
         """Where the complete file of that revision is while the cache has it. No system call."""
 

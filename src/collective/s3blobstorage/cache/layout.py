@@ -10,6 +10,7 @@
             blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
             blobs/{3 hex}/{oid}-{tid}.part some parts of a large blob, a sparse file
             blobs/{3 hex}/{oid}-{tid}.map  which parts those are
+            found                          which objects were seen in the bucket
             downloads.lock                 of downloads that are running, each locks its place in it
             processes/{token}/             one folder per living process: temporary files, staging, counters
 
@@ -47,6 +48,7 @@ MAP_SUFFIX = ".map"
 GOING_SUFFIX = ".going"
 CLEANER_LOCK = "cleaner.lock"
 DOWNLOADS_LOCK = "downloads.lock"
+FOUND = "found"
 
 _STORE = re.compile("[0-9a-f]{16}")
 
@@ -112,6 +114,7 @@ class StoreFolder:
         self.folder = folder
         self.blobs = folder / "blobs"
         self.downloads_lock = folder / DOWNLOADS_LOCK
+        self.found = folder / FOUND
         self.processes = folder / "processes"
         self.marker = folder / MARKER
 

@@ -56,8 +56,8 @@ def mirror(
     different, or could not be read; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
     from ..maintenance.migrate import Plan
-    from ..maintenance.mirrored import retract, write_mirrored
     from ..maintenance.spool import Spool
+    from ..storage.mirrored import retract, write_mirrored
     from ..storage.owner import refuse_other
 
     request.json = as_json

@@ -188,8 +188,8 @@ def status(request: Request, as_json: bool) -> int:
 
 
 def _collect(database: Database) -> dict[str, Any]:
-    from ..maintenance.mirrored import read_mirrored
     from ..objectstore import open_store  # here, since it imports boto3
+    from ..storage.mirrored import read_mirrored
     from ..storage.owner import cache_identity, read_marker
 
     settings = database.settings

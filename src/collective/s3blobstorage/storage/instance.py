@@ -12,6 +12,7 @@ from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupporte
 from zope.interface import alsoProvides, implementer
 
 from ..errors import BlobMissing
+from .interfaces import IBlobAddresses
 from .promise import BlobPath
 from .reading import read_exact
 from .record import BlobState, is_blob, with_state
@@ -20,6 +21,7 @@ from .undo import undo_in, vote_in
 from .upload import stage
 
 if TYPE_CHECKING:
+    from .address import Address
     from .placeholder import PlaceholderReader
     from .reading import BlobReader
     from .root import S3BlobStorage
@@ -29,7 +31,7 @@ def _nothing() -> None:
     pass
 
 
-@implementer(IBlobStorage, IMVCCStorage)
+@implementer(IBlobStorage, IMVCCStorage, IBlobAddresses)
 class S3BlobInstance:
     """A per-connection storage. See ``interfaces.py`` for the contract.
 
@@ -116,6 +118,10 @@ class S3BlobInstance:
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
         promise = self._promises.get((oid, serial)) or self._promise(oid, serial)
         return self._reader.open_lazily(oid, serial, promise.record, promise, blob)
+
+    def address(self, oid: bytes) -> Address | None:
+        record, tid = self._base.load(oid)
+        return self._root.addresses.of(oid, tid, record)
 
     def temporaryDirectory(self) -> str:
         return self._root.temporaryDirectory()

@@ -36,3 +36,15 @@ class IBlobObjects(Interface):
 
     def locate(oid: bytes, tid: bytes) -> object:
         """Where that revision's data is: a ``reading.Location``. Reads one record, makes no request. Any thread."""
+
+
+class IBlobAddresses(Interface):
+    """What a connection's storage offers to those who send browsers to the bucket. In the connection's thread."""
+
+    def address(oid: bytes) -> object | None:
+        """Where the revision that this connection sees lies in the bucket: an ``address.Address``.
+
+        None where it is not there, or nobody can tell: whoever asks then reads the blob. Loads its record, never the
+        blob, and makes no request where no source is configured (``Addresses.of``). POSKeyError where there is no
+        such object; BlobMissing where it is no blob, RecordError where its record is damaged.
+        """

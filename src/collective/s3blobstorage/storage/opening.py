@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from zope.interface import implementer
+from zope.interface.interface import Method
 
 from ..cache import BlobCache
 from ..errors import S3BlobStorageError, Unavailable
@@ -40,10 +41,7 @@ ASK_AGAIN = PROBE_EVERY
 _NOT_YET = "The object store has not been reached since the start; blobs are unavailable until it answers."
 _NOT_OURS = "The object store cannot be used as it is configured; the log says why."
 
-VERBS = frozenset(
-    "open_bucket put_file put_bytes copy copy_from delete head get_file get_range get_bytes"
-    " list list_uploads list_versions abort_upload delete_each keeps_versions lock_of now".split()
-)
+VERBS = frozenset(name for name in IObjectStore if isinstance(IObjectStore[name], Method)) - {"close"}
 
 
 def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay) -> BlobCache:

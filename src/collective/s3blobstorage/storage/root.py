@@ -26,6 +26,7 @@ from ..overlay.chain import open_overlay
 from ..overlay.interfaces import IOverlay
 from ..overlay.settings import BaseSettings
 from ..settings import StorageSettings
+from .address import Addresses
 from .base_blobs import BaseBlobs, check_base
 from .copying import copy_transactions
 from .instance import S3BlobInstance
@@ -76,7 +77,7 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         if not read_only:
             overlay.mirror_into(late or store)
         cache = open_cache(settings, store, overlay)
-        storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker)
+        storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker, clock)
         if late is not None:
             late.when_open(storage.opened)
         if not read_only:
@@ -116,6 +117,7 @@ class S3BlobStorage:
         overlay: IOverlay,
         cache: BlobCache,
         marker: Marker,
+        clock: Clock | None = None,
     ):
         self._base = base
         self._settings = settings
@@ -130,6 +132,15 @@ class S3BlobStorage:
         self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
         self._instance = PlaceholderInstance if settings.missing_blob == "placeholder" else S3BlobInstance
         self.placeholders = Placeholders(cache.staging)
+        self.addresses = Addresses(
+            self.reader,
+            store,
+            cache,
+            overlay,
+            settings.delivery,
+            clock or Clock(),
+            certain=settings.missing_blob == "raise",
+        )
         self._mvcc = base if zodb.IMVCCStorage.providedBy(base) else None
         self._adapter: MVCCAdapter | None = None
         self._adapter_lock = threading.Lock()

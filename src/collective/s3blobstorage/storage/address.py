@@ -1,0 +1,119 @@
+"""Where a revision lies in the bucket, for whoever sends others there instead of reading it: decided without loading it.
+
+Only what is certain has an address. The rest is read through the storage, which finds it in its record, in a source, or
+not at all, and says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from ..cache.interfaces import IBlobCache
+from ..errors import StoreError
+from ..objectstore.interfaces import IObjectStore
+from ..objectstore.patience import Clock
+from ..overlay.interfaces import IOverlay
+from ..settings import DeliverySettings
+from .mirrored import read_mirrored
+from .reading import BlobReader, state_of
+
+# Seconds for which the bucket's word that nothing is only in a source is taken without asking again. It is taken back
+# only by an operator's run that found something missing.
+ASK_AGAIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An object that has the revision's bytes. ``size`` in bytes and ``sha256`` (32 raw bytes) as its record says, if it
+    does.
+
+    ``store`` signs URLs of ``key``; ``delivery``: what zope.conf says about these.
+    """
+
+    oid: bytes
+    tid: bytes
+    key: str
+    size: int | None
+    sha256: bytes | None
+    store: IObjectStore = field(repr=False)
+    delivery: DeliverySettings = field(repr=False)
+
+
+class Addresses:
+    """Of one storage. Any thread.
+
+    ``certain``: whether a revision that a record names lies in the bucket where no source is configured: not in a copy
+    for development, where missing blobs are a matter of course.
+    """
+
+    def __init__(
+        self,
+        reader: BlobReader,
+        store: IObjectStore,
+        cache: IBlobCache,
+        overlay: IOverlay,
+        delivery: DeliverySettings,
+        clock: Clock,
+        *,
+        certain: bool,
+    ) -> None:
+        self._reader = reader
+        self._store = store
+        self._cache = cache
+        self._overlay = overlay
+        self._delivery = delivery
+        self._clock = clock
+        self._certain = certain
+        self._lock = threading.Lock()
+        self._mark: bytes | None = None
+        self._asked: float | None = None
+
+    def of(self, oid: bytes, tid: bytes, record: bytes) -> Address | None:
+        """None where it is inline or not in the bucket, or where that cannot be told.
+
+        Makes no request where the record says enough, else one HEAD for each key that it may have, whose success the
+        cache folder remembers; with sources a GET of their mark at most every ``ASK_AGAIN`` seconds. Raises BlobMissing
+        where the record is no blob's, RecordError where it is damaged; nothing of the store.
+        """
+        state = state_of(record, oid, tid)
+        if state.inline is not None:
+            return None
+        location = self._reader.location(oid, tid, state)
+        key: str | None = location.keys[0]
+        if len(location.keys) > 1 or not self._is_certain(tid):
+            key = next((known for known in location.keys if known in self._cache.found), None)
+            if key is None:
+                try:
+                    key = self._reader.find(location)
+                except StoreError:
+                    return None
+                if key is None:
+                    return None
+                self._cache.found.note(key)
+        return Address(oid, tid, key, state.size, state.sha256, self._store, self._delivery)
+
+    def _is_certain(self, tid: bytes) -> bool:
+        if not self._certain:
+            return False
+        if not self._overlay.names:
+            return True
+        mark = self._mirrored()
+        return mark is not None and tid <= mark
+
+    def _mirrored(self) -> bytes | None:
+        """Up to which transaction nothing is only in a source."""
+        now = self._clock.monotonic()
+        if self._asked is not None and now - self._asked < ASK_AGAIN:
+            return self._mark
+        # One thread asks. The others go on with what they know, which is at worst a HEAD too many.
+        if self._lock.acquire(blocking=False):
+            try:
+                found = read_mirrored(self._store)
+                self._mark = found.tid if found is not None else None
+            except StoreError:
+                self._mark = None
+            finally:
+                self._asked = now
+                self._lock.release()
+        return self._mark
