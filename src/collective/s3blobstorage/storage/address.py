@@ -1,4 +1,5 @@
-"""Where a revision lies in the bucket, for whoever sends others there instead of reading it: decided without loading it.
+"""Where a revision lies in the bucket, for whoever sends others there instead of reading it: decided without loading
+it.
 
 Only what is certain has an address. The rest is read through the storage, which finds it in its record, in a source, or
 not at all, and says so.
@@ -25,8 +26,8 @@ ASK_AGAIN = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An object that has the revision's bytes. ``size`` in bytes and ``sha256`` (32 raw bytes) as its record says, if it
-    does.
+    """An object that has the revision's bytes. ``size`` in bytes and ``sha256`` (32 raw bytes) as its record says, if
+    it does.
 
     ``store`` signs URLs of ``key``; ``delivery``: what zope.conf says about these.
     """
