@@ -15,7 +15,7 @@ from collective.s3blobstorage.errors import Unavailable
 from collective.s3blobstorage.keys import blob_key, foreign_keys
 from collective.s3blobstorage.maintenance.findings import Stopped
 from collective.s3blobstorage.maintenance.gc import listing as module
-from collective.s3blobstorage.maintenance.gc.listing import Listing
+from collective.s3blobstorage.maintenance.gc.listing import Listing, row_of
 from collective.s3blobstorage.maintenance.gc.report import Tally
 from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore.interfaces import Listed
@@ -59,7 +59,7 @@ def taken(store, scope=Scope(), stop=None, listed=lambda count: None, old_keys=T
     tally = Tally()
     with Listing(store, scope, stop or threading.Event(), listed, old_keys=old_keys) as listing:
         listing.count(tally)
-        return [row for _, rows in listing.folders() for row in rows], tally
+        return [row_of(line) for _, lines in listing.folders() for line in lines], tally
 
 
 oids = st.one_of(st.integers(0, 300), st.integers(0, 2**40), st.sampled_from([2**64 - 1, 2**63, 0]))

@@ -76,6 +76,11 @@ def read_key(key: str) -> tuple[bytes, str] | None:
     return None if found is None else (bytes.fromhex(found[1]), found[2])
 
 
+def is_key(key: str) -> bool:
+    """Whether ``read_key`` knows it, at a third of the cost."""
+    return _KEY.fullmatch(key) is not None
+
+
 def is_bookkeeping(key: str) -> bool:
     """Whether it is what this package keeps beside the blobs: markers, gc's notes and log, what checks write."""
     return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, SCRATCH))

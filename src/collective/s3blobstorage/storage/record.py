@@ -144,6 +144,12 @@ def read_state(record: bytes | None) -> BlobState | None:
     return _unpickled(record)
 
 
+def written_name(record: bytes) -> str | None:
+    """The name in a record that was written by this release in its most common form; None says nothing."""
+    plain = _WRITTEN_HERE.fullmatch(record)
+    return None if plain is None else plain[1].decode("ascii")
+
+
 def _unpickled(record: bytes) -> BlobState | None:
     start = _split(record)
     if start is None:

@@ -74,7 +74,10 @@ def oid_of(key: str) -> bytes | None:
 
 def oid_of_folder(folder: str) -> bytes | None:
     """Of such a key without its last part."""
-    return bytes.fromhex(folder[len(BLOBS) :].rjust(16, "0")) if folder.startswith(BLOBS) else None
+    if not folder.startswith(BLOBS):
+        return None
+    digits = folder[len(BLOBS) :]
+    return bytes.fromhex(digits if len(digits) == 16 else digits.rjust(16, "0"))
 
 
 def name_of(key: str) -> str:

@@ -43,8 +43,9 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         self.rewind()
-        for line in self.file:
-            yield line[:-1].decode()
+        # By pieces: to decode line by line takes as long as all the rest of reading one.
+        while lines := self.file.readlines(_BUFFER):
+            yield from b"".join(lines)[:-1].decode().split("\n")
 
     def rewind(self) -> None:
         with _disk():

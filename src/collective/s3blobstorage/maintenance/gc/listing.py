@@ -16,7 +16,7 @@ from itertools import chain
 
 from ZODB.utils import maxtid, p64, u64
 
-from ...keys import BLOBS, SCRATCH, is_bookkeeping, read_foreign_key, read_key
+from ...keys import BLOBS, SCRATCH, is_bookkeeping, is_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Listed
 from ..findings import Count, Stopped
 from ..scope import Scope
@@ -73,7 +73,7 @@ class Part:
         self.lines.extend(
             f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}"
             for line in page
-            if read_key(line.key) is not None or (not ours_only and self._is_judged(line, old_keys))
+            if is_key(line.key) or (not ours_only and self._is_judged(line, old_keys))
         )
 
     def _is_judged(self, line: Listed, old_keys: bool) -> bool:
@@ -90,6 +90,12 @@ class Part:
             if len(self.foreign_keys) < LISTED:
                 self.foreign_keys.append(key)
         return False
+
+
+def row_of(line: str) -> Row:
+    """Of one of the lines that ``Listing.folders`` gives."""
+    key, size, etag, modified = line.split("\t")
+    return key, int(size), etag, int(modified)
 
 
 class Listing:
@@ -117,17 +123,22 @@ class Listing:
             self._make()
             stack.pop_all()
 
-    def folders(self) -> Iterator[tuple[str, list[Row]]]:
-        """What is judged, by the part of the key before its last slash: there are all objects of one blob."""
+    def folders(self) -> Iterator[tuple[str, list[str]]]:
+        """What is judged, by the part of the key before its last slash: there are all objects of one blob.
+
+        As lines, which begin with key, tab, size, tab; ``row_of`` reads the whole of one. Of nearly all no more is
+        read.
+        """
         folder, rows = "", []
         for line in chain.from_iterable(part.lines for part in self._parts):
-            key, size, etag, modified = line.split("\t")
+            key = line[: line.index("\t")]
             found = key[: key.rfind("/")]
             if found != folder:
                 if rows:
                     yield folder, rows
-                folder, rows = found, []
-            rows.append((key, int(size), etag, int(modified)))
+                folder, rows = found, [line]
+            else:
+                rows.append(line)
         if rows:
             yield folder, rows
 

@@ -26,7 +26,7 @@ from .candidate import Candidate, name_of, oid_of_folder, upload_entry
 from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
-from .listing import Listing, Row
+from .listing import Listing, Row, row_of
 from .margins import Margins
 from .references import View, Views
 from .report import Tally
@@ -158,17 +158,27 @@ def _judge(
     for oids, page in _prefetched(view, listing):
         if stop.is_set():
             raise Stopped
-        for oid, (folder, rows) in zip(oids, page, strict=True):
+        used_blobs = used_bytes = 0
+        for oid, (folder, lines) in zip(oids, page, strict=True):
             start = len(folder) + 1
+            if len(lines) == 1 and oid is not None:  # nearly every blob: one revision, one object, in use
+                key, size, _ = lines[0].split("\t", 2)
+                if dates.knows_nothing_of(key) and view.names_just(oid, key[start:]):
+                    used_blobs += 1
+                    used_bytes += int(size)
+                    continue
+            rows = [row_of(line) for line in lines]
             names = [name_of(row[0]) if plan.old_keys else row[0][start:] for row in rows]
             used = view.used(oid, set(names)) if oid is not None else ()
             for name, row in zip(names, rows, strict=True):
                 dates.judge(row, in_use=name in used)
-        judged(sum([len(rows) for _, rows in page]))
+        plan.tally.used.blobs += used_blobs
+        plan.tally.used.bytes += used_bytes
+        judged(sum([len(lines) for _, lines in page]))
     dates.end()
 
 
-def _prefetched(view: View, listing: Listing) -> Iterator[tuple[list[bytes | None], list[tuple[str, list[Row]]]]]:
+def _prefetched(view: View, listing: Listing) -> Iterator[tuple[list[bytes | None], list[tuple[str, list[str]]]]]:
     """By pages: oids, and the folder of each. The base is told of a page while the one before it is judged."""
     # Of each blob the objects lie in one folder, and a listing has a folder whole before it goes on.
     folders = listing.folders()
@@ -192,6 +202,10 @@ class _Dates:
         self._whole = earlier.whole
         self._entries = (entry for entry in earlier.entries() if not entry.key.startswith(UPLOAD))
         self._next = next(self._entries, None)
+
+    def knows_nothing_of(self, key: str) -> bool:
+        """Whether the earlier ledger has neither that key nor one before it that is still to be merged."""
+        return self._next is None or key < self._next.key
 
     def judge(self, row: Row, *, in_use: bool) -> None:
         key, size, etag, modified = row

@@ -16,7 +16,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import load_current, maxtid, oid_repr, p64, u64, z64
 
 from ...errors import RecordError
-from ...storage.record import BlobState, read_state
+from ...storage.record import BlobState, read_state, written_name
 from ..kept import is_kept, is_zeo_client, revisions_of
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,16 @@ class View:
         """These will be asked for next: one round trip for all where the base can."""
         self._prefetch(oids)
 
+    def names_just(self, oid: bytes, name: str) -> bool:
+        """Whether the current record is as this release writes it and names that object of ours.
+
+        Where not, nothing is said: ``used`` looks closer. Of a million blobs nearly all are such.
+        """
+        try:
+            return written_name(self._current(oid)[0]) == name
+        except POSKeyError:
+            return False
+
     def used(self, oid: bytes, names: set[str]) -> set[str]:
         """Those of ``names`` that a kept revision uses: names of ours, and ``{tid:016x}.blob`` of zodb-s3blobs.
 
@@ -90,8 +100,6 @@ class View:
         else:
             if record:
                 state = read_state(record)
-                if state is not None and names == {state.name}:  # nearly every blob: one revision, one object
-                    return names
                 records[tid] = record
                 used = _names(state, tid)
                 if names <= used:
