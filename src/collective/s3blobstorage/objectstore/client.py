@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.utils import determine_content_length
 
 from collective.s3blobstorage.errors import ConfigurationError
-from collective.s3blobstorage.objectstore import pages, redaction
+from collective.s3blobstorage.objectstore import pages, redaction, signed
 from collective.s3blobstorage.settings import StoreSettings
 
 # Bytes from which a store is asked before the body is sent: a refusal then saves more than the round trip costs.
@@ -116,6 +116,7 @@ def client(session: boto3.session.Session, settings: StoreSettings, *, reading: 
     made.meta.events.register("before-sign.s3", _no_expectation)
     made.meta.events.register("before-send.s3", _body_is_sent)
     pages.install(made)
+    signed.install(made)
     redaction.install()  # again: the client's creation imported modules with loggers
     return made
 

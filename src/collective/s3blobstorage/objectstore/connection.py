@@ -12,6 +12,7 @@ from botocore.parsers import ResponseParserError
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.objectstore import idle
 from collective.s3blobstorage.objectstore.circuit import Circuit
+from collective.s3blobstorage.objectstore.clients import Clients
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
@@ -31,6 +32,7 @@ class Connection:
 
     settings: StoreSettings
     encryption: IServerSideEncryption
+    clients: Clients  # lent: given back when the store is closed
     reader: Any  # S3 client with the s3-download-* time-outs
     writer: Any  # S3 client with the usual time-outs
     signed_reader: SignedRequests  # the same, for the requests that are made most

@@ -88,6 +88,21 @@ class _Route:
         return self.origin.startswith("https:")
 
 
+# Whose request a thread is making by a client, which may be shared by many.
+_learning = threading.local()
+
+
+def install(client: Any) -> None:
+    """Let whoever makes a request by this client learn from it. Once for each client."""
+    client.meta.events.register("before-send.s3", _learn)
+
+
+def _learn(request: AWSPreparedRequest, **_: Any) -> None:
+    who = getattr(_learning, "who", None)
+    if who is not None:
+        who.learn(request, _learning.path)
+
+
 class SignedRequests:
     """Of one client and one bucket; from any thread. Answers and exceptions are those of the client's own methods."""
 
@@ -102,8 +117,6 @@ class SignedRequests:
         # Each replaced as a whole by whichever thread learns it; all learn the same.
         self._route: _Route | None = None
         self._pool: tuple[_Route, Any] | None = None  # urllib3's, of the connections of that route
-        self._learning = threading.local()
-        client.meta.events.register("before-send.s3", self._learn)
 
     def get_object(self, **parameters: Any) -> dict[str, Any]:
         """``Body`` has ``read1`` and is a context manager; leaving it before its end closes the connection."""
@@ -120,16 +133,15 @@ class SignedRequests:
         return _members(answer)
 
     def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        self._learning.path = _quoted(parameters["Key"])
+        _learning.who, _learning.path = self, _quoted(parameters["Key"])
         try:
             return getattr(self._client, operation)(**parameters)
         finally:
-            self._learning.path = ""
+            _learning.who = None
 
-    def _learn(self, request: AWSPreparedRequest, **_: Any) -> None:
-        """botocore's event ``before-send``, in the thread of the request."""
-        path = getattr(self._learning, "path", "")
-        if not path or self._http is None or self.credentials is None:
+    def learn(self, request: AWSPreparedRequest, path: str) -> None:
+        """See how the client sends a request to the key that is quoted as ``path``, in the thread of the request."""
+        if self._http is None or self.credentials is None:
             return
         found = _CREDENTIAL.match(_text(request.headers.get("Authorization")))
         if found is None or "x-amz-s3session-token" in request.headers or not request.url.endswith("/" + path):

@@ -18,6 +18,7 @@ from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import (
     client,
+    clients,
     copy,
     deletion,
     download,
@@ -87,26 +88,28 @@ class S3ObjectStore:
         self.reconnect(**self._left_open())
         self._lanes = Lanes(settings.upload_concurrency)
         self._presigns: Presigner | None = None
+        self._closed = False
 
     def _connected(self) -> Connection:
         settings = self.settings
         encryption = encryption_of(settings)
-        session = client.session(settings)
-        reader = client.client(session, settings, reading=True)
-        writer = reader if self.read_only else client.client(session, settings, reading=False)
+        lent = clients.lend(settings, read_only=self.read_only)
+        reader, writer = lent.reader, lent.writer
         if encryption.needs_tls and urlsplit(reader.meta.endpoint_url).scheme.lower() != "https":
+            clients.give_back(lent)
             raise ConfigurationError(
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
                 " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
             )
-        signed_reader = SignedRequests(reader, session, settings.bucket)
+        signed_reader = SignedRequests(reader, lent.session, settings.bucket)
         return Connection(
             settings,
             encryption,
+            lent,
             reader,
             writer,
             signed_reader,
-            signed_reader if writer is reader else SignedRequests(writer, session, settings.bucket),
+            signed_reader if writer is reader else SignedRequests(writer, lent.session, settings.bucket),
             self._clock,
             self._circuit,
             self.provider,
@@ -142,8 +145,7 @@ class S3ObjectStore:
             self.connection = replace(before, provider=self.provider)
             return
         self.connection = self._connected()
-        before.reader.close()
-        before.writer.close()
+        clients.give_back(before.clients)
 
     def _left_open(self) -> dict[str, str]:
         """What the provider's row says where neither the settings nor boto3's configuration say anything."""
@@ -331,9 +333,11 @@ class S3ObjectStore:
     # Closing
 
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self._lanes.close()
-        self.connection.reader.close()
-        self.connection.writer.close()
+        clients.give_back(self.connection.clients)
 
     def _check_writable(self) -> None:
         if self.read_only:
