@@ -1,0 +1,36 @@
+"""What a request says that matters to delivery. Reads headers and the user; believes no header that could open a way."""
+
+from AccessControl import getSecurityManager
+
+from .conditions import Conditions
+
+# A script's request that is sent to another host gets nothing there unless the bucket allows the site by CORS.
+_OF_SCRIPTS = frozenset({"cors", "same-origin", "websocket"})
+
+
+def conditions_of(request):
+    """Call it where the request is traversed: plone.app.caching then removes ``If-Range``, and ``Range`` where it does
+    not know the ETag."""
+    return Conditions(
+        range=request.getHeader("Range", None),
+        if_range=request.getHeader("If-Range", None),
+        if_match=request.getHeader("If-Match", None),
+        if_none_match=request.getHeader("If-None-Match", None),
+        if_modified_since=request.getHeader("If-Modified-Since", None),
+        if_unmodified_since=request.getHeader("If-Unmodified-Since", None),
+    )
+
+
+def can_follow(request):
+    """Whether a redirect to the store does no harm: a REST client would repeat its credentials there."""
+    # Zope keeps the header here, and out of the environment.
+    if getattr(request, "_auth", None) or request.getHeader("Authorization", None):
+        return False
+    if "application/json" in (request.getHeader("Accept", None) or "").lower():
+        return False
+    return (request.getHeader("Sec-Fetch-Mode", None) or "").lower() not in _OF_SCRIPTS
+
+
+def logged_in():
+    user = getSecurityManager().getUser()
+    return user is not None and user.getUserName() != "Anonymous User"

@@ -1,0 +1,54 @@
+"""From a file that plone.namedfile has let through to its response, by the way that ``policy.decide`` says."""
+
+from Acquisition import aq_base
+from plone.namedfile.utils import extract_media_type, get_contenttype
+from plone.registry.interfaces import IRegistry
+from zope.component import queryUtility
+
+from .asked import can_follow, logged_in
+from .direct import directly
+from .interfaces import PREFIX, IDeliverySettings
+from .policy import PROXY, STREAM, Policy, Wanted, decide
+from .proxy import proxied
+from .public import anonymous_may_view
+from .revision import revision_of
+
+
+def site_policy():
+    """The policy of the site of this request, read anew each time."""
+    registry = queryUtility(IRegistry)
+    if registry is None:
+        return Policy()
+    return Policy.of_records({name: registry.get(f"{PREFIX}.{name}") for name in IDeliverySettings.names()})
+
+
+def deliver(view, file, fieldname, conditions, set_headers, stream):
+    """The body of the response. Called after plone.namedfile's own check of access, in the thread of the request.
+
+    ``set_headers()`` sets plone.namedfile's headers for the file, which are then those of every way; ``stream()`` is
+    plone.namedfile's own whole answer. Raises what that raises, and in ``proxy`` what ``proxied`` does.
+    """
+    policy = site_policy()
+    if policy.mode == STREAM:
+        return stream()
+    revision = revision_of(file)
+    if revision is None:
+        return stream()
+    request = view.request
+    wanted = Wanted(
+        method=request.method,
+        mime_type=extract_media_type(get_contenttype(file)) or "",
+        size=file.getSize(),
+        portal_type=getattr(aq_base(view.context), "portal_type", None),
+        logged_in=logged_in(),
+        can_follow=can_follow(request),
+    )
+    decision = decide(policy, wanted, revision.bounds)
+    if decision.mode == STREAM:
+        return stream()
+    set_headers()
+    if decision.mode != PROXY:
+        public = anonymous_may_view(view.context, fieldname)
+        if directly(decision.mode, request, revision.address, decision.seconds, public):
+            return ""
+    return proxied(request, revision, conditions)

@@ -1,0 +1,95 @@
+"""``redirect`` and ``x-accel``: the browser, or the nginx in front, fetches from the store by a signed URL."""
+
+import logging
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError, StoreError
+from .answer import drop, keep
+from .policy import X_ACCEL
+from .seldom import Seldom
+
+logger = logging.getLogger(__name__)
+_seldom = Seldom(logger)
+
+# Of the file, which is not in this response.
+_OF_THE_FILE = ("Content-Length", "Content-Disposition", "Accept-Ranges", "Link")
+
+
+def redirected(request, address, seconds, public):
+    """Set a redirect and tell whether it could be: False where nothing can be signed, and nothing was set.
+
+    It is kept by nobody, since it is good for one user and for a time. The answer of the store may be kept.
+    """
+    response = request.response
+    signed = _signed(response, address, seconds, cache_control=_kept(public, seconds))
+    if signed is None:
+        return False
+    drop(response, "Content-Type", *_OF_THE_FILE)
+    response.setHeader("Location", signed.url)
+    keep(
+        response,
+        302,
+        {
+            "Cache-Control": "no-store",
+            "Referrer-Policy": "no-referrer",  # the page's address may be as secret as the file's
+            "Expires": None,
+            "ETag": None,
+            "Last-Modified": None,
+        },
+    )
+    return True
+
+
+def x_accelerated(request, address, seconds, public):
+    """Tell nginx where the file is, and whether that could be told, as ``redirected``.
+
+    nginx answers with the store's headers, so the type and the disposition are signed into the URL here too. A cache
+    between nginx and Zope gets this response, and must not keep it for longer than the URL is good.
+    """
+    response = request.response
+    signed = _signed(response, address, seconds, cache_control=None)
+    if signed is None:
+        return False
+    parts = urlsplit(signed.url)
+    drop(response, *_OF_THE_FILE)
+    # Path and query only: the host is nginx's own to say, so that nobody makes it fetch from elsewhere.
+    response.setHeader("X-Accel-Redirect", f"{address.delivery.x_accel_location}{parts.path}?{parts.query}")
+    keep(
+        response,
+        200,
+        {"Cache-Control": _kept(public, seconds), "Expires": None, "ETag": None, "Last-Modified": None},
+    )
+    return True
+
+
+def directly(mode, request, address, seconds, public):
+    return (x_accelerated if mode == X_ACCEL else redirected)(request, address, seconds, public)
+
+
+def _kept(public, seconds):
+    # A steady URL is good for at least half its time. It has this header in it, so it is one for all of that half.
+    return f"{'public' if public else 'private'}, max-age={seconds // 2}"
+
+
+def _signed(response, address, seconds, cache_control):
+    """None, and a line in the log, where it cannot be signed."""
+    headers = {
+        "content_type": response.getHeader("Content-Type"),
+        # Stored as attachments: without an override nothing is shown.
+        "disposition": response.getHeader("Content-Disposition") or "inline",
+    }
+    try:
+        signed = address.store.presign_get(
+            address.key, seconds=seconds, cache_control=cache_control, steady=True, **headers
+        )
+        left = (signed.expires - datetime.now(UTC)).total_seconds()
+        if cache_control is not None and left < seconds // 2:  # the credentials end before
+            never_kept = f"{cache_control.partition(',')[0]}, max-age=0"
+            signed = address.store.presign_get(
+                address.key, seconds=seconds, cache_control=never_kept, steady=True, **headers
+            )
+    except (StoreError, ConfigurationError) as error:
+        _seldom.warn(type(error).__name__, "no URL can be signed, blobs are proxied: %s", error)
+        return None
+    return signed

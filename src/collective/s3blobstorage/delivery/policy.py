@@ -1,0 +1,124 @@
+"""Decides which way a blob goes to a browser: from what the site says, what zope.conf allows, and the request.
+
+Pure. Whether somebody may have the blob at all is decided before, by plone.namedfile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..settings import MODES, DeliverySettings
+
+STREAM, PROXY, REDIRECT, X_ACCEL = MODES
+
+# Less is not worth a redirect: a clock that is off and a slow network would use it up. zope.conf's bound is no lower.
+LEAST_EXPIRY = 60  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one site's owner set. Sizes in bytes, times in seconds."""
+
+    mode: str = STREAM
+    minimum_size: int = 0
+    portal_types: frozenset[str] = frozenset()  # empty: all
+    mime_types: frozenset[str] = frozenset()  # as video/mp4 or video/*; empty: all
+    anonymous_only: bool = False
+    expiry: int = 300
+    media_expiry: int = 3600
+
+    @classmethod
+    def of_records(cls, records: Mapping[str, Any]) -> Policy:
+        """From what the site's records say, by the names of ``IDeliverySettings``.
+
+        Every record may be missing, or have been set by whatever code: what cannot be used is as if it were not set,
+        and an unknown mode is ``stream``.
+        """
+
+        def number(name: str, default: int) -> int:
+            value = records.get(name)
+            return value if type(value) is int and value >= 0 else default
+
+        mode = records.get("delivery_mode")
+        return cls(
+            mode=mode if mode in MODES else STREAM,
+            minimum_size=number("delivery_minimum_size", cls.minimum_size),
+            portal_types=frozenset(records.get("delivery_portal_types") or ()),
+            mime_types=frozenset(name.strip().lower() for name in records.get("delivery_mime_types") or ()),
+            anonymous_only=bool(records.get("delivery_anonymous_only")),
+            expiry=number("delivery_expiry", cls.expiry),
+            media_expiry=number("delivery_media_expiry", cls.media_expiry),
+        )
+
+    def applies_to(self, wanted: Wanted) -> bool:
+        """Whether the site's mode is for this one; else it is streamed."""
+        return (
+            wanted.size >= self.minimum_size
+            and (not self.portal_types or wanted.portal_type in self.portal_types)
+            and (not self.mime_types or bool(self.mime_types & {wanted.mime_type, f"{wanted.main_type}/*"}))
+            and not (self.anonymous_only and wanted.logged_in)
+        )
+
+    def expiry_of(self, wanted: Wanted) -> int:
+        return self.media_expiry if wanted.main_type in ("audio", "video") else self.expiry
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for, and how.
+
+    :param mime_type: in lower case, without parameters
+    :param size: in bytes
+    :param logged_in: whether the visitor has an account
+    :param can_follow: whether a redirect to the store's host does no harm: see ``request.can_follow``
+    """
+
+    method: str
+    mime_type: str
+    size: int
+    portal_type: str | None = None
+    logged_in: bool = False
+    can_follow: bool = True
+
+    @property
+    def main_type(self) -> str:
+        return self.mime_type.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``seconds``: for how long the store's address is to be good; 0 where the browser or nginx gets none."""
+
+    mode: str
+    seconds: int = 0
+
+
+def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> Decision:
+    """Which way.
+
+    ``bounds`` are zope.conf's, None where the blob has no address in a bucket: then it is read through the storage,
+    wherever it lies. What is not for the site's mode is streamed, and what cannot go that way is proxied; where zope.conf
+    forbids that too, streamed.
+    """
+    if policy.mode == STREAM or wanted.method not in ("GET", "HEAD") or not policy.applies_to(wanted):
+        return Decision(STREAM)
+    if bounds is None:
+        return Decision(PROXY)
+    if policy.mode not in bounds.modes:
+        return Decision(STREAM)
+    if policy.mode == PROXY or not _goes_directly(policy.mode, wanted, bounds):
+        return Decision(PROXY if PROXY in bounds.modes else STREAM)
+    return Decision(policy.mode, _within(policy.expiry_of(wanted), int(bounds.presign_max_expiry)))
+
+
+def _goes_directly(mode: str, wanted: Wanted, bounds: DeliverySettings) -> bool:
+    # A URL is signed for one method, and the headers of a HEAD are known here.
+    if wanted.method != "GET":
+        return False
+    return wanted.can_follow if mode == REDIRECT else bounds.x_accel_location is not None
+
+
+def _within(seconds: int, bound: int) -> int:
+    return min(max(seconds, LEAST_EXPIRY), bound)

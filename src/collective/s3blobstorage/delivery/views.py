@@ -1,0 +1,62 @@
+"""plone.namedfile's views, for sites with the add-on. What they check and which headers they set is all theirs."""
+
+from plone.namedfile import browser, scaling
+
+from .asked import conditions_of
+from .delivering import deliver
+
+
+class _Delivered:
+    """Before a class of ``plone.namedfile.browser``. ``_getFile`` checks who may have the file; nothing is done before."""
+
+    def __init__(self, context, request):
+        super().__init__(context, request)
+        self._conditions = conditions_of(request)
+
+    def __call__(self):
+        file = self._getFile()
+        return deliver(
+            self,
+            file,
+            self.fieldname,
+            self._conditions,
+            set_headers=lambda: self.set_headers(file),
+            stream=super().__call__,
+        )
+
+
+class Download(_Delivered, browser.Download):
+    """See ``plone.namedfile.browser.Download``."""
+
+
+class DisplayFile(_Delivered, browser.DisplayFile):
+    """See ``plone.namedfile.browser.DisplayFile``."""
+
+
+class ImageScale(scaling.ImageScale):
+    """See ``plone.namedfile.scaling.ImageScale``. ``validate_access`` checks who may have it; nothing is done before."""
+
+    def __init__(self, context, request, **info):
+        super().__init__(context, request, **info)
+        self._conditions = conditions_of(request)
+
+    def index_html(self):
+        """Answer GET."""
+        return self._deliver(super().index_html)
+
+    def HEAD(self, REQUEST, RESPONSE=None):
+        """Answer HEAD."""
+        return self._deliver(lambda: super(ImageScale, self).HEAD(REQUEST, RESPONSE))
+
+    HEAD.__roles__ = ("Anonymous",)
+
+    def _deliver(self, stream):
+        self.validate_access()
+        fieldname = getattr(self.data, "fieldname", getattr(self, "fieldname", None))
+        return deliver(self, self.data, fieldname, self._conditions, set_headers=self.set_headers, stream=stream)
+
+
+class ImageScaling(scaling.ImageScaling):
+    """See ``plone.namedfile.scaling.ImageScaling``."""
+
+    _scale_view_class = ImageScale
