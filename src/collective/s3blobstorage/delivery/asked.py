@@ -1,4 +1,4 @@
-"""What a request says that matters to delivery. Reads headers and the user; believes no header that could open a way."""
+"""What a request says that matters to delivery. No header is believed that could open a way."""
 
 from AccessControl import getSecurityManager
 

@@ -127,9 +127,7 @@ class Slice:
         self._file.close()
 
 
-def multipart(
-    reader_size: int, ranges: list[tuple[int, int]], content_type: str | None, boundary: str
-) -> list[Piece]:
+def multipart(reader_size: int, ranges: list[tuple[int, int]], content_type: str | None, boundary: str) -> list[Piece]:
     """The pieces of a ``multipart/byteranges`` (RFC 9110, section 14.6) of a file of ``reader_size`` bytes."""
     pieces: list[Piece] = []
     for start, end in ranges:

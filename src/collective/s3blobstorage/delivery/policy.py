@@ -41,15 +41,16 @@ class Policy:
             value = records.get(name)
             return value if type(value) is int and value >= 0 else default
 
+        unset = cls()
         mode = records.get("delivery_mode")
         return cls(
             mode=mode if mode in MODES else STREAM,
-            minimum_size=number("delivery_minimum_size", cls.minimum_size),
+            minimum_size=number("delivery_minimum_size", unset.minimum_size),
             portal_types=frozenset(records.get("delivery_portal_types") or ()),
             mime_types=frozenset(name.strip().lower() for name in records.get("delivery_mime_types") or ()),
             anonymous_only=bool(records.get("delivery_anonymous_only")),
-            expiry=number("delivery_expiry", cls.expiry),
-            media_expiry=number("delivery_media_expiry", cls.media_expiry),
+            expiry=number("delivery_expiry", unset.expiry),
+            media_expiry=number("delivery_media_expiry", unset.media_expiry),
         )
 
     def applies_to(self, wanted: Wanted) -> bool:
@@ -99,8 +100,8 @@ def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> D
     """Which way.
 
     ``bounds`` are zope.conf's, None where the blob has no address in a bucket: then it is read through the storage,
-    wherever it lies. What is not for the site's mode is streamed, and what cannot go that way is proxied; where zope.conf
-    forbids that too, streamed.
+    wherever it lies. What is not for the site's mode is streamed, and what cannot go that way is proxied; where
+    zope.conf forbids that too, streamed.
     """
     if policy.mode == STREAM or wanted.method not in ("GET", "HEAD") or not policy.applies_to(wanted):
         return Decision(STREAM)

@@ -7,7 +7,7 @@ from .delivering import deliver
 
 
 class _Delivered:
-    """Before a class of ``plone.namedfile.browser``. ``_getFile`` checks who may have the file; nothing is done before."""
+    """Before a class of ``plone.namedfile.browser``. ``_getFile`` checks who may have it; nothing is done before."""
 
     def __init__(self, context, request):
         super().__init__(context, request)
@@ -34,7 +34,7 @@ class DisplayFile(_Delivered, browser.DisplayFile):
 
 
 class ImageScale(scaling.ImageScale):
-    """See ``plone.namedfile.scaling.ImageScale``. ``validate_access`` checks who may have it; nothing is done before."""
+    """See ``plone.namedfile.scaling.ImageScale``. ``validate_access`` checks who may have it before all else."""
 
     def __init__(self, context, request, **info):
         super().__init__(context, request, **info)
