@@ -62,7 +62,9 @@ def test_anonymous_only_streams_to_who_is_logged_in():
     ],
 )
 def test_what_cannot_go_that_way(policy, wanted, bounds, expected):
-    assert decide(Policy(policy), wanted, bounds) == Decision(expected, 3600 if expected == policy and policy != "proxy" else 0)
+    assert decide(Policy(policy), wanted, bounds) == Decision(
+        expected, 3600 if expected == policy and policy != "proxy" else 0
+    )
 
 
 @pytest.mark.parametrize(
