@@ -74,6 +74,7 @@ SYSTEM_PACKAGES = (
     ("ceph-osd", "ceph-osd", "tests on Ceph"),
     ("radosgw", "radosgw", "tests on Ceph"),
     ("ceph", "ceph-common", "tests on Ceph"),
+    ("nginx", "nginx-light", "tests behind nginx"),
 )
 
 # Root without these two reads and writes only what permissions allow, as any user does: ZODB's blob suite, which both

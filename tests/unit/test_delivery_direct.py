@@ -11,10 +11,13 @@ from ZPublisher.HTTPResponse import WSGIResponse
 
 from collective.s3blobstorage.delivery import direct
 from collective.s3blobstorage.delivery.answer import set_what_was_kept
+from collective.s3blobstorage.delivery.conditions import Conditions
 from collective.s3blobstorage.delivery.seldom import Seldom
 from collective.s3blobstorage.errors import ConfigurationError, Refused, Unavailable
 from collective.s3blobstorage.objectstore.presigned import Presigned
 from collective.s3blobstorage.settings import DeliverySettings
+
+NONE = Conditions()
 
 
 class Signer:
@@ -49,8 +52,23 @@ def request_():
     return SimpleNamespace(response=response, method="GET")
 
 
-def address(store):
-    return SimpleNamespace(store=store, key="blobs/1/2", delivery=DeliverySettings(x_accel_location="/s3blobs"))
+class Stored:
+    """A revision in a bucket."""
+
+    changed = 1_700_000_000.0
+
+    def __init__(self, store):
+        delivery = DeliverySettings(x_accel_location="/s3blobs")
+        self.address = SimpleNamespace(store=store, key="blobs/1/2", delivery=delivery)
+
+    def etag(self, *headers):
+        return '"abc"'
+
+
+def directly(mode, request, store, public=True, conditions=NONE):
+    if mode == "redirect":
+        return direct.redirected(request, Stored(store), 300, public)
+    return direct.x_accelerated(request, Stored(store), 300, public, conditions)
 
 
 @pytest.mark.parametrize("mode", ["redirect", "x-accel"])
@@ -59,27 +77,27 @@ def test_where_nothing_can_be_signed_the_response_is_as_it_was(request_, mode, e
     before = dict(request_.response.headers)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert direct.directly(mode, request_, address(Signer(error)), 300, True) is False
+            assert directly(mode, request_, Signer(error)) is False
             clock.seconds += 20
     assert (request_.response.headers, request_.response.getStatus()) == (before, 200)
     assert len(caplog.records) == 1
     assert str(error) in caplog.text
     clock.seconds += 60
     with caplog.at_level(logging.WARNING):
-        direct.directly(mode, request_, address(Signer(error)), 300, True)
-        direct.directly(mode, request_, address(Signer(Refused("another reason"))), 300, True)
+        directly(mode, request_, Signer(error))
+        directly(mode, request_, Signer(Refused("another reason")))
     assert len(caplog.records) == (2 if isinstance(error, Refused) else 3)
 
 
 def test_other_errors_are_not_hidden(request_):
     with pytest.raises(ZeroDivisionError):
-        direct.directly("redirect", request_, address(Signer(ZeroDivisionError())), 300, True)
+        directly("redirect", request_, Signer(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize(("public", "kept"), [(True, "public, max-age=150"), (False, "private, max-age=150")])
 def test_a_redirect(request_, public, kept):
     store = Signer()
-    assert direct.directly("redirect", request_, address(store), 300, public)
+    assert directly("redirect", request_, store, public)
     assert store.calls == [
         {
             "key": "blobs/1/2",
@@ -103,20 +121,20 @@ def test_what_is_shown_in_the_page_says_so(request_):
     """Objects are stored as attachments."""
     del request_.response.headers["content-disposition"]
     store = Signer()
-    direct.directly("redirect", request_, address(store), 300, True)
+    directly("redirect", request_, store)
     assert store.calls[0]["disposition"] == "inline"
 
 
 def test_where_the_credentials_end_earlier_no_browser_keeps_it(request_):
     store = Signer(left=130)
-    direct.directly("redirect", request_, address(store), 300, True)
+    directly("redirect", request_, store)
     assert [call["cache_control"] for call in store.calls] == ["public, max-age=150", "public, max-age=0"]
 
 
 @pytest.mark.parametrize(("public", "kept"), [(True, "public, max-age=150"), (False, "private, max-age=150")])
 def test_nginx_gets_path_and_query_and_no_host(request_, public, kept):
     store = Signer()
-    assert direct.directly("x-accel", request_, address(store), 300, public)
+    assert directly("x-accel", request_, store, public)
     assert store.calls[0]["cache_control"] is None
     response = request_.response
     assert response.getStatus() == 200
@@ -124,11 +142,19 @@ def test_nginx_gets_path_and_query_and_no_host(request_, public, kept):
         "content-type": "video/mp4",
         "x-accel-redirect": "/s3blobs/bucket/blobs/1/2?X-Amz-Signature=abc&b=%2F",
         "cache-control": kept,
+        "etag": '"abc"',
+        "last-modified": "Tue, 14 Nov 2023 22:13:20 GMT",
     }
 
 
+@pytest.mark.parametrize(("if_range", "told"), [(None, "bytes=1-2"), ('"abc"', "bytes=1-2"), ('"old"', None)])
+def test_nginx_is_told_which_range(request_, if_range, told):
+    directly("x-accel", request_, Signer(), conditions=Conditions(range="bytes=1-2", if_range=if_range))
+    assert request_.response.getHeader("X-S3blobs-Range") == told
+
+
 def test_what_others_set_later_does_not_stay(request_):
-    direct.directly("redirect", request_, address(Signer()), 300, True)
+    directly("redirect", request_, Signer())
     response = request_.response
     response.setHeader("Cache-Control", "max-age=0, s-maxage=86400")
     response.setHeader("ETag", '"x"', literal=1)
@@ -142,7 +168,7 @@ def test_what_others_set_later_does_not_stay(request_):
 
 def test_but_another_answer_does(request_):
     """As plone.protect's, which asks for a confirmation."""
-    direct.directly("redirect", request_, address(Signer()), 300, True)
+    directly("redirect", request_, Signer())
     request_.response.setStatus(403)
     request_.response.setHeader("Cache-Control", "private")
     set_what_was_kept(SimpleNamespace(request=request_))

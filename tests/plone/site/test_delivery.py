@@ -18,16 +18,18 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import payloads
 import pytest
+from fixtures_servers import s3_client
 from payloads import Payload
 from PIL import Image
-from servers import faults
+from servers import faults, nginx
 from servers.proxy import Proxy
 from web_client import Answer, WebClient, json_file
 from zope_instance import ZopeInstance
 
 pytestmark = pytest.mark.one_release
 
-MODES = ("stream", "proxy", "redirect")
+behind_nginx = pytest.mark.skipif(not nginx.available(), reason="Debian's package nginx-light is not installed")
+MODES = ("stream", "proxy", "redirect", pytest.param("x-accel", marks=behind_nginx))
 SITES = ("with", "without")
 
 SECTION = """\
@@ -44,6 +46,7 @@ SECTION = """\
     cache-dir {home}/cache
     inline-size 50
     presign-max-expiry 30m
+    x-accel-location /s3blobs
     <filestorage>
       path {home}/var/Data.fs
     </filestorage>
@@ -101,14 +104,23 @@ def instance(s3_server, between, tmp_path_factory) -> Iterator[ZopeInstance]:
     zope.stop()
 
 
-@dataclass(frozen=True)
+@pytest.fixture(scope="module")
+def front(instance, s3_server, tmp_path_factory) -> Iterator[nginx.Nginx]:
+    """The nginx of the documentation in front of the instance."""
+    server = nginx.Nginx(tmp_path_factory.mktemp("nginx"), instance.port, s3_server.endpoint_url).start()
+    yield server
+    server.stop()
+
+
+@dataclass
 class Sites:
-    """Both sites with the same content."""
+    """Both sites with the same content, as reached through ``port``."""
 
     instance: ZopeInstance
+    port: int
 
     def client(self, site: str, user: str | None = None) -> WebClient:
-        return WebClient(self.instance.port, site, (user, self.instance.password) if user else None)
+        return WebClient(self.port, site, (user, self.instance.password) if user else None)
 
     def set(self, **records: object) -> None:
         """Delivery records of the site with the add-on, all others as in a new one."""
@@ -129,7 +141,7 @@ class Sites:
 
 @pytest.fixture(scope="module")
 def sites(instance) -> Sites:
-    sites = Sites(instance)
+    sites = Sites(instance, instance.port)
     for site in SITES:
         admin = sites.client(site, "admin")
         made = admin.get(f"@@make-ready?{urlencode({'password': instance.password})}")
@@ -153,7 +165,10 @@ def sites(instance) -> Sites:
 @pytest.fixture
 def mode(request, sites) -> Iterator[str]:
     sites.set(mode=request.param)
+    if request.param == "x-accel":
+        sites.port = request.getfixturevalue("front").port
     yield request.param
+    sites.port = sites.instance.port
     sites.set()
 
 
@@ -185,7 +200,7 @@ def from_store(url: str, method: str = "GET", **headers: str) -> Answer:
 
 def shows_no_url(answer: Answer) -> bool:
     text = str(answer.headers) + answer.body.decode("latin-1")
-    return not re.search("X-Amz|Signature=|blobs/0", text, re.IGNORECASE)
+    return not re.search("X-Amz-Sig|X-Amz-Cred|Signature=|blobs/0", text, re.IGNORECASE)
 
 
 def from_where(answer: Answer) -> str:
@@ -265,6 +280,8 @@ def test_who_may_have_what_and_under_which_headers_is_as_without_us(sites, mode,
             expected["Content-Disposition"] = expected["Content-Disposition"] or "inline"
         else:
             assert shows_no_url(ours), where
+        if mode == "x-accel" and ours.headers["Content-Disposition"] == "inline":
+            expected["Content-Disposition"] = expected["Content-Disposition"] or "inline"
         seen.add("given")
         assert ours.status == 200, where
         assert described(ours) == expected, where
@@ -679,6 +696,7 @@ def caching(request, sites) -> Iterator[str]:
     assert admin.get("@@caching?enabled=").body == b"caching"
 
 
+PDF = "public/pdf/@@download/file"
 VIDEO, PHOTO = "public/video/@@download/file", "public/image-jpeg/@@images/image"
 
 
@@ -721,3 +739,112 @@ def test_nor_does_it_keep_bodies_in_memory(visitor, sites, caching):
     sites.set()
     assert ways["proxy"] == [None, None]
     assert ways["stream"][1] is not None, "it keeps nothing here"
+
+
+# Behind nginx
+
+
+@pytest.fixture
+def x_accel_mode(sites) -> Iterator[None]:
+    sites.set(mode="x-accel")
+    yield
+    sites.set()
+
+
+@pytest.fixture
+def through(sites, x_accel_mode, front) -> WebClient:
+    """A visitor who comes through nginx."""
+    return WebClient(front.port, "with")
+
+
+@behind_nginx
+class TestBehindNginx:
+    def test_nginx_fetches_and_zope_does_not(self, through, sites, large):
+        through.get("public/pdf/@@download/file")
+        large.between.reset()
+        sites.notes()
+        answer = through.get(large.path)
+        assert (answer.status, payloads.fingerprint(answer.body)) == (200, payloads.fingerprint(large.data))
+        assert (large.between.lines, sites.notes()) == ([], [])
+        assert shows_no_url(answer)
+        assert not [name for name in answer.headers if name.lower().startswith(("x-accel", "x-s3blobs", "x-amz-"))]
+
+    def test_ranges(self, through, large):
+        size = len(large.data)
+        answer = through.get(large.path, Range="bytes=-100")
+        assert (answer.status, answer.body) == (206, large.data[-100:])
+        assert answer.headers["Content-Range"] == f"bytes {size - 100}-{size - 1}/{size}"
+        assert through.get(large.path, Range="bytes=5-9", If_Range=answer.headers["ETag"]).body == large.data[5:10]
+        assert len(through.get(large.path, Range="bytes=5-9", If_Range='"x"').body) == size
+        behind = through.get(large.path, Range=f"bytes={size}-")
+        assert behind.status == 416
+        assert shows_no_url(behind)
+
+    def test_conditions_are_plones(self, through):
+        first = through.get(PDF)
+        for headers in (
+            {"If-None-Match": first.headers["ETag"]},
+            {"If-Modified-Since": first.headers["Last-Modified"]},
+        ):
+            again = through.request("GET", PDF, headers=headers)
+            assert (again.status, again.body) == (304, b"")
+        head = through.request("HEAD", PDF)
+        for name in ("ETag", "Last-Modified", "Content-Type", "Content-Disposition", "Content-Length"):
+            assert head.headers[name] == first.headers[name]
+
+    def test_each_header_is_there_once(self, through):
+        answer = through.get("public/pdf/@@download/file")
+        names = [name.lower() for name in answer.headers.keys()]
+        assert len(names) == len(set(names)), names
+        assert answer.headers["Cache-Control"] == "public, max-age=150"
+
+    def test_a_private_item_is_private(self, through, sites):
+        assert through.get("private/pdf/@@download/file").status in (302, 401)
+        headers = cookie(sites, "with", "reviewer")
+        answer = through.request("GET", "private/pdf/@@download/file", headers=headers)
+        assert (answer.status, answer.body) == (200, FILES["pdf"].data)
+        assert answer.headers["Cache-Control"] == "private, max-age=150"
+
+    def test_credentials_do_not_reach_the_store(self, sites, x_accel_mode, front):
+        """It would refuse a request with both a signature and an Authorization header."""
+        client = WebClient(front.port, "with", ("boss", sites.instance.password))
+        assert client.get("private/pdf/@@download/file").body == FILES["pdf"].data
+
+    @pytest.mark.parametrize(
+        "path", ["s3blobs/", "s3blobs/bucket/key", "s3blobs/../s3blobs/x", "%733blobs/x", "//s3blobs/x"]
+    )
+    def test_the_location_is_closed_from_outside(self, front, x_accel_mode, path):
+        answer = WebClient(front.port, "").get(path)
+        assert answer.status == 404
+        assert shows_no_url(answer)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"X-Accel-Redirect": "/s3blobs/delivery/x"},
+            {"X-Accel-Mapping": "/=/s3blobs/", "X-Sendfile-Type": "X-Accel-Redirect"},
+            {"X-Accel-Buffering": "no", "X-Accel-Limit-Rate": "1"},
+        ],
+    )
+    def test_headers_of_the_client_change_nothing(self, through, sites, headers):
+        answer = through.request("GET", "public/pdf/@@download/file", headers=headers)
+        assert answer.body == FILES["pdf"].data
+        assert through.request("GET", "private/pdf/@@download/file", headers=headers).status in (302, 401)
+
+    def test_the_stores_errors_stay_behind_nginx(self, through, sites, s3_server, large):
+        client = s3_client(s3_server)
+        buckets = [
+            bucket["Name"] for bucket in client.list_buckets()["Buckets"] if bucket["Name"].startswith("delivery-")
+        ]
+        for bucket in buckets:
+            for entry in client.list_objects_v2(Bucket=bucket, Prefix="plone/blobs/")["Contents"]:
+                if entry["Size"] == len(large.data):
+                    client.delete_object(Bucket=bucket, Key=entry["Key"])
+        answer = through.get(large.path)
+        assert (answer.status, answer.body) == (404, b"There is no such file.\n")
+        assert shows_no_url(answer)
+
+    def test_a_head_is_answered_by_plone(self, through, large):
+        answer = through.request("HEAD", large.path)
+        assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(large.data)))
+        assert large.between.lines == []

@@ -6,12 +6,13 @@ from plone.registry.interfaces import IRegistry
 from zope.component import queryUtility
 
 from .asked import can_follow, logged_in
-from .direct import directly
+from .direct import redirected, x_accelerated
 from .interfaces import PREFIX, IDeliverySettings
-from .policy import PROXY, STREAM, Policy, Wanted, decide
+from .policy import REDIRECT, STREAM, X_ACCEL, Policy, Wanted, decide
 from .proxy import proxied
 from .public import anonymous_may_view
 from .revision import revision_of
+from .validators import answered
 
 
 def site_policy():
@@ -47,8 +48,12 @@ def deliver(view, file, fieldname, conditions, set_headers, stream):
     if decision.mode == STREAM:
         return stream()
     set_headers()
-    if decision.mode != PROXY:
-        public = anonymous_may_view(view.context, fieldname)
-        if directly(decision.mode, request, revision.address, decision.seconds, public):
-            return ""
+    direct = decision.mode in (REDIRECT, X_ACCEL)
+    public = direct and anonymous_may_view(view.context, fieldname)
+    if decision.mode == REDIRECT and redirected(request, revision, decision.seconds, public):
+        return ""
+    if answered(request, revision, conditions):
+        return ""
+    if decision.mode == X_ACCEL and x_accelerated(request, revision, decision.seconds, public, conditions):
+        return ""
     return proxied(request, revision, conditions)

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, StoreError
 from .answer import drop, keep
-from .policy import X_ACCEL
 from .seldom import Seldom
+from .validators import validators_of, wanted_range
 
 logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
@@ -16,13 +16,13 @@ _seldom = Seldom(logger)
 _OF_THE_FILE = ("Content-Length", "Content-Disposition", "Accept-Ranges", "Link")
 
 
-def redirected(request, address, seconds, public):
+def redirected(request, revision, seconds, public):
     """Set a redirect and tell whether it could be: False where nothing can be signed, and nothing was set.
 
     It is kept by nobody, since it is good for one user and for a time. The answer of the store may be kept.
     """
     response = request.response
-    signed = _signed(response, address, seconds, cache_control=_kept(public, seconds))
+    signed = _signed(response, revision.address, seconds, cache_control=_kept(public, seconds))
     if signed is None:
         return False
     drop(response, "Content-Type", *_OF_THE_FILE)
@@ -41,30 +41,27 @@ def redirected(request, address, seconds, public):
     return True
 
 
-def x_accelerated(request, address, seconds, public):
+def x_accelerated(request, revision, seconds, public, conditions):
     """Tell nginx where the file is, and whether that could be told, as ``redirected``.
 
-    nginx answers with the store's headers, so the type and the disposition are signed into the URL here too. A cache
-    between nginx and Zope gets this response, and must not keep it for longer than the URL is good.
+    nginx answers with the store's headers, so type and disposition are signed here too; but the validators are Zope's,
+    as for a HEAD, and which range is wanted is decided here: not every store knows ``If-Range``. A cache between nginx
+    and Zope gets this response, and must not keep it for longer than the URL is good.
     """
-    response = request.response
+    response, address = request.response, revision.address
     signed = _signed(response, address, seconds, cache_control=None)
     if signed is None:
         return False
+    validators = validators_of(response, revision)
+    wanted = wanted_range(request, revision, conditions)
     parts = urlsplit(signed.url)
     drop(response, *_OF_THE_FILE)
     # Path and query only: the host is nginx's own to say, so that nobody makes it fetch from elsewhere.
     response.setHeader("X-Accel-Redirect", f"{address.delivery.x_accel_location}{parts.path}?{parts.query}")
-    keep(
-        response,
-        200,
-        {"Cache-Control": _kept(public, seconds), "Expires": None, "ETag": None, "Last-Modified": None},
-    )
+    if wanted is not None:
+        response.setHeader("X-S3blobs-Range", wanted)
+    keep(response, 200, {**validators, "Cache-Control": _kept(public, seconds), "Expires": None})
     return True
-
-
-def directly(mode, request, address, seconds, public):
-    return (x_accelerated if mode == X_ACCEL else redirected)(request, address, seconds, public)
 
 
 def _kept(public, seconds):

@@ -1,12 +1,11 @@
-"""``proxy``: the blob through Zope, but only the bytes that are asked for (RFC 9110, sections 13 and 14)."""
+"""``proxy``: the blob through Zope, but only the bytes that are asked for (RFC 9110, section 14)."""
 
 import secrets
-import time
 
-from . import conditions as rules
 from .answer import drop, keep
 from .body import Pieces, Slice, multipart, size_of, whole_file
 from .ranges import NotSatisfiable, ranges_of
+from .validators import OF_A_BODY, validators_of, wanted_range
 
 
 def proxied(request, revision, conditions):
@@ -14,32 +13,24 @@ def proxied(request, revision, conditions):
 
     Raises what opening and the first bytes raise: BlobMissing, Unavailable, Refused, Corrupt.
     """
-    response = request.response
-    content_type = response.getHeader("Content-Type")
-    etag = revision.etag(content_type, response.getHeader("Content-Disposition"))
-    validators = {"ETag": etag, "Last-Modified": rules.http_date(revision.changed)}
-    status = rules.status(conditions, etag, revision.changed)
-    if status != 200:
-        drop(response, "Content-Length", "Content-Type", "Content-Disposition")
-        keep(response, status, validators)
-        return ""
     reader = revision.open()
     try:
-        return _read(request, reader, content_type, conditions, validators, revision.changed)
+        return _read(request, reader, revision, conditions)
     except BaseException:
         reader.close()
         raise
 
 
-def _read(request, reader, content_type, conditions, validators, changed):
+def _read(request, reader, revision, conditions):
     response, size = request.response, size_of(reader)
-    wanted = rules.range_wanted(conditions, validators["ETag"], changed, time.time())
+    content_type = response.getHeader("Content-Type")
+    validators = validators_of(response, revision)
+    wanted = wanted_range(request, revision, conditions)
     try:
-        # A range is of a GET only.
-        ranges = ranges_of(wanted, size) if wanted and request.method == "GET" else None
+        ranges = ranges_of(wanted, size) if wanted else None
     except NotSatisfiable:
         reader.close()
-        drop(response, "Content-Length", "Content-Type", "Content-Disposition")
+        drop(response, *OF_A_BODY)
         keep(response, 416, {**validators, "Content-Range": f"bytes */{size}"})
         return ""
     if ranges is None:
