@@ -10,14 +10,15 @@ _OF_SCRIPTS = frozenset({"cors", "same-origin", "websocket"})
 
 def conditions_of(request):
     """Call it where the request is traversed: plone.app.caching then removes ``If-Range``, and ``Range`` where it does
-    not know the ETag."""
+    not know the ETag. Views are also made for their tags and sizes, with whatever for a request, as None."""
+    header = getattr(request, "getHeader", lambda name, default: default)
     return Conditions(
-        range=request.getHeader("Range", None),
-        if_range=request.getHeader("If-Range", None),
-        if_match=request.getHeader("If-Match", None),
-        if_none_match=request.getHeader("If-None-Match", None),
-        if_modified_since=request.getHeader("If-Modified-Since", None),
-        if_unmodified_since=request.getHeader("If-Unmodified-Since", None),
+        range=header("Range", None),
+        if_range=header("If-Range", None),
+        if_match=header("If-Match", None),
+        if_none_match=header("If-None-Match", None),
+        if_modified_since=header("If-Modified-Since", None),
+        if_unmodified_since=header("If-Unmodified-Since", None),
     )
 
 
