@@ -56,10 +56,11 @@ class Stored:
     """A revision in a bucket."""
 
     changed = 1_700_000_000.0
+    key = "blobs/1/2"
 
     def __init__(self, store):
         delivery = DeliverySettings(x_accel_location="/s3blobs")
-        self.address = SimpleNamespace(store=store, key="blobs/1/2", delivery=delivery)
+        self.address = SimpleNamespace(store=store, key=self.key, delivery=delivery)
 
     def etag(self, *headers):
         return '"abc"'
@@ -87,6 +88,17 @@ def test_where_nothing_can_be_signed_the_response_is_as_it_was(request_, mode, e
         directly(mode, request_, Signer(error))
         directly(mode, request_, Signer(Refused("another reason")))
     assert len(caplog.records) == (2 if isinstance(error, Refused) else 3)
+
+
+@pytest.mark.parametrize("mode", ["redirect", "x-accel"])
+def test_nor_where_the_url_would_be_too_long(request_, mode, monkeypatch):
+    monkeypatch.setattr(direct, "LONGEST_URL", len("https://s3.example.org/bucket/blobs/1/2?X-Amz-Signature=abc&b=%2F"))
+    before = dict(request_.response.headers)
+    monkeypatch.setattr(Stored, "key", "blobs/1/23")
+    assert directly(mode, request_, Signer()) is False
+    assert request_.response.headers == before
+    monkeypatch.setattr(Stored, "key", "blobs/1/2")
+    assert directly(mode, request_, Signer()) is True
 
 
 def test_other_errors_are_not_hidden(request_):

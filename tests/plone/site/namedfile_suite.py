@@ -1,8 +1,8 @@
 """Runs plone.namedfile's own tests with our views, in one mode of delivery, on blobs in a bucket. A process of its own.
 
 ``python namedfile_suite.py MODE FOLDER``, with the StoreSettings as JSON on stdin. Prints how many tests ran and how
-often a way was taken, as JSON; ends with 1 where a test failed. In place of a browser and of nginx, what Zope answers in
-the modes redirect and x-accel is followed to the store.
+often a way was taken, as JSON; ends with 1 where a test failed. In place of a browser and of nginx, what Zope answers
+in the modes redirect and x-accel is followed to the store.
 """
 
 import json
@@ -28,7 +28,6 @@ from zope.interface import classImplementsFirst
 from zope.testrunner import run_internal
 from ZPublisher.HTTPRequest import WSGIRequest
 
-import collective.s3blobstorage.delivery
 from collective.s3blobstorage.delivery import delivering, views
 from collective.s3blobstorage.delivery.interfaces import PREFIX, IDeliverySettings
 from collective.s3blobstorage.layer import IS3BlobStorageLayer

@@ -246,6 +246,8 @@ def name_of(path: str) -> str:
     return path.partition("/")[0].replace("image-", "").replace("guarded", "pdf")
 
 
+PDF = "public/pdf/@@download/file"
+VIDEO, PHOTO = "public/video/@@download/file", "public/image-jpeg/@@images/image"
 USERS = (None, "member", "reviewer", "boss")
 
 
@@ -431,6 +433,12 @@ def test_conditions(visitor, proxy_mode, path):
     assert visitor.get(path, Range="bytes=1-5", If_Range=tag).body == first.body[1:6]
     assert visitor.get(path, Range="bytes=1-5", If_Range='"x"').body == first.body
     assert visitor.get(path, Range="bytes=1-5", If_Range="W/" + tag).status == 200
+
+
+@pytest.mark.parametrize("path", [PDF, PHOTO, "private/pdf/@@download/file"])
+def test_without_rules_of_the_site_nobody_keeps_a_file_unasked(sites, proxy_mode, path):
+    answer = sites.client("with").request("GET", path, headers=cookie(sites, "with", "boss"))
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "max-age=0, must-revalidate, private")
 
 
 def test_an_etag_is_of_the_bytes_and_of_what_they_are_called(visitor, proxy_mode, sites):
@@ -694,10 +702,6 @@ def caching(request, sites) -> Iterator[str]:
     assert admin.get(f"@@caching?profile={request.param}&enabled=1").body == b"caching"
     yield request.param
     assert admin.get("@@caching?enabled=").body == b"caching"
-
-
-PDF = "public/pdf/@@download/file"
-VIDEO, PHOTO = "public/video/@@download/file", "public/image-jpeg/@@images/image"
 
 
 @pytest.mark.parametrize("path", [VIDEO, PHOTO])

@@ -12,6 +12,9 @@ from .validators import validators_of, wanted_range
 logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
 
+# Servers take lines of 8 kB, and a file name has up to 20 characters of a URL for each of its own.
+LONGEST_URL = 7000
+
 # Of the file, which is not in this response.
 _OF_THE_FILE = ("Content-Length", "Content-Disposition", "Accept-Ranges", "Link")
 
@@ -70,7 +73,7 @@ def _kept(public, seconds):
 
 
 def _signed(response, address, seconds, cache_control):
-    """None, and a line in the log, where it cannot be signed."""
+    """None, and a line in the log, where it cannot be signed. None too where it would be too long."""
     headers = {
         "content_type": response.getHeader("Content-Type"),
         # Stored as attachments: without an override nothing is shown.
@@ -89,4 +92,4 @@ def _signed(response, address, seconds, cache_control):
     except (StoreError, ConfigurationError) as error:
         _seldom.warn(type(error).__name__, "no URL can be signed, blobs are proxied: %s", error)
         return None
-    return signed
+    return signed if len(signed.url) <= LONGEST_URL else None
