@@ -25,11 +25,11 @@ def redirected(request, revision, seconds, public):
     It is kept by nobody, since it is good for one user and for a time. The answer of the store may be kept.
     """
     response = request.response
-    signed = _signed(response, revision.address, seconds, cache_control=_kept(public, seconds))
-    if signed is None:
+    url = signed(revision.address, seconds, **_shown(response), cache_control=cache_control(public, seconds))
+    if url is None:
         return False
     drop(response, "Content-Type", *_OF_THE_FILE)
-    response.setHeader("Location", signed.url)
+    response.setHeader("Location", url.url)
     keep(
         response,
         302,
@@ -52,44 +52,52 @@ def x_accelerated(request, revision, seconds, public, conditions):
     and Zope gets this response, and must not keep it for longer than the URL is good.
     """
     response, address = request.response, revision.address
-    signed = _signed(response, address, seconds, cache_control=None)
-    if signed is None:
+    url = signed(address, seconds, **_shown(response), cache_control=None)
+    if url is None:
         return False
     validators = validators_of(response, revision)
     wanted = wanted_range(request, revision, conditions)
-    parts = urlsplit(signed.url)
+    parts = urlsplit(url.url)
     drop(response, *_OF_THE_FILE)
     # Path and query only: the host is nginx's own to say, so that nobody makes it fetch from elsewhere.
     response.setHeader("X-Accel-Redirect", f"{address.delivery.x_accel_location}{parts.path}?{parts.query}")
     if wanted is not None:
         response.setHeader("X-S3blobs-Range", wanted)
-    keep(response, 200, {**validators, "Cache-Control": _kept(public, seconds), "Expires": None})
+    keep(response, 200, {**validators, "Cache-Control": cache_control(public, seconds), "Expires": None})
     return True
 
 
-def _kept(public, seconds):
+def cache_control(public, seconds):
+    """What a cache may do with the store's answer to a URL that was signed for so long."""
     # A steady URL is good for at least half its time. It has this header in it, so it is one for all of that half.
     return f"{'public' if public else 'private'}, max-age={seconds // 2}"
 
 
-def _signed(response, address, seconds, cache_control):
-    """None, and a line in the log, where it cannot be signed. None too where it would be too long."""
-    headers = {
+def _shown(response):
+    return {
         "content_type": response.getHeader("Content-Type"),
         # Stored as attachments: without an override nothing is shown.
         "disposition": response.getHeader("Content-Disposition") or "inline",
     }
+
+
+def signed(address, seconds, *, content_type, disposition, cache_control):
+    """A ``Presigned`` GET; None, and a line in the log, where it cannot be signed. None too where it would be too long.
+
+    The same for everybody who asks within half of ``seconds``: ``presign_get``.
+    """
+    headers = {"content_type": content_type, "disposition": disposition}
     try:
-        signed = address.store.presign_get(
+        made = address.store.presign_get(
             address.key, seconds=seconds, cache_control=cache_control, steady=True, **headers
         )
-        left = (signed.expires - datetime.now(UTC)).total_seconds()
+        left = (made.expires - datetime.now(UTC)).total_seconds()
         if cache_control is not None and left < seconds // 2:  # the credentials end before
             never_kept = f"{cache_control.partition(',')[0]}, max-age=0"
-            signed = address.store.presign_get(
+            made = address.store.presign_get(
                 address.key, seconds=seconds, cache_control=never_kept, steady=True, **headers
             )
     except (StoreError, ConfigurationError) as error:
         _seldom.warn(type(error).__name__, "no URL can be signed, blobs are proxied: %s", error)
         return None
-    return signed if len(signed.url) <= LONGEST_URL else None
+    return made if len(made.url) <= LONGEST_URL else None

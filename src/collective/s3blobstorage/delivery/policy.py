@@ -53,6 +53,10 @@ class Policy:
             media_expiry=number("delivery_media_expiry", unset.media_expiry),
         )
 
+    def redirecting(self) -> Policy:
+        """The same for whoever asks for a signed URL, and gets one whatever the site does by itself."""
+        return Policy(mode=REDIRECT, expiry=self.expiry, media_expiry=self.media_expiry)
+
     def applies_to(self, wanted: Wanted) -> bool:
         """Whether the site's mode is for this one; else it is streamed."""
         return (
