@@ -66,3 +66,21 @@ def png(filename: str = "photo.png", width: int = 900, height: int = 600) -> Pay
 
 def noise(megabytes: int, filename: str = "recording.bin") -> Payload:
     return Payload(filename, "application/octet-stream", os.urandom(megabytes * MEGABYTE + 13))
+
+
+def video(filename: str = "film.webm", seconds: int = 20, megabits: float = 6.0) -> Payload:
+    """A WebM (VP8) of noise, about ``megabits`` a second, with an index of its key frames, so that players can jump."""
+    import av  # here, since nothing else of the tests needs it
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm", options={"cues_to_front": "0"}) as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.bit_rate = int(megabits * 1e6)
+        stream.gop_size = 10  # a key frame each second
+        stream.options = {"deadline": "realtime", "cpu-used": "8", "minrate": "4M", "qmax": "20"}
+        noise = [Image.effect_noise((320, 240), 120).convert("RGB") for _ in range(7)]
+        for number in range(seconds * 10):
+            container.mux(stream.encode(av.VideoFrame.from_image(noise[number % 7])))
+        container.mux(stream.encode())
+    return Payload(filename, "video/webm", file.getvalue())
