@@ -75,23 +75,28 @@ def test_all_of_a_site_goes_and_what_is_of_others_stays(doomed, settings):
     others = [
         "blobs/0000000000000001/" + "0" * 32,
         "readme.txt",
+        "site/addons/picture.jpg",
         "site/blobs/picture.jpg",
         "site/notes",
         "site2/gc/ledger",
     ]
     for key in others:
         site.put(key)
-    for key in (OLD, "gc-log/old.ndjson", LEDGER, ".s3blobs-check/left"):
+    for key in (OLD, "gc-log/old.ndjson", LEDGER, ".s3blobs-check/left", "addons/collective.x/a/b"):
         site.put(f"site/{key}")
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key="site/blobs/0000000000000001/" + "1" * 32)
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key="site/notes")
     conf = site.conf()
     before = site.all()
     shown = destroy(conf, "--dry-run", store=settings)
-    assert shown.returncode == 0 and "2 objects that are not ours, and stay" in shown.stdout
+    assert shown.returncode == 0 and "3 objects that are not ours, and stay" in shown.stdout
     told = document(destroy(conf, "--dry-run", "--json", store=settings))
     assert (told["found"]["blobs"]["blobs"], told["found"]["old"]["blobs"]) == (3, 1)
-    assert told["found"]["foreign_keys"] == ["blobs/picture.jpg", "notes"] and told["found"]["uploads"] == 1
+    assert told["found"]["addons"] == {"blobs": 1, "bytes": 1}
+    assert (
+        told["found"]["foreign_keys"] == ["addons/picture.jpg", "blobs/picture.jpg", "notes"]
+        and told["found"]["uploads"] == 1
+    )
     assert site.all() == before
     result = destroy(conf, "--json", store=settings)
     assert result.returncode == 0, result.stderr
@@ -192,6 +197,17 @@ def test_everything_leaves_no_other_site_without_its_blobs(doomed, settings):
     assert result.returncode == 2 and "another prefix lies below this one, staging/" in one_line(result)
     assert site.all() == before
     assert destroy(site.conf(), store=settings).returncode == 0 and site.all() == [f"site/staging/{MARKER}"]
+
+
+@pytest.mark.parametrize("below", ["addons", "addons/staging"])
+def test_another_site_where_addons_keep_theirs_is_left_alone(doomed, settings, below):
+    site = doomed()
+    for key in (".s3blobs.json", "blobs/0000000000000001/" + "0" * 32):
+        site.put(f"site/{below}/{key}")
+    before = site.all()
+    result = destroy(site.conf(), store=settings)
+    assert result.returncode == 2 and f"another prefix lies below this one, {below}/" in one_line(result)
+    assert site.all() == before
 
 
 @pytest.mark.parametrize("status", ["Enabled", "Suspended"])

@@ -41,6 +41,7 @@ def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, 
     wait_until(lambda: any(key.startswith("gc/witness/") for key in bucket_keys(settings)))
     s3.put_object(Bucket=settings.bucket, Key="blobs/1f/3c4d.blob", Body=b"of zodb-s3blobs")
     s3.put_object(Bucket=settings.bucket, Key="blobs/notes.txt", Body=b"of nobody")
+    s3.put_object(Bucket=settings.bucket, Key="addons/collective.x/a", Body=b"of an add-on")
     s3.create_multipart_upload(Bucket=settings.bucket, Key="blobs/unfinished")
     path = write("owner www.example.org", "cache-size 1MB")
     assert (site.folder / "Data.fs.lock").exists()
@@ -55,7 +56,8 @@ def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, 
     assert objects["zodb_s3blobs"] == {"objects": 1, "bytes": 15}
     assert objects["other"] == {"objects": 1, "bytes": 9}
     assert objects["bookkeeping"]["objects"] == 2  # the owner's marker, and what this process tells gc
-    assert objects["total"]["objects"] == 6
+    assert objects["addons"] == {"objects": 1, "bytes": 12}
+    assert objects["total"]["objects"] == 7
     assert (told["owner"], told["owner_differs"], told["layouts"]) == ("www.example.org", False, ["ours"])
     assert told["unfinished_uploads"]["count"] == 1
     cache, machine = told["cache"], told["machine"]
@@ -73,6 +75,7 @@ def test_status_beside_a_running_site_that_holds_its_lock(configured, settings, 
     for said in (
         "database main (filestorage)",
         " blobs 2 objects, 98.6 KB ",
+        " of add-ons 1 objects, 12 bytes ",
         " cache 2 files, ",
         " 0 parts, 98.6 KB written, ",
         f" since {cache['since']} ",

@@ -261,14 +261,16 @@ def test_what_is_not_ours_stays_whatever_the_margins_are(make_site):
         "ümläut",
     ]
     old = ["blobs/1f/3c4d.blob", f"blobs/{31:016x}/{15437:016x}.blob"]
-    for key in [*foreign, *old]:
+    addons = ["addons/collective.x/a", f"addons/blobs/{1:016x}/{1:032x}"]
+    for key in [*foreign, *old, *addons]:
         store.put_bytes(key, b"x")
     for _ in range(3):
         plan, outcome = site.round()
     assert outcome.deleted.blobs == 0
-    assert (plan.tally.foreign.blobs, plan.tally.old.blobs) == (len(foreign), len(old))
+    tally = plan.tally
+    assert (tally.foreign.blobs, tally.old.blobs, tally.addons.blobs) == (len(foreign), len(old), len(addons))
     assert sorted(plan.tally.foreign_keys) == sorted(foreign)
-    assert set(bucket_keys(site.site.settings.store)) >= {*foreign, *old}
+    assert set(bucket_keys(site.site.settings.store)) >= {*foreign, *old, *addons}
 
 
 def test_leftovers_of_checks_and_uploads_go_under_the_same_margins(make_site, settings, s3):

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collective.s3blobstorage.keys import (
+    addon_prefix,
     blob_key,
     draw_name,
     foreign_keys,
+    is_addon_key,
+    is_bookkeeping,
     is_name,
     read_foreign_key,
     read_key,
@@ -78,3 +81,21 @@ def test_keys_are_read_as_they_are_made(oid, tid):
 )
 def test_nothing_else_is_a_key(key):
     assert read_key(key) is None and read_foreign_key(key) is None
+
+
+@pytest.mark.parametrize("name", ["a", "0", "collective.reports", "my-add_on.x", "a" * 64])
+def test_the_keys_of_an_addon_lie_below_its_own_prefix(name):
+    key = f"{addon_prefix(name)}x"
+    assert key == f"addons/{name}/x" and is_addon_key(key) and is_addon_key(f"{key}/ü\n")
+    assert read_key(key) is None and read_foreign_key(key) is None and not is_bookkeeping(key)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-a", "_a", ".a", "A", "a/b", "a b", "ä", "a\n", "a" * 65, None, b"a"])
+def test_nothing_else_is_a_name_of_an_addon(name):
+    with pytest.raises(ValueError, match="example: collective.reports"):
+        addon_prefix(name)
+
+
+@pytest.mark.parametrize("key", ["addons", "addons/", "addons/x", "addons/x/", "addons//x", "xaddons/a/b", "blobs/a/b"])
+def test_nothing_else_is_a_key_of_an_addon(key):
+    assert not is_addon_key(key)

@@ -11,6 +11,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     .s3blobs-check/…                 what checks of the store write and delete again
     gc/…                             what garbage collection remembers, and what processes tell it
     gc-log/…                         what it deleted
+    addons/{name}/…                  objects of an add-on's own, of which the database says nothing
 
 All our digits have a fixed width, so that a listing sorts by oid.
 """
@@ -31,10 +32,13 @@ CLAIM = "gc/claim/"
 PLAN = "gc/plan/"
 WITNESS = "gc/witness/"
 GC_LOG = "gc-log/"
+ADDONS = "addons/"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
+_ADDON_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+_ADDON_KEY = re.compile(rf"addons/{_ADDON_NAME}/.+", re.DOTALL)
 
 
 def draw_name() -> str:
@@ -84,6 +88,21 @@ def is_key(key: str) -> bool:
 def is_bookkeeping(key: str) -> bool:
     """Whether it is what this package keeps beside the blobs: markers, gc's notes and log, what checks write."""
     return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, SCRATCH))
+
+
+def addon_prefix(name: str) -> str:
+    """What the keys of that add-on begin with. Raises ValueError where it is no name for one."""
+    if not isinstance(name, str) or re.fullmatch(_ADDON_NAME, name) is None:
+        raise ValueError(
+            "an add-on's name is 1 to 64 lower-case letters, digits, dots, hyphens and underscores, of which the first"
+            " is a letter or a digit; example: collective.reports"
+        )
+    return f"{ADDONS}{name}/"
+
+
+def is_addon_key(key: str) -> bool:
+    """Whether it lies where an add-on keeps objects of its own: nobody but that add-on knows what is in use."""
+    return _ADDON_KEY.fullmatch(key) is not None
 
 
 def read_foreign_key(key: str) -> tuple[bytes, bytes] | None:

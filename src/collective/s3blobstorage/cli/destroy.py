@@ -150,6 +150,8 @@ def _plan_lines(plan: Plan, database: Database, marker: Any, in_use: str | None)
     ]
     if found.old.blobs:
         lines.append(("old keys", f"{amount(asdict(found.old))} under keys of zodb-s3blobs"))
+    if found.addons.blobs:
+        lines.append(("of add-ons", f"{found.addons.blobs:,} objects, {output.byte_count(found.addons.bytes)}"))
     lines.append(("bookkeeping", f"{found.bookkeeping.blobs:,} objects, {output.byte_count(found.bookkeeping.bytes)}"))
     if plan.keeps_versions:
         past = f"{found.versions.blobs:,} of these are former versions, {output.byte_count(found.versions.bytes)}"

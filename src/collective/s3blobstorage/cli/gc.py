@@ -244,6 +244,9 @@ def _more(tally: Tally) -> list[tuple[str, str]]:
         lines.append(
             ("damaged", f"records of {len(tally.damaged):,} blobs, whose objects all stay: {tally.damaged[0]}, …")
         )
+    if tally.addons.blobs:
+        kept = f"{tally.addons.blobs:,} objects, {output.byte_count(tally.addons.bytes)}, which stay"
+        lines.append(("of add-ons", kept))
     if tally.foreign.blobs:
         lines.append(("foreign", f"{tally.foreign.blobs:,} objects that are not ours, and stay"))
         lines += [("", key) for key in tally.foreign_keys[:_SHOWN]]

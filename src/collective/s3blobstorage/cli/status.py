@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Keys of the storage's own: see DESIGN.md section 8.
 _OURS = re.compile(r"blobs/[0-9a-f]{16}/(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
+_ADDONS = re.compile(r"addons/[a-z0-9][a-z0-9._-]{0,63}/.+", re.DOTALL)
 _BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc(-log)?/.+")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
@@ -49,12 +50,13 @@ class Objects:
 
     blobs: Count
     zodb_s3blobs: Count
+    addons: Count
     bookkeeping: Count
     other: Count
 
     @property
     def total(self) -> Count:
-        parts = (self.blobs, self.zodb_s3blobs, self.bookkeeping, self.other)
+        parts = (self.blobs, self.zodb_s3blobs, self.addons, self.bookkeeping, self.other)
         return Count(sum(part.objects for part in parts), sum(part.bytes for part in parts))
 
 
@@ -88,7 +90,7 @@ class MachineUse(CacheUse):
 
 def count_objects(store: IObjectStore, advance: Callable[[int], None]) -> Objects:
     """Read the whole listing, page by page; memory does not grow with it. ``advance(n)`` is called per page."""
-    found = Objects(Count(), Count(), Count(), Count())
+    found = Objects(Count(), Count(), Count(), Count(), Count())
     seen = 0
     for line in store.list(page_size=_STEP):
         _kind(found, line.key).add(line.size)
@@ -104,6 +106,8 @@ def _kind(found: Objects, key: str) -> Count:
         return found.blobs
     if _FOREIGN.fullmatch(key):
         return found.zodb_s3blobs
+    if _ADDONS.fullmatch(key):
+        return found.addons
     return found.bookkeeping if _BOOKKEEPING.fullmatch(key) else found.other
 
 
@@ -255,6 +259,8 @@ def _print(document: dict[str, Any]) -> None:
     lines.append(("blobs", _amount(objects["blobs"])))
     if objects["zodb_s3blobs"]["objects"]:
         lines.append(("of zodb-s3blobs", _amount(objects["zodb_s3blobs"])))
+    if objects["addons"]["objects"]:
+        lines.append(("of add-ons", _amount(objects["addons"])))
     lines.append(("bookkeeping", _amount(objects["bookkeeping"])))
     if objects["other"]["objects"]:
         lines.append(("not of this package", _amount(objects["other"])))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ...errors import OwnerError, Refused, UnsafeError
-from ...keys import MARKER, is_bookkeeping, read_foreign_key, read_key
+from ...keys import ADDONS, MARKER, is_addon_key, is_bookkeeping, read_foreign_key, read_key
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ...storage.owner import Marker
 from ..findings import Count, Stopped
@@ -35,13 +35,15 @@ RUNNING = 2 * HOUR
 class Found:
     """What lies below the prefix; of a bucket that keeps versions, all of them are counted.
 
-    ``blobs`` are under our keys, ``old`` under those of zodb-s3blobs, ``bookkeeping`` is the rest of ours.
+    ``blobs`` are under our keys, ``old`` under those of zodb-s3blobs, ``addons`` under those of the site's add-ons,
+    ``bookkeeping`` is the rest of ours.
     ``versions``: how many of them no reader gets, ``markers``: delete markers. ``foreign``: everything else.
     ``going``: all that is deleted.
     """
 
     blobs: Count = field(default_factory=Count)
     old: Count = field(default_factory=Count)
+    addons: Count = field(default_factory=Count)
     bookkeeping: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
@@ -114,8 +116,8 @@ def make_plan(
 ) -> Plan:
     """List everything below the prefix onto the local disk. ``everything``: foreign keys go too.
 
-    The caller closes it. Raises Stopped after ``stop``; UnsafeError where another prefix lies below this one and
-    ``everything`` should go.
+    The caller closes it. Raises Stopped after ``stop``; UnsafeError where another prefix lies below this one, in what
+    would go.
     """
     keeps = store.keeps_versions()
     plan = Plan(keeps is not False, everything)
@@ -126,13 +128,19 @@ def make_plan(
                 advance(_STEP)
                 if stop.is_set():
                     raise Stopped
+            is_here = not (is_past or is_marker)
+            if is_here and key.startswith(ADDONS) and key.endswith(f"/{MARKER}"):
+                raise UnsafeError(
+                    f"another prefix lies below this one, {key.removesuffix(MARKER)}, where objects of add-ons are:"
+                    " destroy that first"
+                )
             if (count := _kind(found, key)) is found.foreign:
                 count.add(size)
                 if len(found.foreign_keys) < LISTED and key not in found.foreign_keys[-1:]:
                     found.foreign_keys.append(key)
                 if not everything:
                     continue
-                if key.endswith(f"/{MARKER}") and not (is_past or is_marker):
+                if is_here and key.endswith(f"/{MARKER}"):
                     raise UnsafeError(
                         f"another prefix lies below this one, {key.removesuffix(f'/{MARKER}')}/, and --everything would"
                         " delete it too: destroy that first, or leave out --everything"
@@ -180,6 +188,8 @@ def _kind(found: Found, key: str) -> Count:
         return found.blobs
     if read_foreign_key(key) is not None:
         return found.old
+    if is_addon_key(key):
+        return found.addons
     return found.bookkeeping if is_bookkeeping(key) else found.foreign
 
 

@@ -16,7 +16,7 @@ from itertools import chain
 
 from ZODB.utils import maxtid, p64, u64
 
-from ...keys import BLOBS, SCRATCH, is_bookkeeping, is_key, read_foreign_key, read_key
+from ...keys import BLOBS, SCRATCH, is_addon_key, is_bookkeeping, is_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Listed
 from ..findings import Count, Stopped
 from ..scope import Scope
@@ -51,6 +51,7 @@ class Part:
     lines: Lines = field(default_factory=Lines)
     seen: int = 0
     old: Count = field(default_factory=Count)
+    addons: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
 
@@ -85,7 +86,9 @@ class Part:
             return old_keys
         if key.startswith(SCRATCH):
             return key.isascii() and key.isprintable()
-        if not is_bookkeeping(key):
+        if is_addon_key(key):
+            self.addons.add(line.size)
+        elif not is_bookkeeping(key):
             self.foreign.add(line.size)
             if len(self.foreign_keys) < LISTED:
                 self.foreign_keys.append(key)
@@ -145,7 +148,11 @@ class Listing:
     def count(self, tally: Tally) -> None:
         """Add what is not judged."""
         for part in self._parts:
-            for count, more in ((tally.old, part.old), (tally.foreign, part.foreign)):
+            for count, more in (
+                (tally.old, part.old),
+                (tally.addons, part.addons),
+                (tally.foreign, part.foreign),
+            ):
                 count.blobs += more.blobs
                 count.bytes += more.bytes
             tally.foreign_keys += part.foreign_keys[: LISTED - len(tally.foreign_keys)]

@@ -36,8 +36,8 @@ class Tally:
     ``gc-keep`` is over; ``condemned``: an execution may delete it, and ``unseen`` are those of them that no earlier
     plan saw in use. ``uploads``: unfinished multipart uploads, ``waiting_uploads`` and ``condemned_uploads``.
     ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
-    adopt``. ``foreign``: everything else under the prefix, which is never deleted. ``versions``: where they were asked
-    for.
+    adopt``. ``addons``: objects of add-ons, which are never judged. ``foreign``: everything else under the prefix,
+    which is never deleted. ``versions``: where they were asked for.
     """
 
     used: Count = field(default_factory=Count)
@@ -46,6 +46,7 @@ class Tally:
     condemned: Count = field(default_factory=Count)
     unseen: Count = field(default_factory=Count)
     old: Count = field(default_factory=Count)
+    addons: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
