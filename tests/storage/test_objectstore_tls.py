@@ -16,7 +16,10 @@ from urllib.parse import quote
 import pytest
 from servers.faults import answer, truncate
 from servers.proxy import Proxy
+from zope.interface.verify import verifyObject
 
+from collective.s3blobstorage.encryption.customer_key import CustomerKey
+from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import (
     ConfigurationError,
     EncryptionNotHonoured,
@@ -26,7 +29,9 @@ from collective.s3blobstorage.errors import (
     StoreError,
     Unavailable,
 )
+from collective.s3blobstorage.objectstore import copy as copying
 from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.objectstore.interfaces import IObjectStore
 
 MB = 1024 * 1024
 KEY = hashlib.sha256(b"the key of these tests").digest()
@@ -165,6 +170,88 @@ def test_an_encrypted_body_is_resumed(store, proxy, file):
     assert [exchange.status for exchange in proxy.exchanges] == [200, 206]
 
 
+# Another encryption than the store's own
+
+
+@pytest.mark.parametrize("size", [0, 1000, 16 * MB + 1])
+def test_a_store_with_another_key_beside_its_own(store, plain, file, size):
+    path, data = file(size)
+    other = store.encrypted_with(CustomerKey(OTHER_KEY))
+    assert verifyObject(IObjectStore, other)
+    other.put_file("x", path, metadata={}, if_absent=True)
+    assert other.head("x").size == size and read(other, "x") == data
+    for wrong in (store, plain, store.encrypted_with(NoEncryption())):
+        with pytest.raises(Refused):
+            read(wrong, "x")
+    store.encrypted_with(NoEncryption()).put_file("clear", path, metadata={})
+    assert read(plain, "clear") == data
+    other.close()
+    assert read(other, "x") == data and read(store.encrypted_with(CustomerKey(OTHER_KEY)), "x") == data
+
+
+def test_a_copy_is_encrypted_anew(store, secure, file):
+    path, data = file(2 * MB)
+    other, clear = CustomerKey(OTHER_KEY), NoEncryption()
+    stores = {"own": store, "other": store.encrypted_with(other), "clear": store.encrypted_with(clear)}
+    for name, of in stores.items():
+        of.put_file(name, path, metadata={"oid": "1"})
+    for source, reading in stores.items():
+        for target, of in stores.items():
+            counted: list[int] = []
+            key = f"{source}-{target}"
+            of.copy(source, key, source_store=reading, progress=counted.append)
+            assert read(of, key) == data and sum(counted) == len(data)
+            assert of.head(key).metadata["oid"] == "1"
+            for name, wrong in stores.items():
+                if name != target:
+                    with pytest.raises((Refused, EncryptionNotHonoured)):
+                        read(wrong, key)
+    with pytest.raises(Refused):
+        store.copy("other", "y")
+    assert store.head("y") is None
+    elsewhere = open_store(dataclasses.replace(secure, prefix="q"))
+    with pytest.raises(ValueError, match="one store"):
+        store.copy("own", "y", source_store=elsewhere)
+    elsewhere.close()
+
+
+def test_a_copy_in_parts_is_encrypted_anew(store, file):
+    path, data = file(12 * MB)
+    other = store.encrypted_with(CustomerKey(OTHER_KEY))
+    other.put_file("x", path, metadata={"oid": "1"})
+    counted: list[int] = []
+    origin = copying._Origin(other.connection, other.head("x"))
+    try:
+        copying._in_parts(store.connection, origin, "y", {"oid": "1"}, 5 * MB, progress=counted.append)
+    except copying._CannotCopy:
+        pytest.skip("this store copies nothing that a customer's key encrypts")
+    assert read(store, "y") == data and counted == [5 * MB, 5 * MB, 2 * MB]
+
+
+def test_an_object_that_is_encrypted_anew_in_place_is_not_deleted(store, proxy, file, monkeypatch):
+    path, data = file(1000)
+    other = CustomerKey(OTHER_KEY)
+    store.encrypted_with(other).put_file("x", path, metadata={})
+    monkeypatch.setattr(CustomerKey, "check_echo", lambda self, response: refuse(self is not other))
+    with pytest.raises(EncryptionNotHonoured):
+        store.copy("x", "x", source_store=store.encrypted_with(other))
+    monkeypatch.undo()
+    assert "DeleteObject" not in proxy.counts()
+    assert [line.key for line in store.list()] == ["x"]
+
+
+def refuse(whether: bool) -> None:
+    if whether:
+        raise EncryptionNotHonoured("not confirmed")
+
+
+def test_another_key_never_travels_in_clear(settings):
+    store = open_store(dataclasses.replace(settings, endpoint_url="http://127.0.0.1:9"))
+    with pytest.raises(ConfigurationError, match="clear text"):
+        store.encrypted_with(CustomerKey(OTHER_KEY))
+    store.close()
+
+
 # Certificates
 
 
@@ -228,7 +315,7 @@ def forms(secret: bytes) -> set[str]:
 
 def test_no_secret_in_any_log_or_error(secure, proxy, file, everything):
     token = "FwoGZXIvYXdzEXAMPLE/session+token==/of-these-tests-0123456789"
-    secrets = [KEY, secure.secret_key.encode(), token.encode()]
+    secrets = [KEY, OTHER_KEY, secure.secret_key.encode(), token.encode()]
     raised: list[BaseException] = []
 
     def tried(verb) -> None:
@@ -246,6 +333,8 @@ def test_no_secret_in_any_log_or_error(secure, proxy, file, everything):
         tried(lambda store=store: store.put_file("x", small, metadata={}))
         tried(lambda store=store: store.put_file("l", large, metadata={}))
         tried(lambda store=store: store.copy("x", "y"))
+        tried(lambda store=store: store.encrypted_with(CustomerKey(OTHER_KEY)).put_file("x", small, metadata={}))
+        tried(lambda store=store: store.copy("x", "y", source_store=store.encrypted_with(CustomerKey(OTHER_KEY))))
         tried(lambda store=store: store.head("x"))
         tried(lambda store=store: read(store, "x"))
         tried(lambda store=store: list(store.list()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,27 +70,32 @@ def copy(
     *,
     if_match: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    reading: Connection | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
-    """See ``IObjectStore.copy``.
+    """See ``IObjectStore.copy``. ``reading``: the same store with what the source is encrypted with; None: as it is.
 
     The source is asked for by HEAD first: its size decides how to copy, its ETag holds it in place until the copy is
     made, its metadata goes along where the store does not keep it by itself.
     """
-    source = head(connection, source_key)
+    reading = reading or connection
+    source = head(reading, source_key)
     if source is None:
         raise ObjectMissing("The object store has no such object.")
     if if_match is not None and source.etag != if_match:
         raise PreconditionFailed("The object was changed.")
     kept = dict(source.metadata if metadata is None else metadata)
     try:
-        if connection.encryption.name == "sse-c" and connection.provider.value("copies_encrypted") is False:
+        encrypted = "sse-c" in (connection.encryption.name, reading.encryption.name)
+        if encrypted and connection.provider.value("copies_encrypted") is False:
             raise _CannotCopy()
+        origin = _Origin(reading, source)
         if source.size <= parts.MAX_COPY:
-            return _in_one(connection, _Origin(connection, source), target_key, kept)
-        return in_parts(connection, source, target_key, kept)
+            return _in_one(connection, origin, target_key, kept, progress=progress)
+        return _in_parts(connection, origin, target_key, kept, COPY_PART, progress=progress)
     except _CannotCopy:
         log.info("copy of %r: not done by the store, downloading and uploading", source_key)
-        return _relayed(connection, lanes, source, target_key, kept)
+        return _relayed(connection, lanes, _Origin(reading, source), target_key, kept, progress)
 
 
 def copy_from(
@@ -135,6 +140,7 @@ def _in_one(
     target_key: str,
     metadata: Mapping[str, str],
     condition: Mapping[str, str] = _ANYWAY,
+    progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
     source = origin.info
     parameters = {
@@ -153,11 +159,15 @@ def _in_one(
         raise
     result = response.get("CopyObjectResult") or {}
     _check_unchanged(connection, origin, target_key, unquoted(result.get("ETag")))
+    if progress is not None and source.size:
+        progress(source.size)
     return ObjectInfo(target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified"))
 
 
 def _in_place(connection: Connection, origin: _Origin, target_key: str) -> bool:
-    return origin.connection is connection and origin.info.key == target_key
+    theirs = origin.connection
+    same_bucket = theirs.settings.bucket == connection.settings.bucket  # both are reached at one address
+    return same_bucket and theirs.full_key(origin.info.key) == connection.full_key(target_key)
 
 
 def _check_unchanged(connection: Connection, origin: _Origin, target_key: str, etag: str) -> None:
@@ -187,6 +197,7 @@ def _in_parts(
     metadata: Mapping[str, str],
     each: int,
     condition: Mapping[str, str] = _ANYWAY,
+    progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
     source = origin.info
     writer = connection.writer
@@ -209,6 +220,8 @@ def _in_parts(
             copied = _asked(connection, verb, target_key, writer.upload_part_copy, parameters)
             connection.encryption.check_echo(copied)
             listed.append({"PartNumber": part.number, "ETag": copied["CopyPartResult"]["ETag"]})
+            if progress is not None:
+                progress(part.size)
         completing = {
             **connection.object(target_key),
             **connection.encryption.part_parameters(),
@@ -241,9 +254,18 @@ def _asked(connection: Connection, verb: str, key: str, request: Any, parameters
 
 
 def _relayed(
-    connection: Connection, lanes: Lanes, source: ObjectInfo, target_key: str, metadata: Mapping[str, str]
+    connection: Connection,
+    lanes: Lanes,
+    origin: _Origin,
+    target_key: str,
+    metadata: Mapping[str, str],
+    progress: Callable[[int], None] | None,
 ) -> ObjectInfo:
+    source = origin.info
     with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
-        arrived = get_file(connection, source.key, file, size=source.size, if_match=source.etag)  # type: ignore[arg-type]
+        arrived = get_file(origin.connection, source.key, file, size=source.size, if_match=source.etag)  # type: ignore[arg-type]
         file.flush()
-        return put_file(connection, lanes, target_key, Path(file.name), metadata=metadata, sha256=arrived.sha256)
+        path = Path(file.name)
+        return put_file(
+            connection, lanes, target_key, path, metadata=metadata, sha256=arrived.sha256, progress=progress
+        )

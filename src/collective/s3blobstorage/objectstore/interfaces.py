@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 from zope.interface import Attribute, Interface
 
+from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+
 from .presigned import Presigned
 
 
@@ -91,6 +93,14 @@ class IObjectStore(Interface):
 
     identity = Attribute("str: stable text of endpoint, bucket and prefix, for hashing into a folder's name; no secret")
 
+    def encrypted_with(encryption: IServerSideEncryption) -> IObjectStore:
+        """The same bucket and prefix, written to and read from with another encryption. Makes no request.
+
+        It shares clients, connections, lanes and what is known of the store's state; closing it does nothing, and it is
+        of no use once this store is closed. Raises ConfigurationError where the encryption needs TLS and the store is
+        reached over http.
+        """
+
     # Opening
 
     def open_bucket(writable: bool) -> None:
@@ -138,14 +148,24 @@ class IObjectStore(Interface):
         """Store a small object (a marker) in one PUT."""
 
     def copy(
-        source_key: str, target_key: str, *, if_match: str | None = None, metadata: Mapping[str, str] | None = None
+        source_key: str,
+        target_key: str,
+        *,
+        if_match: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        source_store: IObjectStore | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
         """Copy inside the bucket without moving bytes through this process.
 
         ``if_match`` is the ETag the source must have, else PreconditionFailed. ``metadata`` replaces the copy's user
         metadata; None keeps it. Above 5 GiB by multipart copy. The target is encrypted as the store is configured;
         where the store cannot do that server-side (501) the bytes are downloaded and uploaded. ObjectMissing
-        where there is no source.
+        where there is no source. ``source_store``: what ``encrypted_with`` of the same store gave, where the source is
+        encrypted in another way; None: this one. ValueError where it is another store.
+
+        ``progress(bytes)`` as ``put_file``; of what the store copies itself it is called after each request, in the
+        caller's thread.
         """
 
     def copy_from(

@@ -95,7 +95,7 @@ class S3ObjectStore:
         encryption = encryption_of(settings)
         lent = clients.lend(settings, read_only=self.read_only)
         reader, writer = lent.reader, lent.writer
-        if encryption.needs_tls and urlsplit(reader.meta.endpoint_url).scheme.lower() != "https":
+        if encryption.needs_tls and not _is_secure(reader.meta.endpoint_url):
             clients.give_back(lent)
             raise ConfigurationError(
                 "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
@@ -131,8 +131,7 @@ class S3ObjectStore:
         MD5 of every byte: what arrived is proven by the ETag, before a record names it, and the body's SHA-256 is
         signed. Over https Content-MD5 stands for that SHA-256. Before other threads use the store.
         """
-        secure = urlsplit(self.endpoint_url).scheme.lower() == "https"
-        self.connection = replace(self.connection, etags_prove=are_md5 and not secure)
+        self.connection = replace(self.connection, etags_prove=are_md5 and not _is_secure(self.endpoint_url))
 
     def reconnect(self, **corrected: str) -> None:
         """Go on with another ``region`` or ``addressing_style`` than the settings say.
@@ -168,7 +167,15 @@ class S3ObjectStore:
         return client.identity(self.endpoint_url, self.settings.bucket, self.settings.prefix)
 
     def __repr__(self) -> str:
-        return f"<S3ObjectStore {self.identity}>"
+        return f"<{type(self).__name__} {self.identity}>"
+
+    def encrypted_with(self, encryption: IServerSideEncryption) -> IObjectStore:
+        if encryption.needs_tls and not _is_secure(self.endpoint_url):
+            raise ConfigurationError(
+                "encryption: the key would travel in clear text, since the object store is reached over http;"
+                " set an s3-endpoint-url with https (example: https://s3.example.org)"
+            )
+        return EncryptedStore(self, encryption)
 
     # Opening
 
@@ -221,9 +228,22 @@ class S3ObjectStore:
         *,
         if_match: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        source_store: IObjectStore | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
         self._check_writable()
-        return copy.copy(self.connection, self._lanes, source_key, target_key, if_match=if_match, metadata=metadata)
+        if source_store is not None and source_store.identity != self.identity:
+            raise ValueError("a copy is made inside one store")
+        return copy.copy(
+            self.connection,
+            self._lanes,
+            source_key,
+            target_key,
+            if_match=if_match,
+            metadata=metadata,
+            reading=None if source_store is None else source_store.connection,  # type: ignore[attr-defined]
+            progress=progress,
+        )
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]
@@ -346,3 +366,22 @@ class S3ObjectStore:
     def _check_absent(self, key: str) -> None:
         if self.head(key) is not None:
             raise PreconditionFailed("The object is there already.")
+
+
+class EncryptedStore(S3ObjectStore):
+    """See ``IObjectStore.encrypted_with``. Of the store as it is by then: whatever corrects that one comes before."""
+
+    def __init__(self, store: S3ObjectStore, encryption: IServerSideEncryption) -> None:
+        vars(self).update(vars(store))
+        # botocore's DEBUG log prints a customer's key.
+        client.redaction.remember([encryption.write_parameters().get("SSECustomerKey")])
+        # What an ETag means was measured with the store's own encryption.
+        self.connection = replace(store.connection, encryption=encryption, etags_prove=False)
+        self._presigns = None
+
+    def close(self) -> None:
+        """Nothing: all that could be closed is the other store's."""
+
+
+def _is_secure(url: str) -> bool:
+    return urlsplit(url).scheme.lower() == "https"
