@@ -14,6 +14,7 @@
         ├── ObjectMissing             404 for one key
         │     └── BlobMissing         also a POSKeyError: what ZODB is told
         ├── PreconditionFailed        409, 412: a conditional request lost
+        ├── TooLarge                  an object has more bytes than the caller takes into memory
         ├── Corrupt                   bytes are not the bytes that were stored
         └── EncryptionNotHonoured     the store's answer does not echo the encryption asked for
 
@@ -80,6 +81,10 @@ class BlobMissing(ObjectMissing, POSKeyError):
 
 class PreconditionFailed(StoreError):
     """A conditional request (``If-None-Match``, ``If-Match``) was answered 409 or 412."""
+
+
+class TooLarge(StoreError):
+    """An object has more bytes than the caller takes into memory."""
 
 
 class Corrupt(StoreError):

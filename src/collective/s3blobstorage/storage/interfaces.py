@@ -37,6 +37,12 @@ class IBlobObjects(Interface):
     def locate(oid: bytes, tid: bytes) -> object:
         """Where that revision's data is: a ``reading.Location``. Reads one record, makes no request. Any thread."""
 
+    def space(name: str, *, writable: bool = True) -> object:
+        """Objects of that add-on's own in this database's bucket: an ``IObjectSpace``. Any thread, no request.
+
+        ``writable``: False refuses what writes, beside what ``read-only`` refuses. ValueError where it is no name.
+        """
+
 
 class IBlobAddresses(Interface):
     """What a connection's storage offers to those who send browsers to the bucket. In the connection's thread."""

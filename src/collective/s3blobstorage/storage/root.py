@@ -19,6 +19,7 @@ from zope.interface import alsoProvides, implementer, providedBy
 
 from ..cache import BlobCache
 from ..errors import ConfigurationError, Unavailable
+from ..objectspace import ObjectSpace
 from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Clock
@@ -297,6 +298,16 @@ class S3BlobStorage:
 
     def locate(self, oid: bytes, tid: bytes) -> Location:
         return self.reader.locate(self.load_before, oid, tid)
+
+    def space(self, name: str, *, writable: bool = True) -> ObjectSpace:
+        return ObjectSpace(
+            self.store_,
+            name,
+            prefix=self._settings.store.prefix,
+            delivery=self._settings.delivery,
+            folder=lambda: self.staging,
+            writable=writable,
+        )
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         return self.reader.path(oid, serial, partial(self.read_record, oid, serial))
