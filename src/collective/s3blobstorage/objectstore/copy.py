@@ -85,17 +85,23 @@ def copy(
     if if_match is not None and source.etag != if_match:
         raise PreconditionFailed("The object was changed.")
     kept = dict(source.metadata if metadata is None else metadata)
+    origin = _Origin(reading, source)
+    encrypted = "sse-c" in (connection.encryption.name, reading.encryption.name)
     try:
-        encrypted = "sse-c" in (connection.encryption.name, reading.encryption.name)
         if encrypted and connection.provider.value("copies_encrypted") is False:
             raise _CannotCopy()
-        origin = _Origin(reading, source)
         if source.size <= parts.MAX_COPY:
             return _in_one(connection, origin, target_key, kept, progress=progress)
         return _in_parts(connection, origin, target_key, kept, COPY_PART, progress=progress)
+    except (EncryptionNotHonoured, Refused):
+        # Ceph encrypts what is put, and not what is copied from an object in clear, of which nothing is left; and it
+        # refuses parts of encrypted objects. What a policy refuses is refused once more.
+        if not encrypted or _in_place(connection, origin, target_key):
+            raise
     except _CannotCopy:
-        log.info("copy of %r: not done by the store, downloading and uploading", source_key)
-        return _relayed(connection, lanes, _Origin(reading, source), target_key, kept, progress)
+        pass
+    log.info("copy of %r: not done by the store, downloading and uploading", source_key)
+    return _relayed(connection, lanes, origin, target_key, kept, progress)
 
 
 def copy_from(
