@@ -135,6 +135,17 @@ def test_nothing_is_written_where_that_is_not_wanted(configured, settings, proxy
         assert findings["database"]["ok"] is (None if options else True)
 
 
+def test_what_an_addon_keeps_is_not_what_reading_is_tried_with(configured, settings, s3, checked):
+    """It may be encrypted with a key that nobody here has."""
+    _, write = configured
+    s3.put_object(Bucket=settings.bucket, Key="addons/collective.x/a", Body=b"x")
+    status, findings = checked(write(), "--no-write")
+    assert status == 0 and findings["read"]["ok"] is None
+    s3.put_object(Bucket=settings.bucket, Key="blobs/0000000000000001/" + "a" * 32, Body=b"x")
+    status, findings = checked(write(), "--no-write")
+    assert status == 0 and findings["read"]["ok"] is True
+
+
 def test_site_that_was_never_started(configured, settings, checked):
     _, write = configured
     status, findings = checked(write())

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
 from collective.s3blobstorage.errors import EncryptionNotHonoured
+from collective.s3blobstorage.keys import ADDONS
 from collective.s3blobstorage.objectstore import client
 from collective.s3blobstorage.objectstore.probe import Answer, ask
 from collective.s3blobstorage.objectstore.scratch import BODY, FOLDER, Scratch
@@ -248,9 +249,10 @@ class _Deeper:
         answer = ask(
             self.client.list_objects_v2, **self.connection.bucket(), Prefix=self.connection.full_key(""), MaxKeys=20
         )
-        ours = self.connection.full_key(FOLDER)
+        # Neither those of checks, which may go meanwhile, nor those of add-ons, which may have keys of their own.
+        others = (self.connection.full_key(FOLDER), self.connection.full_key(ADDONS))
         listed = answer.response.get("Contents", ())
-        found = [line["Key"] for line in listed if line["Size"] and not line["Key"].startswith(ours)]
+        found = [line["Key"] for line in listed if line["Size"] and not line["Key"].startswith(others)]
         if answer.ok and found:
             parameters = {**self.connection.bucket(), **self.connection.encryption.read_parameters(), "Key": found[0]}
             got, data = self._body(ask(self.client.get_object, **parameters, Range="bytes=0-0"))
