@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 import uuid
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -691,6 +692,71 @@ def test_what_the_site_redirects(sites, visitor, records, redirected):
             assert (answer.status, answer.body) == (200, FILES["pdf"].data)
     finally:
         sites.set()
+
+
+# In a browser
+
+
+def sound(seconds: int) -> bytes:
+    """A WAV file of noise; one second is 192,000 bytes."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((2, 2, 48_000, 0, "NONE", "not compressed"))
+        writer.writeframes(secrets.token_bytes(192_000 * seconds))
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def recording(sites) -> str:
+    """The path of four minutes of sound, 46 MB."""
+    file = json_file(sound(240), "recording.wav", "audio/x-wav")
+    sites.client("with", "admin").add("public", "File", "recording", file=file)
+    return "public/recording/@@download/file"
+
+
+@pytest.mark.parametrize("mode", ["proxy", "redirect", pytest.param("x-accel", marks=behind_nginx)], indirect=True)
+def test_a_browser_plays_and_seeks_by_ranges(sites, instance, between, chromium, recording, mode):
+    """Sound, which can be made here; a video comes through the same element and the same requests."""
+    context = chromium.new_context(base_url=f"http://localhost:{sites.port}")
+    page = context.new_page()
+    statuses: list[tuple[int, bool]] = []
+    page.on("response", lambda response: statuses.append((response.status, "X-Amz-Signature" in response.url)))
+    try:
+        page.goto("/@@s3blobstorage-ready")
+        between.reset()
+        statuses.clear()
+        ended = page.evaluate(
+            """async (src) => {
+                const sound = new Audio(src);
+                sound.muted = true;
+                const until = (name) => new Promise((done, fail) => {
+                    sound.addEventListener(name, done, {once: true});
+                    sound.addEventListener("error", () => fail(sound.error.message), {once: true});
+                });
+                let next = until("canplay");
+                sound.preload = "metadata";
+                sound.load();
+                await next;
+                next = until("seeked");
+                sound.currentTime = 238.5;
+                await next;
+                next = until("ended");
+                await sound.play();
+                await next;
+                return [sound.duration, sound.currentTime];
+            }""",
+            f"/with/{recording}",
+        )
+    finally:
+        context.close()
+    assert ended == [240, 240]
+    from_bucket = [status for status, signed_ in statuses if signed_]
+    assert 206 in [status for status, _ in statuses]
+    if mode == "redirect":
+        assert from_bucket and set(from_bucket) == {206}
+        assert between.lines == []
+    else:
+        assert from_bucket == []
 
 
 # With plone.app.caching
