@@ -139,7 +139,10 @@ sys.argv[1:] = []
 ran = []
 run = unittest.TestResult.startTest
 unittest.TestResult.startTest = lambda result, test: (ran.append(test.id()), run(result, test))[1]
-failing = run_internal([*defaults, "--package", "plone.namedfile", "-v"], args=["namedfile"])
+# unittest of Python 3.12.1 ends tests that it skips without having begun them, which layers do not bear. This one is
+# for Plone 5, and the only one that is skipped.
+left_out = "!test_field_adapter_return_nothing_without_plone_base"
+failing = run_internal([*defaults, "--package", "plone.namedfile", "-t", left_out, "-v"], args=["namedfile"])
 print(json.dumps({"tests": len(ran), "taken": taken}))
 shutil.rmtree(FOLDER, ignore_errors=True)
 sys.exit(1 if failing else 0)
