@@ -95,17 +95,35 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         gc_grace=section.gc_grace,
         gc_keep=section.gc_keep,
         gc_on_pack=section.gc_on_pack,
-        delivery=DeliverySettings(
-            modes=section.delivery_modes,
-            presign_max_expiry=section.presign_max_expiry,
-            public_url_base=section.public_url_base,
-            x_accel_location=section.x_accel_location,
-        ),
+        delivery=_delivery(section),
         read_only=section.read_only,
         preflight=section.preflight,
         preflight_deadline=section.preflight_deadline,
         start_degraded=section.start_degraded,
         sources=source_settings(section.sources, environ),
+    )
+
+
+def _delivery(section: Any) -> DeliverySettings:
+    pair, key = section.cdn_key_pair_id, section.cdn_private_key_file
+    if (pair is None) != (key is None):
+        raise ConfigurationError(
+            "cdn-key-pair-id and cdn-private-key-file belong together: the one is CloudFront's name for the public half"
+            " of the other"
+        )
+    if pair is not None and section.cdn_url_base is None:
+        raise ConfigurationError(
+            "cdn-key-pair-id is set without cdn-url-base, the address below which the CDN has the prefix. Example:"
+            " cdn-url-base https://d111111abcdef8.cloudfront.net"
+        )
+    return DeliverySettings(
+        modes=section.delivery_modes,
+        presign_max_expiry=section.presign_max_expiry,
+        public_url_base=section.public_url_base,
+        cdn_url_base=section.cdn_url_base,
+        cdn_key_pair_id=pair,
+        cdn_private_key=None if key is None else key.reveal(),
+        x_accel_location=section.x_accel_location,
     )
 
 

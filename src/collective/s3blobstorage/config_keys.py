@@ -290,6 +290,26 @@ public_url_base = Key(
     "https://files.example.org/intranet",
     _endpoint_shown,
 )
+cdn_url_base = Key(
+    "cdn-url-base",
+    datatypes.optional(datatypes.url_base),
+    "http:// or https://, a host, perhaps a port and a path, nothing behind; empty: as if not given",
+    "https://d111111abcdef8.cloudfront.net",
+    _endpoint_shown,
+)
+cdn_key_pair_id = Key(
+    "cdn-key-pair-id",
+    datatypes.optional(datatypes.key_pair_id),
+    "1 to 64 letters and digits, as CloudFront shows it; empty: as if not given",
+    "K2JCJMDEHXQW5F",
+)
+cdn_private_key_file = Key(
+    "cdn-private-key-file",
+    datatypes.optional(datatypes.private_key_file),
+    "a file that holds an RSA key of 2048 bits in PEM without a password, readable by the site's user, not writable by "
+    "others; empty: as if not given",
+    "/run/secrets/cdn-private-key.pem",
+)
 x_accel_location = Key(
     "x-accel-location",
     datatypes.optional(datatypes.location),

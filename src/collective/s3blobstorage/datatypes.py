@@ -499,10 +499,40 @@ def sse_customer_key(text: str) -> bytes:
 
 
 def secret_file(text: str) -> Secret:
-    """The secret key that a file holds; a line end behind it is dropped.
+    """The secret key that a file holds; a line end behind it is dropped. Which files are taken: ``_private_file``."""
+    try:
+        content = _private_file(text).decode("ascii").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigurationError("does not hold a secret key alone: it has letters outside ASCII") from None
+    if not content:
+        raise ConfigurationError("is an empty file")
+    try:
+        check_credential(content)
+    except ConfigurationError:
+        raise ConfigurationError("does not hold a secret key alone: it has blanks or several lines") from None
+    return Secret(content)
 
-    A file that others may write is refused. One that others may read is taken and logged at WARNING: secrets of
-    Docker and Kubernetes are mounted that way (modes 0444 and 0644), in a container that has no other users.
+
+def private_key_file(text: str) -> Secret:
+    """An RSA key of 2048 bits in PEM, as text."""
+    from .signing_key import signing_key  # here: few need it, and it imports a tenth of a second's worth
+
+    pem = _private_file(text).decode("ascii", "replace")
+    signing_key(pem)
+    return Secret(pem)
+
+
+def key_pair_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]{1,64}", text):
+        raise ConfigurationError("is not the id of a key pair")
+    return text
+
+
+def _private_file(text: str) -> bytes:
+    """What it holds. A file that others may write is refused.
+
+    One that others may read is taken and logged at WARNING: secrets of Docker and Kubernetes are mounted that way
+    (modes 0444 and 0644), in a container that has no other users.
     """
     place = path(text)
     try:
@@ -521,20 +551,10 @@ def secret_file(text: str) -> Secret:
     if mode & 0o022:
         raise ConfigurationError(f"may be written by others (mode {mode:04o}); chmod 600")
     if mode & 0o004:
-        logger.warning("s3-secret-key-file %s may be read by every user of this machine (mode %04o)", place, mode)
+        logger.warning("the secret file %s may be read by every user of this machine (mode %04o)", place, mode)
     if len(data) > _SECRET_FILE_LIMIT:
         raise ConfigurationError(f"holds more than {_SECRET_FILE_LIMIT} bytes, which no secret key has")
-    try:
-        content = data.decode("ascii").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ConfigurationError("does not hold a secret key alone: it has letters outside ASCII") from None
-    if not content:
-        raise ConfigurationError("is an empty file")
-    try:
-        check_credential(content)
-    except ConfigurationError:
-        raise ConfigurationError("does not hold a secret key alone: it has blanks or several lines") from None
-    return Secret(content)
+    return data
 
 
 def _open_without_waiting(name: str, flags: int) -> int:

@@ -21,6 +21,23 @@ class IBlobStorages(Interface):
         """The ``IDatabaseBlobs`` of a ``<zodb_db>`` of zope.conf, by its name. As ``for_context`` otherwise."""
 
 
+class IURLSigner(Interface):
+    """Utility: signs addresses below ``cdn-url-base``, for the CDN that is there. In the thread of a request.
+
+    The one that is registered without a name is used: CloudFront's, unless an add-on's ``overrides.zcml`` has another.
+    """
+
+    def sign(url, expires, answer, delivery):
+        """The address by which a browser gets the object until then, as text. Makes no request.
+
+        ``url``: of the object below ``cdn-url-base``, without a query. ``expires``: a time with a zone. ``answer``: the
+        headers that the answer has to have, by their names in lower case: ``content-type``, ``content-disposition``,
+        ``cache-control``. They must be part of what is signed, else whoever has an address could have a file shown as a
+        page. A CDN that cannot do that must not be asked: raise ConfigurationError, and the file is proxied.
+        ``delivery``: zope.conf's ``DeliverySettings``.
+        """
+
+
 class IDatabaseBlobs(Interface):
     """Where one database's blobs are."""
 

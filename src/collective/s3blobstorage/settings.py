@@ -80,6 +80,9 @@ class DeliverySettings:
     modes: frozenset[str] = frozenset(MODES)
     presign_max_expiry: float = 3600.0  # seconds
     public_url_base: str | None = None  # where everybody may read the prefix
+    cdn_url_base: str | None = None  # of a CDN in front of the prefix, that checks signatures
+    cdn_key_pair_id: str | None = None
+    cdn_private_key: str | None = field(default=None, repr=False)  # PEM
     x_accel_location: str | None = None  # a path of nginx; None: there is no such nginx
 
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, StoreError
 from .answer import drop, keep
+from .cdn import cdn_signed
 from .seldom import Seldom
 from .validators import validators_of, wanted_range
 
@@ -52,7 +53,8 @@ def x_accelerated(request, revision, seconds, public, conditions):
     and Zope gets this response, and must not keep it for longer than the URL is good.
     """
     response, address = request.response, revision.address
-    url = signed(address, seconds, **_shown(response), cache_control=None)
+    # Not the CDN's: nginx is in front, and keeps what it likes.
+    url = signed(address, seconds, **_shown(response), cache_control=None, cdn=False)
     if url is None:
         return False
     validators = validators_of(response, revision)
@@ -81,13 +83,17 @@ def _shown(response):
     }
 
 
-def signed(address, seconds, *, content_type, disposition, cache_control):
+def signed(address, seconds, *, content_type, disposition, cache_control, cdn=True):
     """A ``Presigned`` GET; None, and a line in the log, where it cannot be signed. None too where it would be too long.
 
-    The same for everybody who asks within half of ``seconds``: ``presign_get``.
+    Of the CDN where zope.conf has one, unless ``cdn`` is false. The same for everybody who asks within half of
+    ``seconds``: ``presign_get``.
     """
     headers = {"content_type": content_type, "disposition": disposition}
     try:
+        if cdn and address.delivery.cdn_url_base is not None:
+            made = cdn_signed(address, seconds, cache_control=cache_control, **headers)
+            return made if len(made.url) <= LONGEST_URL else None
         made = address.store.presign_get(
             address.key, seconds=seconds, cache_control=cache_control, steady=True, **headers
         )
