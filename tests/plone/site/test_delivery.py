@@ -511,27 +511,6 @@ def test_slow_clients_of_files_on_the_disk_take_no_thread(visitor, proxy_mode, i
             client.close()
 
 
-def test_other_pages_answer_while_a_cold_file_goes_out_slowly(visitor, proxy_mode, instance, large):
-    """200 ms for each request to the store, and a client that takes about a megabyte a second."""
-    large.between.round_trip(200)
-    slow = Slow(instance.port, f"/with/{large.path}")
-    taken, waits = bytearray(slow.taken), []
-    try:
-        while piece := slow.response.read(500_000):
-            taken += piece
-            started = time.monotonic()
-            assert WebClient(instance.port, "").get("@@s3blobstorage-ready").body == b"ok\n"
-            waits.append(time.monotonic() - started)
-            time.sleep(0.4)
-    finally:
-        large.between.round_trip(0)
-        slow.close()
-    assert payloads.fingerprint(bytes(taken)) == payloads.fingerprint(large.data)
-    assert len(waits) > 30
-    assert sorted(waits)[len(waits) // 2] < 0.2
-    assert max(waits) < 2
-
-
 # Redirects
 
 
