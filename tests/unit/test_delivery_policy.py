@@ -54,6 +54,14 @@ def test_anonymous_only_streams_to_who_is_logged_in():
         ("redirect", Wanted("POST", "video/mp4", 1), NGINX, "stream"),
         ("proxy", Wanted("PROPFIND", "video/mp4", 1), NGINX, "stream"),
         ("x-accel", VIDEO, DeliverySettings(), "proxy"),
+        ("redirect", Wanted("GET", "video/mp4", 1, has_address=False), NGINX, "proxy"),
+        ("x-accel", Wanted("GET", "video/mp4", 1, has_address=False), NGINX, "proxy"),
+        (
+            "redirect",
+            Wanted("GET", "video/mp4", 1, has_address=False),
+            DeliverySettings(frozenset({"stream", "redirect"})),
+            "stream",
+        ),
         ("redirect", VIDEO, None, "proxy"),
         ("x-accel", VIDEO, None, "proxy"),
         ("redirect", VIDEO, DeliverySettings(frozenset({"stream", "proxy"})), "stream"),
@@ -103,6 +111,7 @@ wishes = st.builds(
     size=st.integers(0, 30),
     portal_type=st.sampled_from([None, "File", "Image"]),
     logged_in=st.booleans(),
+    has_address=st.booleans(),
     can_follow=st.booleans(),
 )
 bounds_of_zope_conf = st.none() | st.builds(
@@ -122,7 +131,7 @@ def check(policy, wanted, bounds):
     if direct:
         assert bounds is not None and decision.mode in bounds.modes
         assert 60 <= decision.seconds <= bounds.presign_max_expiry
-        assert wanted.method == "GET"
+        assert wanted.method == "GET" and wanted.has_address
         assert wanted.size >= policy.minimum_size
         assert not (policy.anonymous_only and wanted.logged_in)
         assert not policy.portal_types or wanted.portal_type in policy.portal_types

@@ -636,6 +636,16 @@ def test_who_would_carry_something_to_the_store_is_not_sent_there(visitor, redir
         assert answer.body == FILES["pdf"].data
 
 
+def test_a_download_that_goes_on_after_a_change_does_not_get_a_part_of_the_new_file(visitor, redirect_mode):
+    """Whoever asks with ``If-Range`` has a part of something: a store that ignores that would give a part of this."""
+    headers = {"Range": "bytes=100-", "If-Range": '"of-another-file"'}
+    answer = visitor.request("GET", "public/pdf/@@download/file", headers=headers)
+    assert (answer.status, answer.body) == (200, FILES["pdf"].data)
+    headers["If-Range"] = answer.headers["ETag"]
+    answer = visitor.request("GET", "public/pdf/@@download/file", headers=headers)
+    assert (answer.status, answer.body) == (206, FILES["pdf"].data[100:])
+
+
 @pytest.mark.parametrize(
     "headers",
     [

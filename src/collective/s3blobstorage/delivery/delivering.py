@@ -42,7 +42,9 @@ def deliver(view, file, fieldname, conditions, set_headers, stream):
         size=file.getSize(),
         portal_type=getattr(aq_base(view.context), "portal_type", None),
         logged_in=logged_in(),
-        can_follow=can_follow(request),
+        has_address=revision.address is not None,
+        # Not every store knows If-Range, and one that does not would give a part of another file than the client has.
+        can_follow=can_follow(request) and conditions.if_range is None,
     )
     decision = decide(policy, wanted, revision.bounds)
     if decision.mode == STREAM:

@@ -77,6 +77,7 @@ class Wanted:
     :param mime_type: in lower case, without parameters
     :param size: in bytes
     :param logged_in: whether the visitor has an account
+    :param has_address: whether it is in the bucket for certain: else it is read through the storage, wherever it lies
     :param can_follow: whether a redirect to the store's host does no harm: see ``request.can_follow``
     """
 
@@ -85,6 +86,7 @@ class Wanted:
     size: int
     portal_type: str | None = None
     logged_in: bool = False
+    has_address: bool = True
     can_follow: bool = True
 
     @property
@@ -103,9 +105,8 @@ class Decision:
 def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> Decision:
     """Which way.
 
-    ``bounds`` are zope.conf's, None where the blob has no address in a bucket: then it is read through the storage,
-    wherever it lies. What is not for the site's mode is streamed, and what cannot go that way is proxied; where
-    zope.conf forbids that too, streamed.
+    ``bounds`` are zope.conf's, None where the database has no bucket: its blobs are read as they ever were. What is not
+    for the site's mode is streamed, and what cannot go that way is proxied; where zope.conf forbids that too, streamed.
     """
     if policy.mode == STREAM or wanted.method not in ("GET", "HEAD") or not policy.applies_to(wanted):
         return Decision(STREAM)
@@ -120,7 +121,7 @@ def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> D
 
 def _goes_directly(mode: str, wanted: Wanted, bounds: DeliverySettings) -> bool:
     # A URL is signed for one method, and the headers of a HEAD are known here.
-    if wanted.method != "GET":
+    if wanted.method != "GET" or not wanted.has_address:
         return False
     return wanted.can_follow if mode == REDIRECT else bounds.x_accel_location is not None
 

@@ -11,13 +11,13 @@ from ..storage.interfaces import IBlobAddresses
 
 class Revision:
     """One revision, as the request's connection sees it. ``address`` is None where the bucket does not have it for
-    certain."""
+    certain; ``bounds`` are zope.conf's, None where it has no <s3blobstorage>."""
 
-    def __init__(self, blob, address, holder_tid):
+    def __init__(self, blob, address, bounds, holder_tid):
         self._blob = blob
         self._holder_tid = holder_tid
         self.address = address
-        self.bounds = address.delivery if address is not None else None
+        self.bounds = bounds
         self._tid = address.tid if address is not None else blob._p_serial
 
     def open(self):
@@ -55,7 +55,9 @@ def revision_of(file):
     if blob._p_jar is None or blob._p_blob_uncommitted:
         return None
     storage = blob._p_jar._storage
-    address = storage.address(blob._p_oid) if IBlobAddresses.providedBy(storage) else None
+    address = bounds = None
+    if IBlobAddresses.providedBy(storage):
+        address, bounds = storage.address(blob._p_oid), storage.delivery
     if address is None:
         blob._p_activate()
         committed = blob._p_blob_committed
@@ -64,4 +66,4 @@ def revision_of(file):
     elif address.size is not None:
         # As its own property ``size`` does, which opens the blob for that.
         vars(file).setdefault("size", address.size)
-    return Revision(blob, address, file._p_serial)
+    return Revision(blob, address, bounds, file._p_serial)

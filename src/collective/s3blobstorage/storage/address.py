@@ -63,7 +63,7 @@ class Addresses:
         self._store = store
         self._cache = cache
         self._overlay = overlay
-        self._delivery = delivery
+        self.delivery = delivery
         self._clock = clock
         self._certain = certain
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Addresses:
                 if key is None:
                     return None
                 self._cache.found.note(key)
-        return Address(oid, tid, key, state.size, state.sha256, self._store, self._delivery)
+        return Address(oid, tid, key, state.size, state.sha256, self._store, self.delivery)
 
     def _is_certain(self, tid: bytes) -> bool:
         if not self._certain:

@@ -21,6 +21,7 @@ from .undo import undo_in, vote_in
 from .upload import stage
 
 if TYPE_CHECKING:
+    from ..settings import DeliverySettings
     from .address import Address
     from .placeholder import PlaceholderReader
     from .reading import BlobReader
@@ -118,6 +119,10 @@ class S3BlobInstance:
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
         promise = self._promises.get((oid, serial)) or self._promise(oid, serial)
         return self._reader.open_lazily(oid, serial, promise.record, promise, blob)
+
+    @property
+    def delivery(self) -> DeliverySettings:
+        return self._root.addresses.delivery
 
     def address(self, oid: bytes) -> Address | None:
         record, tid = self._base.load(oid)

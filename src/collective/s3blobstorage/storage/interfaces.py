@@ -25,7 +25,7 @@ Aborting
 
 from __future__ import annotations
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 
 class IBlobObjects(Interface):
@@ -46,6 +46,8 @@ class IBlobObjects(Interface):
 
 class IBlobAddresses(Interface):
     """What a connection's storage offers to those who send browsers to the bucket. In the connection's thread."""
+
+    delivery = Attribute("settings.DeliverySettings: what zope.conf allows, also for what has no address")
 
     def address(oid: bytes) -> object | None:
         """Where the revision that this connection sees lies in the bucket: an ``address.Address``.

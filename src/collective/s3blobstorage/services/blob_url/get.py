@@ -12,7 +12,7 @@ from ...delivery.answer import keep
 from ...delivery.asked import logged_in
 from ...delivery.delivering import site_policy
 from ...delivery.direct import cache_control, signed
-from ...delivery.policy import REDIRECT, decide
+from ...delivery.policy import REDIRECT, STREAM, decide
 from ...delivery.policy import Wanted as Asked
 from ...delivery.public import anonymous_may_view
 from ...delivery.revision import revision_of
@@ -98,7 +98,7 @@ class BlobUrl(Service):
         if policy == "public":
             url, expires, mode = self._public(wanted, address), None, "public"
         else:
-            url, expires, mode = self._signed(wanted, address, policy)
+            url, expires, mode = self._signed(wanted, revision, policy)
         return {
             "@id": self._id,
             "url": url,
@@ -111,8 +111,10 @@ class BlobUrl(Service):
             "mode": mode,
         }
 
-    def _signed(self, wanted, address, policy):
+    def _signed(self, wanted, revision, policy):
         """URL, when it expires, and the mode by which it comes."""
+        if revision is None:
+            return wanted.plone_url, None, STREAM
         site = site_policy()
         asked = Asked(
             method="GET",
@@ -120,14 +122,15 @@ class BlobUrl(Service):
             size=wanted.file.getSize(),
             portal_type=self.context.portal_type,
             logged_in=logged_in(),
+            has_address=revision.address is not None,
         )
         if policy == "presigned":
             site = site.redirecting()
-        decision = decide(site, asked, address.delivery if address is not None else None)
+        decision = decide(site, asked, revision.bounds)
         if decision.mode == REDIRECT:
             public = anonymous_may_view(self.context, wanted.field)
             found = signed(
-                address,
+                revision.address,
                 decision.seconds,
                 content_type=wanted.content_type,
                 disposition=wanted.disposition,
