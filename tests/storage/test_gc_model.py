@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
+from contextlib import closing
 
 import pytest
 import transaction
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sites import PERSISTENT, UNDOING, Against, bucket_keys, connected, in_two_threads, raw_client
-from store_time import DAY, HOUR
+from store_time import DAY, HOUR, ShiftedStore
 from test_gc import OWNED, Collected
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
@@ -35,11 +36,17 @@ from ZODB.utils import load_current
 from collective.s3blobstorage.errors import UnsafeError
 from collective.s3blobstorage.keys import blob_key, draw_name
 from collective.s3blobstorage.maintenance.gc.lease import Taken
+from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
+from collective.s3blobstorage.maintenance.gc.runs import Collection
 from collective.s3blobstorage.maintenance.kept import is_kept
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.overlay.interfaces import SourceOptions
+from collective.s3blobstorage.overlay.settings import S3Settings
 from collective.s3blobstorage.storage.record import _split, is_blob, read_state
 
 NAMES = st.sampled_from("abcd")
+SOURCE = "source"  # begins the prefixes of what is behind the buckets
 INLINE = 8  # bytes: shorter blobs lie in their records
 
 
@@ -246,6 +253,44 @@ class Model(RuleBasedStateMachine):
         assert ended
         self.deleting = True
 
+    @rule()
+    def a_round_by_somebody_else(self):
+        """By whoever has nothing in common with the site but base and bucket, as a job of its own has."""
+        base = self.site.site.another_base()
+        with closing(base), closing(open_store(self.site.site.settings.store)) as opened:
+            store = ShiftedStore(opened, self.site.store._shifts)
+            plan, _ = Collection(store, lambda: view_of(base), Margins(share=1.0)).round()
+            plan.close()
+        self.deleting = True
+
+    @rule(name=NAMES)
+    def mirrored_beside_a_round(self, name):
+        """What only the source has, as in a staging copy, comes into the bucket while garbage is collected."""
+        with connected(self.site.db) as connection:
+            if name not in connection.root():
+                return
+            oid = connection.root()[name]._p_oid
+        record, tid = self.load(oid)
+        state = read_state(record)
+        if state.inline is not None:
+            return
+        key, store, reader = blob_key(oid, state.name_at(tid)), self.site.site.settings.store, self.site.storage.reader
+        data = self.contents(key)
+        here = {"Bucket": store.bucket, "Key": f"{store.prefix}/{key}"}
+        client = raw_client(store)
+        client.copy_object(Bucket=store.bucket, Key=f"{SOURCE}/{store.prefix}/{key}", CopySource=here)
+        client.delete_object(**here)
+
+        def work(number):
+            if number:
+                assert reader.give_key(oid, tid, state, key)
+            else:
+                self.site.round()
+
+        in_two_threads(work)
+        assert self.site.storage.store_.get_bytes(key) == data
+        self.deleting = True
+
     # What must hold
 
     def keys(self):
@@ -311,7 +356,9 @@ def test_nothing_in_use_is_lost_and_nothing_else_stays(make_site, settings, kind
         @staticmethod
         def make():
             store = dataclasses.replace(settings, prefix=f"run{next(numbers)}")
-            site = make_site(kind, store=store, inline_size=INLINE, **OWNED)
+            behind = dataclasses.replace(settings, prefix=f"{SOURCE}/{store.prefix}")
+            sources = (S3Settings(store=behind, options=SourceOptions("source", negative_cache=0.0, mirror="off")),)
+            site = make_site(kind, store=store, inline_size=INLINE, sources=sources, **OWNED)
             collected = Collected(site)
             # Its time is not that of the transactions, of which it tells: tests/storage/test_gc_witness.py has both.
             collected.storage.witness.finish()
