@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import ZConfig
 from botocore.signers import CloudFrontSigner
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from ZODB.config import getStorageSchema
 
 from collective.s3blobstorage import datatypes
 from collective.s3blobstorage.delivery.cdn import cdn_signed
@@ -127,3 +130,43 @@ def test_a_file_that_holds_the_key(tmp_path):
     secret = datatypes.private_key_file(str(file))
     assert secret.reveal() == pem(KEY) and "PRIVATE" not in repr(secret)
     assert "PRIVATE" not in repr(BOUNDS)
+
+
+def delivery_of(*lines):
+    """What a ``<s3blobstorage>`` with these lines says of delivery."""
+    head = [
+        "%import collective.s3blobstorage",
+        "<s3blobstorage>",
+        "bucket-name plone-blobs",
+        "cache-dir /var/cache/blobs",
+    ]
+    text = "\n".join([*head, *lines, "<mappingstorage/>", "</s3blobstorage>", ""])
+    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO(text))
+    return config.storage.settings.delivery
+
+
+def test_zope_conf_has_all_of_it(tmp_path):
+    file = tmp_path / "key.pem"
+    file.write_text(pem(KEY))
+    file.chmod(0o600)
+    lines = (
+        "cdn-url-base https://cdn.example.org/site/",
+        "cdn-key-pair-id K2JCJMDEHXQW5F",
+        f"cdn-private-key-file {file}",
+    )
+    assert delivery_of(*lines) == BOUNDS
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["cdn-key-pair-id K2"], "without cdn-url-base"),
+        (["cdn-url-base https://cdn.example.org", "cdn-private-key-file {file}"], "without cdn-key-pair-id"),
+    ],
+)
+def test_a_part_of_it_is_refused(tmp_path, lines, reason):
+    file = tmp_path / "key.pem"
+    file.write_text(pem(KEY))
+    file.chmod(0o600)
+    with pytest.raises(ZConfig.ConfigurationError, match=reason):
+        delivery_of(*(line.format(file=file) for line in lines))

@@ -106,10 +106,11 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
 
 def _delivery(section: Any) -> DeliverySettings:
     pair, key = section.cdn_key_pair_id, section.cdn_private_key_file
-    if (pair is None) != (key is None):
+    # A key pair without the file is no error here: commands read the file's name from an environment that they may not
+    # have. Who then signs says what is missing, and the file is proxied.
+    if key is not None and pair is None:
         raise ConfigurationError(
-            "cdn-key-pair-id and cdn-private-key-file belong together: the one is CloudFront's name for the public half"
-            " of the other"
+            "cdn-private-key-file is set without cdn-key-pair-id, which is CloudFront's name for its public half"
         )
     if pair is not None and section.cdn_url_base is None:
         raise ConfigurationError(
