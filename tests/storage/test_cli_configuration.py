@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from command_line import one_line, s3blobs
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from collective.s3blobstorage.cli.command import run
 from collective.s3blobstorage.cli.configuration import choose, opened_read_only, parse_text, read
@@ -213,6 +215,30 @@ def test_text_with_unset_variables_is_verified_as_far_as_it_can(tmp_path):
         parse_text(text.replace("$(UNSET_SIZE)", "x"), tmp_path / "site.conf")
     with pytest.raises(ConfigurationError, match="no replacement for 'UNDEFINED'"):
         parse_text(text.replace("$(UNSET_SIZE)", "$UNDEFINED"), tmp_path / "site.conf")
+
+
+@pytest.mark.parametrize(
+    ("unset", "lines"),
+    [
+        ("URL", ["cdn-url-base $(UNSET_URL)", "cdn-key-pair-id K2JCJMDEHXQW5F"]),
+        (
+            "PAIR",
+            ["cdn-url-base https://cdn.example.org", "cdn-key-pair-id $(UNSET_PAIR)", "cdn-private-key-file {key}"],
+        ),
+        ("FILE", ["cdn-url-base https://cdn.example.org", "cdn-key-pair-id K2", "cdn-private-key-file $(UNSET_FILE)"]),
+    ],
+)
+def test_unset_variables_of_a_cdn(tmp_path, unset, lines):
+    """What belongs together is not missed because a variable of the site's is not one of this shell's."""
+    key = tmp_path / "key.pem"
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    key.write_bytes(made.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain))
+    key.chmod(0o600)
+    text = "\n  ".join(["<s3blobstorage>", "bucket-name plone-blobs", "cache-dir /nonexistent", *lines])
+    text = IMPORT + text.replace("{key}", str(key)) + "\n<mappingstorage/>\n</s3blobstorage>\n"
+    _, names = parse_text(text, tmp_path / "site.conf")
+    assert names == {f"UNSET_{unset}"}
 
 
 def test_unset_variables_of_sources(tmp_path):

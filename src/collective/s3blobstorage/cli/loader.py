@@ -154,6 +154,8 @@ _STAND_INS: Mapping[str, str] = {
     "bucket-name": "plone-blobs",
     "cache-dir": "/nonexistent/s3blobs",
     "path": "/nonexistent/blobs",
+    "cdn-key-pair-id": "UNSET",
+    "cdn-url-base": "https://unset.invalid",
     "s3-access-key": "unset",
     "s3-secret-key": "unset",
     "s3-session-token": "unset",
