@@ -15,6 +15,13 @@ from .revision import revision_of
 from .validators import answered
 
 
+def _site_streams():
+    """Whether the site of this request leaves files to plone.namedfile. As most do: so one record is read, no more."""
+    registry = queryUtility(IRegistry)
+    name = "delivery_mode"
+    return registry is None or Policy.of_records({name: registry.get(f"{PREFIX}.{name}")}).mode == STREAM
+
+
 def site_policy():
     """The policy of the site of this request, read anew each time."""
     registry = queryUtility(IRegistry)
@@ -23,33 +30,46 @@ def site_policy():
     return Policy.of_records({name: registry.get(f"{PREFIX}.{name}") for name in IDeliverySettings.names()})
 
 
-def deliver(view, file, fieldname, conditions, set_headers, stream):
-    """The body of the response. Called after plone.namedfile's own check of access, in the thread of the request.
+def wanted_of(context, file, revision, *, method="GET", can_follow=True):
+    """What is asked for, as the policy judges it."""
+    return Wanted(
+        method=method,
+        mime_type=extract_media_type(get_contenttype(file)) or "",
+        size=file.getSize(),
+        portal_type=getattr(aq_base(context), "portal_type", None),
+        logged_in=logged_in(),
+        has_address=revision.address is not None,
+        can_follow=can_follow,
+    )
 
-    ``set_headers()`` sets plone.namedfile's headers for the file, which are then those of every way; ``stream()`` is
-    plone.namedfile's own whole answer. Raises what that raises, and in ``proxy`` what ``proxied`` does.
+
+def deliver(view, conditions, checked, set_headers, stream):
+    """The body of the response, in the thread of the request.
+
+    ``stream()`` is plone.namedfile's own whole answer, its check of access included. ``checked()`` is that check alone:
+    it gives the file and the name of its field, and raises where this user may not have it. ``set_headers(file)`` sets
+    plone.namedfile's headers, which are then those of every way. Raises what these raise, and in ``proxy`` what
+    ``proxied`` does.
     """
-    policy = site_policy()
-    if policy.mode == STREAM:
+    if _site_streams():
         return stream()
+    file, fieldname = checked()
     revision = revision_of(file)
     if revision is None:
         return stream()
     request = view.request
-    wanted = Wanted(
+    wanted = wanted_of(
+        view.context,
+        file,
+        revision,
         method=request.method,
-        mime_type=extract_media_type(get_contenttype(file)) or "",
-        size=file.getSize(),
-        portal_type=getattr(aq_base(view.context), "portal_type", None),
-        logged_in=logged_in(),
-        has_address=revision.address is not None,
         # Not every store knows If-Range, and one that does not would give a part of another file than the client has.
         can_follow=can_follow(request) and conditions.if_range is None,
     )
-    decision = decide(policy, wanted, revision.bounds)
+    decision = decide(site_policy(), wanted, revision.bounds)
     if decision.mode == STREAM:
         return stream()
-    set_headers()
+    set_headers(file)
     direct = decision.mode in (REDIRECT, X_ACCEL)
     public = direct and anonymous_may_view(view.context, fieldname)
     if decision.mode == REDIRECT and redirected(request, revision, decision.seconds, public):

@@ -26,7 +26,7 @@ def redirected(request, revision, seconds, public):
     It is kept by nobody, since it is good for one user and for a time. The answer of the store may be kept.
     """
     response = request.response
-    url = signed(revision.address, seconds, **_shown(response), cache_control=cache_control(public, seconds))
+    url = signed(revision.address, seconds, **shown(response), cache_control=cache_control(public, seconds))
     if url is None:
         return False
     drop(response, "Content-Type", *_OF_THE_FILE)
@@ -54,7 +54,7 @@ def x_accelerated(request, revision, seconds, public, conditions):
     """
     response, address = request.response, revision.address
     # Not the CDN's: nginx is in front, and keeps what it likes.
-    url = signed(address, seconds, **_shown(response), cache_control=None, cdn=False)
+    url = signed(address, seconds, **shown(response), cache_control=None, cdn=False)
     if url is None:
         return False
     validators = validators_of(response, revision)
@@ -75,7 +75,8 @@ def cache_control(public, seconds):
     return f"{'public' if public else 'private'}, max-age={seconds // 2}"
 
 
-def _shown(response):
+def shown(response):
+    """What the headers that plone.namedfile has set say of how the file is to be shown, for ``signed``."""
     return {
         "content_type": response.getHeader("Content-Type"),
         # Stored as attachments: without an override nothing is shown.

@@ -7,22 +7,18 @@ from .delivering import deliver
 
 
 class _Delivered:
-    """Before a class of ``plone.namedfile.browser``. ``_getFile`` checks who may have it; nothing is done before."""
+    """Before a class of ``plone.namedfile.browser``. ``_getFile`` checks who may have it, there and here."""
 
     def __init__(self, context, request):
         super().__init__(context, request)
         self._conditions = conditions_of(request)
 
     def __call__(self):
-        file = self._getFile()
-        return deliver(
-            self,
-            file,
-            self.fieldname,
-            self._conditions,
-            set_headers=lambda: self.set_headers(file),
-            stream=super().__call__,
-        )
+        return deliver(self, self._conditions, self._checked, self.set_headers, super().__call__)
+
+    def _checked(self):
+        file = self._getFile()  # finds the name of the field, too
+        return file, self.fieldname
 
 
 class Download(_Delivered, browser.Download):
@@ -34,7 +30,7 @@ class DisplayFile(_Delivered, browser.DisplayFile):
 
 
 class ImageScale(scaling.ImageScale):
-    """See ``plone.namedfile.scaling.ImageScale``. ``validate_access`` checks who may have it before all else."""
+    """See ``plone.namedfile.scaling.ImageScale``. ``validate_access`` checks who may have it, there and here."""
 
     def __init__(self, context, request, **info):
         super().__init__(context, request, **info)
@@ -51,9 +47,11 @@ class ImageScale(scaling.ImageScale):
     HEAD.__roles__ = ("Anonymous",)
 
     def _deliver(self, stream):
+        return deliver(self, self._conditions, self._checked, lambda file: self.set_headers(), stream)
+
+    def _checked(self):
         self.validate_access()
-        fieldname = getattr(self.data, "fieldname", getattr(self, "fieldname", None))
-        return deliver(self, self.data, fieldname, self._conditions, set_headers=self.set_headers, stream=stream)
+        return self.data, getattr(self.data, "fieldname", getattr(self, "fieldname", None))
 
 
 class ImageScaling(scaling.ImageScaling):

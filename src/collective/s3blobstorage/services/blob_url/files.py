@@ -11,6 +11,8 @@ from zExceptions import NotFound
 from zope.component import getMultiAdapter
 from zope.schema import getFieldsInOrder
 
+from ...delivery.direct import shown
+
 
 class _Headers:
     """Stands for request and response where a view sets headers that are not those of this answer."""
@@ -22,21 +24,19 @@ class _Headers:
     def setHeader(self, name, value):
         self._values[name.lower()] = value
 
-    def get(self, name):
-        return self._values.get(name)
+    def getHeader(self, name):
+        return self._values.get(name.lower())
 
 
 class Wanted:
-    """One file or scale. ``plone_url``: where Plone itself gives it."""
+    """One file or scale. ``plone_url``: where Plone itself gives it; ``shown``: under which type and disposition."""
 
     def __init__(self, context, field, file, plone_url, headers):
         self.context = context
         self.field = field
         self.file = file
         self.plone_url = plone_url
-        self.content_type = headers.get("content-type")
-        # Stored as attachments: without an override nothing is shown.
-        self.disposition = headers.get("content-disposition") or "inline"
+        self.shown = shown(headers)
 
 
 def file_of(context, request, field, *, inline):

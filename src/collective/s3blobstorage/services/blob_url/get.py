@@ -2,20 +2,18 @@
 
 from urllib.parse import quote
 
-from plone.namedfile.utils import extract_media_type
 from plone.restapi.services import Service
 from zExceptions import NotFound
 from zope.interface import implementer
 from zope.publisher.interfaces import IPublishTraverse
 
 from ...delivery.answer import keep
-from ...delivery.asked import logged_in
-from ...delivery.delivering import site_policy
+from ...delivery.delivering import site_policy, wanted_of
 from ...delivery.direct import cache_control, signed
 from ...delivery.policy import REDIRECT, STREAM, decide
-from ...delivery.policy import Wanted as Asked
 from ...delivery.public import anonymous_may_view
 from ...delivery.revision import revision_of
+from ...objectspace.urls import url_of
 from .files import fields_of, file_of, scale_of
 
 POLICIES = ("auto", "presigned", "public")
@@ -105,7 +103,7 @@ class BlobUrl(Service):
             "method": "GET",
             "expires": expires and f"{expires:%Y-%m-%dT%H:%M:%SZ}",
             "filename": getattr(wanted.file, "filename", None),
-            "content_type": wanted.content_type,
+            "content_type": wanted.shown["content_type"],
             "size": wanted.file.getSize(),
             "sha256": address.sha256.hex() if address is not None and address.sha256 else None,
             "mode": mode,
@@ -116,24 +114,15 @@ class BlobUrl(Service):
         if revision is None:
             return wanted.plone_url, None, STREAM
         site = site_policy()
-        asked = Asked(
-            method="GET",
-            mime_type=extract_media_type(wanted.content_type) or "",
-            size=wanted.file.getSize(),
-            portal_type=self.context.portal_type,
-            logged_in=logged_in(),
-            has_address=revision.address is not None,
-        )
         if policy == "presigned":
             site = site.redirecting()
-        decision = decide(site, asked, revision.bounds)
+        decision = decide(site, wanted_of(self.context, wanted.file, revision), revision.bounds)
         if decision.mode == REDIRECT:
             public = anonymous_may_view(self.context, wanted.field)
             found = signed(
                 revision.address,
                 decision.seconds,
-                content_type=wanted.content_type,
-                disposition=wanted.disposition,
+                **wanted.shown,
                 cache_control=cache_control(public, decision.seconds),
             )
             if found is not None:
@@ -153,4 +142,4 @@ class BlobUrl(Service):
                 if address is not None
                 else "this file has no address in the object store",
             )
-        return f"{base}/{quote(address.key)}"
+        return url_of(f"{base}/", address.key)
