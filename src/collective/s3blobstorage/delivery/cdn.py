@@ -6,7 +6,7 @@ from zope.component import getUtility
 
 from ..interfaces import IURLSigner
 from ..objectspace.urls import url_of
-from ..objectstore.presigned import Presigned
+from ..objectstore.presigned import Presigned, steady_time
 
 
 def cdn_signed(address, seconds, *, content_type, disposition, cache_control, now=None):
@@ -14,9 +14,7 @@ def cdn_signed(address, seconds, *, content_type, disposition, cache_control, no
 
     The same for everybody who asks within half of ``seconds``, as ``IObjectStore.presign_get`` has it with ``steady``.
     """
-    half = max(seconds // 2, 1)
-    at = int((now or datetime.now(UTC)).timestamp()) // half * half
-    expires = datetime.fromtimestamp(at, UTC) + timedelta(seconds=seconds)
+    expires = steady_time(now or datetime.now(UTC), seconds) + timedelta(seconds=seconds)
     answer = {"content-type": content_type, "content-disposition": disposition}
     if cache_control is not None:
         answer["cache-control"] = cache_control

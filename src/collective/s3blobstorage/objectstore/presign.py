@@ -14,7 +14,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
 from collective.s3blobstorage.objectstore import client, multipart, sigv4
 from collective.s3blobstorage.objectstore.connection import Connection
-from collective.s3blobstorage.objectstore.presigned import Presigned
+from collective.s3blobstorage.objectstore.presigned import Presigned, steady_time
 
 MOST_SECONDS = 7 * 86400  # of Signature Version 4
 # Temporary credentials that end sooner are renewed, or nothing is signed with them.
@@ -128,10 +128,7 @@ class Presigner:
         self._check(seconds)
         origin, bucket_path, region = self._where()
         keys, ends = self._keys(seconds, now)
-        signed_at = now
-        if steady:
-            half = max(seconds // 2, 1)
-            signed_at = datetime.fromtimestamp(int(now.timestamp()) // half * half, UTC)
+        signed_at = steady_time(now, seconds) if steady else now
         signed = {"Host": urlsplit(origin).netloc, **(headers or {})}
         path = f"{bucket_path}/{quote(self.connection.full_key(key), safe='/~')}"
         names = sigv4.signed_names(signed)

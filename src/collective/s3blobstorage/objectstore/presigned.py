@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NoReturn
+
+
+def steady_time(now: datetime, seconds: int) -> datetime:
+    """When a URL for so many seconds is taken to be signed, so that all calls of half that time give the same one."""
+    half = max(seconds // 2, 1)
+    return datetime.fromtimestamp(int(now.timestamp()) // half * half, UTC)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
