@@ -501,7 +501,7 @@ def sse_customer_key(text: str) -> bytes:
 def secret_file(text: str) -> Secret:
     """The secret key that a file holds; a line end behind it is dropped. Which files are taken: ``_private_file``."""
     try:
-        content = _private_file(text).decode("ascii").rstrip("\r\n")
+        content = _private_file(text, "s3-secret-key-file").decode("ascii").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ConfigurationError("does not hold a secret key alone: it has letters outside ASCII") from None
     if not content:
@@ -517,7 +517,7 @@ def private_key_file(text: str) -> Secret:
     """An RSA key of 2048 bits in PEM, as text."""
     from .signing_key import signing_key  # here: few need it, and it imports a tenth of a second's worth
 
-    pem = _private_file(text).decode("ascii", "replace")
+    pem = _private_file(text, "cdn-private-key-file").decode("ascii", "replace")
     signing_key(pem)
     return Secret(pem)
 
@@ -528,8 +528,8 @@ def key_pair_id(text: str) -> str:
     return text
 
 
-def _private_file(text: str) -> bytes:
-    """What it holds. A file that others may write is refused.
+def _private_file(text: str, key: str) -> bytes:
+    """What it holds. A file that others may write is refused. ``key``: of zope.conf, for the log.
 
     One that others may read is taken and logged at WARNING: secrets of Docker and Kubernetes are mounted that way
     (modes 0444 and 0644), in a container that has no other users.
@@ -551,7 +551,7 @@ def _private_file(text: str) -> bytes:
     if mode & 0o022:
         raise ConfigurationError(f"may be written by others (mode {mode:04o}); chmod 600")
     if mode & 0o004:
-        logger.warning("the secret file %s may be read by every user of this machine (mode %04o)", place, mode)
+        logger.warning("%s %s may be read by every user of this machine (mode %04o)", key, place, mode)
     if len(data) > _SECRET_FILE_LIMIT:
         raise ConfigurationError(f"holds more than {_SECRET_FILE_LIMIT} bytes, which no secret key has")
     return data

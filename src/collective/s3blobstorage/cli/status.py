@@ -16,6 +16,7 @@ import click
 from ..cache.counters import Counters, counted_since_made
 from ..cache.layout import BLOB_SUFFIX, PART_SUFFIX, Layout, StoreFolder, occupied, stores
 from ..errors import Refused, StoreError
+from ..keys import is_addon_key, is_key
 from . import output
 from .configuration import Database
 from .request import Request, pass_request
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from ..objectstore.interfaces import IObjectStore
 
 # Keys of the storage's own: see DESIGN.md section 8.
-_OURS = re.compile(r"blobs/[0-9a-f]{16}/(?:[0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
-_ADDONS = re.compile(r"addons/[a-z0-9][a-z0-9._-]{0,63}/.+", re.DOTALL)
 _BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc(-log)?/.+")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
@@ -102,11 +101,11 @@ def count_objects(store: IObjectStore, advance: Callable[[int], None]) -> Object
 
 
 def _kind(found: Objects, key: str) -> Count:
-    if _OURS.fullmatch(key):
+    if is_key(key):
         return found.blobs
     if _FOREIGN.fullmatch(key):
         return found.zodb_s3blobs
-    if _ADDONS.fullmatch(key):
+    if is_addon_key(key):
         return found.addons
     return found.bookkeeping if _BOOKKEEPING.fullmatch(key) else found.other
 
