@@ -11,6 +11,7 @@
     └── StoreError                    the object store did not do what was asked
         ├── Unavailable               unreachable, too slow, overloaded, 5xx: try again later
         ├── Refused                   401, 403: credentials or a policy are in the way
+        │     └── EncryptionKeyMissing  an object needs a key that this process does not have
         ├── ObjectMissing             404 for one key
         │     └── BlobMissing         also a POSKeyError: what ZODB is told
         ├── PreconditionFailed        409, 412: a conditional request lost
@@ -63,6 +64,18 @@ class Unavailable(StoreError):
 
 class Refused(StoreError):
     """The store answered 401, 403 or another refusal (4xx, 501) that repeating the request does not change."""
+
+
+class EncryptionKeyMissing(Refused):
+    """An object is encrypted with a key that this process does not have.
+
+    ``id``: which. ``other``: it has one of that id, with other bytes. The message has neither: it reaches visitors.
+    """
+
+    def __init__(self, id: str = "", *, other: bool = False) -> None:
+        super().__init__("An object is encrypted with a key that this process does not have; the log says which.")
+        self.id = id
+        self.other = other
 
 
 class ObjectMissing(StoreError):

@@ -11,6 +11,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     .s3blobs-check/…                 what checks of the store write and delete again
     gc/…                             what garbage collection remembers, and what processes tell it
     gc-log/…                         what it deleted
+    keys/{id}                        what is known of a key of the ring: state, canary; never the key
     addons/{name}/…                  objects of an add-on's own, of which the database says nothing
 
 All our digits have a fixed width, so that a listing sorts by oid.
@@ -32,6 +33,7 @@ CLAIM = "gc/claim/"
 PLAN = "gc/plan/"
 WITNESS = "gc/witness/"
 GC_LOG = "gc-log/"
+KEYS = "keys/"
 ADDONS = "addons/"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
@@ -86,8 +88,8 @@ def is_key(key: str) -> bool:
 
 
 def is_bookkeeping(key: str) -> bool:
-    """Whether it is what this package keeps beside the blobs: markers, gc's notes and log, what checks write."""
-    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, SCRATCH))
+    """Whether it is what this package keeps beside the blobs: markers, gc's and the keys' notes, what checks write."""
+    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, KEYS, SCRATCH))
 
 
 def addon_prefix(name: str) -> str:

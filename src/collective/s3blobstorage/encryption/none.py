@@ -16,6 +16,7 @@ class NoEncryption:
 
     name = "none"
     needs_tls = False
+    own_key = False
 
     def write_parameters(self) -> Mapping[str, Any]:
         return {}
@@ -29,5 +30,14 @@ class NoEncryption:
     def copy_source_parameters(self) -> Mapping[str, Any]:
         return {}
 
+    def written_metadata(self, key: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        return metadata
+
+    def read_metadata(self, key: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        return metadata
+
     def check_echo(self, response: Mapping[str, Any]) -> None:
+        return None
+
+    def check_read(self, key: str, response: Mapping[str, Any]) -> None:
         return None
