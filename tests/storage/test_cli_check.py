@@ -18,6 +18,7 @@ from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.options import Options
 from relstorage.storage import RelStorage
+from rings import sse_c
 from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
 from test_preflight_stores import KEY, a_user
@@ -247,7 +248,7 @@ def no_conditional_writes(front, **_):
 
 def ignores_sse_c(tls_front, ca, **_):
     tls_front.strange.ignores = ("x-amz-server-side",)
-    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+    return {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "encryption": sse_c(KEY)}
 
 
 def self_signed(tls_front, **_):
@@ -281,7 +282,7 @@ def test_what_is_wrong_is_named_alone_and_with_its_mend(
     changed = dataclasses.replace(settings, **mistake(**place, s3_server=s3_server, s3=s3, bucket=bucket))
     base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
     more, env = [], {"SITE_ACCESS_KEY": changed.access_key, "SITE_SECRET_KEY": changed.secret_key}
-    if changed.sse_customer_key:
+    if changed.encryption is not None:
         more, env["SITE_SSE_KEY"] = ["s3-sse-customer-key $(SITE_SSE_KEY)"], base64.b64encode(KEY).decode()
     path = tmp_path / "site.conf"
     path.write_text(IMPORT + section(changed, tmp_path / "cache", base, *more, name="1"))

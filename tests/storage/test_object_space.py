@@ -10,12 +10,12 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rings import customer_key, sse_c
 from servers.faults import answer, flip, reset, truncate
 from servers.proxy import Proxy
 from test_presign import asked, form_of
 from zope.interface.verify import verifyObject
 
-from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import (
     ConfigurationError,
@@ -701,7 +701,10 @@ def over_tls(request, settings, tls, ca, folder):
     """A space over https whose storage has no encryption, or a customer's key."""
     opened = open_store(
         dataclasses.replace(
-            settings, endpoint_url=tls.endpoint_url, ca_bundle=ca.bundle, sse_customer_key=request.param
+            settings,
+            endpoint_url=tls.endpoint_url,
+            ca_bundle=ca.bundle,
+            encryption=request.param and sse_c(request.param),
         )
     )
     opened.open_bucket(True)
@@ -720,7 +723,7 @@ def readings(space, key, **encryption):
 @pytest.mark.parametrize("size", [1000, 2 * MB, 17 * MB])
 def test_with_a_key_of_the_addons_own(over_tls, size):
     space, data = over_tls, data_of(size)
-    key, other = CustomerKey(OTHER_KEY), CustomerKey(b"o" * 32)
+    key, other = customer_key(OTHER_KEY), customer_key(b"o" * 32)
     space.put("x", io.BytesIO(data) if size > 1000 else data, encryption=key)
     for read in readings(space, "x", encryption=key):
         assert read() == data
@@ -741,7 +744,7 @@ def test_with_a_key_of_the_addons_own(over_tls, size):
 @pytest.mark.parametrize("target", ["own", "key", "clear"])
 def test_a_copy_encrypts_anew(over_tls, source, target):
     space, data = over_tls, data_of(MB)
-    encryptions = {"own": None, "key": CustomerKey(OTHER_KEY), "clear": NoEncryption()}
+    encryptions = {"own": None, "key": customer_key(OTHER_KEY), "clear": NoEncryption()}
     space.put("a", data, encryption=encryptions[source], metadata={"k": "v"})
     counted: list[int] = []
     given = {"encryption": encryptions[target], "source_encryption": encryptions[source], "progress": counted.append}
@@ -758,7 +761,7 @@ def test_a_copy_encrypts_anew(over_tls, source, target):
 
 def test_what_is_in_clear_is_not_taken_for_encrypted(over_tls):
     over_tls.put("x", b"clear", encryption=NoEncryption())
-    for read in readings(over_tls, "x", encryption=CustomerKey(OTHER_KEY)):
+    for read in readings(over_tls, "x", encryption=customer_key(OTHER_KEY)):
         with pytest.raises((Refused, EncryptionNotHonoured)):
             read()
 
@@ -767,9 +770,9 @@ def test_a_key_never_travels_in_clear(space, proxy):
     if proxy.endpoint_url.startswith("https:"):
         pytest.skip("the server is reached over https")
     for verb in (
-        lambda: space.put("x", b"x", encryption=CustomerKey(OTHER_KEY)),
-        lambda: space.get("x", encryption=CustomerKey(OTHER_KEY)),
-        lambda: space.copy("x", "y", source_encryption=CustomerKey(OTHER_KEY)),
+        lambda: space.put("x", b"x", encryption=customer_key(OTHER_KEY)),
+        lambda: space.get("x", encryption=customer_key(OTHER_KEY)),
+        lambda: space.copy("x", "y", source_encryption=customer_key(OTHER_KEY)),
     ):
         with pytest.raises(ConfigurationError, match="clear text") as raised:
             verb()

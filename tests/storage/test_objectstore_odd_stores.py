@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from rings import sse_c
 
 from collective.s3blobstorage.errors import (
     Corrupt,
@@ -277,26 +278,26 @@ def read(store, key: str, **expected) -> bytes:
 def test_what_was_not_encrypted_does_not_stay(odd, open_odd, file, size):
     path, _ = file(size)
     with pytest.raises(EncryptionNotHonoured, match="s3-sse-customer-key"):
-        open_odd(sse_customer_key=KEY).put_file("x", path, metadata={})
+        open_odd(encryption=sse_c(KEY)).put_file("x", path, metadata={})
     assert odd.objects == {} and odd.uploads == {}
 
 
 def test_a_marker_that_was_not_encrypted_does_not_stay(odd, open_odd):
     with pytest.raises(EncryptionNotHonoured):
-        open_odd(sse_customer_key=KEY).put_bytes("x", b"secret")
+        open_odd(encryption=sse_c(KEY)).put_bytes("x", b"secret")
     assert odd.objects == {}
 
 
 def test_a_leftover_that_cannot_be_deleted_is_in_the_log(odd, open_odd, caplog):
     odd.refuse_deleting.add("x")
     with pytest.raises(EncryptionNotHonoured):
-        open_odd(sse_customer_key=KEY).put_bytes("x", b"secret")
+        open_odd(encryption=sse_c(KEY)).put_bytes("x", b"secret")
     assert "could not be deleted" in caplog.text and "'x'" in caplog.text
 
 
 def test_nothing_is_read_without_the_echo(odd, open_odd):
     odd.objects["x"] = b"abc", {}
-    store = open_odd(sse_customer_key=KEY)
+    store = open_odd(encryption=sse_c(KEY))
     for verb in (lambda: store.get_bytes("x"), lambda: store.head("x"), lambda: read(store, "x")):
         with pytest.raises(EncryptionNotHonoured):
             verb()
@@ -525,7 +526,7 @@ def test_a_range_is_not_read_without_the_echo(odd, open_odd):
     odd.content_range = "bytes {first}-{last}/{size}"
     arrived = bytearray()
     with pytest.raises(EncryptionNotHonoured):
-        open_odd(sse_customer_key=KEY).get_range("x", 10, 100, arrived.extend)
+        open_odd(encryption=sse_c(KEY)).get_range("x", 10, 100, arrived.extend)
     assert not arrived
 
 

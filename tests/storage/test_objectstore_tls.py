@@ -14,8 +14,10 @@ import sys
 from urllib.parse import quote
 
 import pytest
+from rings import customer_key, sse_c
 from servers.faults import answer, truncate
 from servers.proxy import Proxy
+from sites import raw_client
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
@@ -49,7 +51,7 @@ def proxy(s3_server, ca):
 @pytest.fixture
 def secure(settings, proxy, ca):
     return dataclasses.replace(
-        settings, endpoint_url=proxy.endpoint_url, ca_bundle=ca.bundle, sse_customer_key=KEY, prefix="p"
+        settings, endpoint_url=proxy.endpoint_url, ca_bundle=ca.bundle, encryption=sse_c(KEY, required=True), prefix="p"
     )
 
 
@@ -63,7 +65,7 @@ def store(secure):
 
 @pytest.fixture
 def plain(secure):
-    opened = open_store(dataclasses.replace(secure, sse_customer_key=None))
+    opened = open_store(dataclasses.replace(secure, encryption=None))
     yield opened
     opened.close()
 
@@ -92,7 +94,7 @@ def read(store, key: str, **expected) -> bytes:
 def test_the_key_never_travels_in_clear(settings, endpoint):
     for wrong in ({"endpoint_url": endpoint}, {"endpoint_url": None, "use_ssl": False}):
         with pytest.raises(ConfigurationError, match="s3-sse-customer-key") as raised:
-            open_store(dataclasses.replace(settings, sse_customer_key=KEY, **wrong))
+            open_store(dataclasses.replace(settings, encryption=sse_c(KEY), **wrong))
         assert KEY.hex() not in str(raised.value) and base64.b64encode(KEY).decode() not in str(raised.value)
 
 
@@ -115,7 +117,7 @@ def test_written_and_read_with_the_key(store, plain, s3, bucket, file, size):
 def test_another_key_reads_nothing(store, secure, file):
     path, _ = file(1000)
     store.put_file("x", path, metadata={})
-    other = open_store(dataclasses.replace(secure, sse_customer_key=OTHER_KEY))
+    other = open_store(dataclasses.replace(secure, encryption=sse_c(OTHER_KEY)))
     with pytest.raises(Refused):
         read(other, "x")
     with pytest.raises(StoreError):
@@ -129,6 +131,43 @@ def test_an_object_in_clear_is_not_read_as_encrypted(store, plain):
         store.get_bytes("x")
     with pytest.raises((EncryptionNotHonoured, Refused)):
         store.head("x")
+
+
+def test_what_was_written_before_is_read(store, secure, plain, file, proxy, caplog):
+    """With an earlier key, or in clear; which it was is found out once for each object, and is no warning."""
+    path, data = file(100_000)
+    plain.put_file("clear", path, metadata={})
+    store.put_file("old", path, metadata={})
+    changed = open_store(dataclasses.replace(secure, encryption=sse_c(active="two", one=KEY, two=OTHER_KEY)))
+    changed.put_file("new", path, metadata={})
+    for key, tries in (("new", 1), ("old", 2), ("clear", 3)):
+        proxy.reset()
+        assert read(changed, key) == data
+        assert proxy.counts()["GetObject"] == tries
+        arrived = bytearray()
+        info = changed.get_range(key, 50_000, 1000, arrived.extend, size=len(data))
+        assert arrived == data[50_000:51_000] and info.size == len(data)
+        assert changed.head(key).metadata["sha256"] == hashlib.sha256(data).hexdigest()
+        assert proxy.counts() == {"GetObject": tries + 1, "HeadObject": 1}
+        assert changed.copy(key, f"{key}-copy").size == len(data)
+        with pytest.raises(PreconditionFailed):
+            changed.put_file(key, path, metadata={}, if_absent=True)
+    for key in ("new", "old", "clear"):
+        assert read(changed, f"{key}-copy") == data
+        with pytest.raises((Refused, EncryptionNotHonoured)):
+            read(store, f"{key}-copy")  # encrypted with the new key
+    assert "WARNING" not in {record.levelname for record in caplog.records if "failed" in record.getMessage()}
+    changed.close()
+
+
+def test_the_hash_of_the_content_is_hidden(store, secure, file):
+    path, data = file(1000)
+    store.put_file("x", path, metadata={"oid": "1"})
+    client = raw_client(secure)
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": KEY}
+    metadata = client.head_object(Bucket=secure.bucket, Key="p/x", **key)["Metadata"]
+    assert set(metadata) == {"oid", "size", "hidden-sha256"}
+    assert store.head("x").metadata["sha256"] == hashlib.sha256(data).hexdigest()
 
 
 def test_a_copy_is_encrypted_too(store, plain, file):
@@ -176,7 +215,7 @@ def test_an_encrypted_body_is_resumed(store, proxy, file):
 @pytest.mark.parametrize("size", [0, 1000, 16 * MB + 1])
 def test_a_store_with_another_key_beside_its_own(store, plain, file, size):
     path, data = file(size)
-    other = store.encrypted_with(CustomerKey(OTHER_KEY))
+    other = store.encrypted_with(customer_key(OTHER_KEY))
     assert verifyObject(IObjectStore, other)
     other.put_file("x", path, metadata={}, if_absent=True)
     assert other.head("x").size == size and read(other, "x") == data
@@ -186,12 +225,12 @@ def test_a_store_with_another_key_beside_its_own(store, plain, file, size):
     store.encrypted_with(NoEncryption()).put_file("clear", path, metadata={})
     assert read(plain, "clear") == data
     other.close()
-    assert read(other, "x") == data and read(store.encrypted_with(CustomerKey(OTHER_KEY)), "x") == data
+    assert read(other, "x") == data and read(store.encrypted_with(customer_key(OTHER_KEY)), "x") == data
 
 
 def test_a_copy_is_encrypted_anew(store, secure, file):
     path, data = file(2 * MB)
-    other, clear = CustomerKey(OTHER_KEY), NoEncryption()
+    other, clear = customer_key(OTHER_KEY), NoEncryption()
     stores = {"own": store, "other": store.encrypted_with(other), "clear": store.encrypted_with(clear)}
     for name, of in stores.items():
         of.put_file(name, path, metadata={"oid": "1"})
@@ -219,7 +258,7 @@ def test_a_copy_in_parts_is_encrypted_anew(store, proxy, file, monkeypatch):
     path, data = file(12 * MB)
     monkeypatch.setattr(parts, "MAX_COPY", 0)
     monkeypatch.setattr(copying, "COPY_PART", 5 * MB)
-    other = store.encrypted_with(CustomerKey(OTHER_KEY))
+    other = store.encrypted_with(customer_key(OTHER_KEY))
     other.put_file("x", path, metadata={"oid": "1"})
     counted: list[int] = []
     store.copy("x", "y", source_store=other, progress=counted.append)
@@ -231,7 +270,7 @@ def test_a_copy_in_parts_is_encrypted_anew(store, proxy, file, monkeypatch):
 
 def test_an_object_that_is_encrypted_anew_in_place_is_not_deleted(store, proxy, file, monkeypatch):
     path, data = file(1000)
-    other = CustomerKey(OTHER_KEY)
+    other = customer_key(OTHER_KEY)
     store.encrypted_with(other).put_file("x", path, metadata={})
     monkeypatch.setattr(CustomerKey, "check_echo", lambda self, response: refuse(self is not other))
     with pytest.raises(EncryptionNotHonoured):
@@ -251,7 +290,7 @@ def refuse(whether: bool) -> None:
 def test_another_key_never_travels_in_clear(settings):
     store = open_store(dataclasses.replace(settings, endpoint_url="http://127.0.0.1:9"))
     with pytest.raises(ConfigurationError, match="clear text"):
-        store.encrypted_with(CustomerKey(OTHER_KEY))
+        store.encrypted_with(customer_key(OTHER_KEY))
     store.close()
 
 
@@ -272,7 +311,7 @@ def test_plain_http_to_a_tls_port(secure):
     wrong = dataclasses.replace(
         secure,
         endpoint_url=secure.endpoint_url.replace("https", "http"),
-        sse_customer_key=None,
+        encryption=None,
         download_read_timeout=1.0,
         outage_patience=2.0,
     )
@@ -336,8 +375,8 @@ def test_no_secret_in_any_log_or_error(secure, proxy, file, everything):
         tried(lambda store=store: store.put_file("x", small, metadata={}))
         tried(lambda store=store: store.put_file("l", large, metadata={}))
         tried(lambda store=store: store.copy("x", "y"))
-        tried(lambda store=store: store.encrypted_with(CustomerKey(OTHER_KEY)).put_file("x", small, metadata={}))
-        tried(lambda store=store: store.copy("x", "y", source_store=store.encrypted_with(CustomerKey(OTHER_KEY))))
+        tried(lambda store=store: store.encrypted_with(customer_key(OTHER_KEY)).put_file("x", small, metadata={}))
+        tried(lambda store=store: store.copy("x", "y", source_store=store.encrypted_with(customer_key(OTHER_KEY))))
         tried(lambda store=store: store.head("x"))
         tried(lambda store=store: read(store, "x"))
         tried(lambda store=store: list(store.list()))

@@ -8,6 +8,7 @@ import json
 import uuid
 
 import pytest
+from rings import sse_c
 from servers.faults import answer
 from servers.proxy import Proxy
 from test_preflight import found, keys
@@ -92,7 +93,7 @@ def test_a_store_that_refuses_a_header(settings, front, s3, bucket, header):
 
 def test_a_store_that_ignores_the_customers_key(settings, tls_front, ca, s3, bucket):
     tls_front.strange.ignores = ("x-amz-server-side",)
-    secure = {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+    secure = {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "encryption": sse_c(KEY)}
     findings = found(settings, thorough=True, **secure)
     assert failed(findings) == ["encryption"]
     assert "ignores the customer's key" in findings["encryption"].detail
@@ -104,7 +105,7 @@ def test_a_store_that_ignores_the_customers_key(settings, tls_front, ca, s3, buc
 
 def test_a_bucket_where_customers_keys_are_blocked(settings, tls_front, ca, s3, bucket):
     tls_front.strange.refuses = ("x-amz-server-side",)
-    secure = {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+    secure = {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle, "encryption": sse_c(KEY)}
     findings = found(settings, thorough=True, **secure)
     assert failed(findings) == ["encryption"]
     assert "SSE-C is blocked" in findings["encryption"].detail
@@ -114,7 +115,7 @@ def test_a_bucket_where_customers_keys_are_blocked(settings, tls_front, ca, s3, 
 def test_a_store_that_keeps_it(settings, s3_server, ca, s3, bucket):
     upstream = getattr(s3_server, "tls_endpoint_url", None)
     with Proxy(upstream or s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle if upstream else None) as proxy:
-        secure = {"endpoint_url": proxy.endpoint_url, "ca_bundle": ca.bundle, "sse_customer_key": KEY}
+        secure = {"endpoint_url": proxy.endpoint_url, "ca_bundle": ca.bundle, "encryption": sse_c(KEY)}
         findings = found(settings, thorough=True, **secure)
     assert failed(findings) == []
     assert findings["encryption"].ok and findings["tls"].ok

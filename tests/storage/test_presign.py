@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from rings import sse_c
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.errors import ConfigurationError, Refused, Unavailable
@@ -194,7 +195,7 @@ def test_seconds_that_the_signature_does_not_know(store):
 
 def test_a_customers_key_is_not_given_to_a_browser(settings):
     settings = dataclasses.replace(
-        settings, sse_customer_key=b"k" * 32, endpoint_url=settings.endpoint_url.replace("http:", "https:")
+        settings, encryption=sse_c(b"k" * 32), endpoint_url=settings.endpoint_url.replace("http:", "https:")
     )
     with closing(open_store(settings)) as store, pytest.raises(ConfigurationError, match="s3-sse-customer-key"):
         store.presign_get(KEY, seconds=60)

@@ -8,6 +8,7 @@ import threading
 from contextlib import closing
 
 import pytest
+from rings import sse_c
 from servers.faults import answer
 
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
@@ -64,7 +65,7 @@ def test_the_last_one_closes_them(settings, proxy):
 
 
 def test_a_failed_opening_gives_them_back(settings):
-    plain = dataclasses.replace(settings, sse_customer_key=b"k" * 32, endpoint_url="http://127.0.0.1:1")
+    plain = dataclasses.replace(settings, encryption=sse_c(b"k" * 32), endpoint_url="http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="clear text"):
         open_store(plain)
 

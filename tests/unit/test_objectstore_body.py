@@ -7,6 +7,7 @@ import os
 import pytest
 
 from collective.s3blobstorage.objectstore.body import FileWindow
+from collective.s3blobstorage.objectstore.content import FileContent
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
 
 DATA = bytes(range(200))
@@ -22,7 +23,7 @@ def descriptor(tmp_path):
 
 
 def test_reads_its_part_only(descriptor):
-    window = FileWindow(descriptor, 50, 100)
+    window = FileWindow(FileContent(descriptor).reader(), 50, 100)
     assert len(window) == 100
     assert window.read(30) == DATA[50:80]
     assert window.tell() == 30
@@ -36,18 +37,21 @@ def test_reads_its_part_only(descriptor):
 
 
 def test_an_empty_body_is_a_body(descriptor):
-    window = FileWindow(descriptor, 0, 0)
+    window = FileWindow(FileContent(descriptor).reader(), 0, 0)
     assert window and len(window) == 0 and window.read() == b""
 
 
 def test_two_windows_share_a_descriptor(descriptor):
-    first, second = FileWindow(descriptor, 0, 100), FileWindow(descriptor, 100, 100)
+    first, second = (
+        FileWindow(FileContent(descriptor).reader(), 0, 100),
+        FileWindow(FileContent(descriptor).reader(), 100, 100),
+    )
     assert first.read(10) + second.read(10) + first.read(10) == DATA[:10] + DATA[100:110] + DATA[10:20]
 
 
 def test_progress_counts_what_is_sent_and_takes_back_a_failed_attempt(descriptor):
     counted: list[int] = []
-    window = FileWindow(descriptor, 0, 200, progress=counted.append)
+    window = FileWindow(FileContent(descriptor).reader(), 0, 200, progress=counted.append)
     window.read()  # for the signature
     window.seek(0)
     assert counted == []
@@ -62,7 +66,7 @@ def test_progress_counts_what_is_sent_and_takes_back_a_failed_attempt(descriptor
 
 def test_cancelled_between_blocks(descriptor):
     answers = iter([False, True])
-    window = FileWindow(descriptor, 0, 200, cancelled=lambda: next(answers))
+    window = FileWindow(FileContent(descriptor).reader(), 0, 200, cancelled=lambda: next(answers))
     assert len(window.read(10)) == 10
     with pytest.raises(Cancelled):
         window.read(10)
@@ -70,7 +74,7 @@ def test_cancelled_between_blocks(descriptor):
 
 
 def test_a_file_that_became_shorter_is_an_error_not_an_endless_wait(descriptor):
-    window = FileWindow(descriptor, 0, 200)
+    window = FileWindow(FileContent(descriptor).reader(), 0, 200)
     window.read(100)
     os.ftruncate(descriptor, 100)
     with pytest.raises(OSError, match="shorter"):

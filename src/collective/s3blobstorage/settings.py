@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .encryption.interfaces import IEncryption
     from .overlay.interfaces import ISourceSettings
 
 MB = 1024 * 1024
@@ -39,6 +40,7 @@ class StoreSettings:
     ca_bundle: Path | None = None
     use_ssl: bool = True
     addressing_style: str = "auto"  # auto, path or virtual
+    encryption: IEncryption | None = None  # None: what the bucket does by default
     sse_customer_key: bytes | None = field(default=None, repr=False)  # the 32 raw bytes
     connect_timeout: float = 60.0
     read_timeout: float = 300.0

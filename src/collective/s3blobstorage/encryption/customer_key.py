@@ -1,8 +1,10 @@
-"""Server-side encryption with a customer's key (SSE-C), one key.
+"""Server-side encryption with a customer's key (SSE-C): one key of a ring.
 
 The key travels with every request, so the store can only be asked over TLS. The store keeps nothing but the key's
 MD5, and echoes algorithm and MD5 in each answer: that echo is the only proof that it encrypted at all.
 Protocol: Amazon S3 API reference, "Using server-side encryption with customer-provided keys (SSE-C)".
+
+An object's metadata are not encrypted by the store: the SHA-256 of the content is hidden there under a key of its own.
 """
 
 from __future__ import annotations
@@ -10,54 +12,56 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from zope.interface import implementer
 
-from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
-from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured
+from ..errors import EncryptionNotHonoured
+from . import hidden
+from .interfaces import IServerSideEncryption
+from .ring import KeyRing, RingKey
+from .secret import SecretBytes
 
 ALGORITHM = "AES256"
-KEY_BYTES = 32
 
-
-class _Key(bytes):
-    """The raw key, which shows itself nowhere: reports of errors print the local variables of each frame."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    __str__ = __repr__
+SHA256 = "sha256"
+HIDDEN_SHA256 = "hidden-sha256"
 
 
 @implementer(IServerSideEncryption)
 class CustomerKey:
-    """SSE-C with one key of 32 raw bytes; boto3 encodes it and adds its MD5.
+    """SSE-C with the key ``id`` of the ring, which is read when it is first needed; boto3 encodes it and adds its MD5.
 
-    Raises ConfigurationError where the key has another length.
+    Every method raises what reading the key raises (``IKeyProvider.material``).
     """
 
     name = "sse-c"
     needs_tls = True
+    own_key = True
 
-    def __init__(self, key: bytes) -> None:
-        if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-            length = len(key) if isinstance(key, bytes) else 0
-            raise ConfigurationError(
-                f"s3-sse-customer-key: a key of {length} bytes was given, allowed is one of {KEY_BYTES} bytes"
-                " (in base64: 44 characters); make one with: openssl rand -base64 32"
-            )
-        self._key = _Key(key)
-        # The store echoes the key's MD5 in base64; MD5 is the protocol's fingerprint here, no protection.
-        self._fingerprint = base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode()
+    def __init__(self, ring: KeyRing, id: str) -> None:
+        self.id = id
+        self._ring = ring
 
     def __repr__(self) -> str:
-        return "<CustomerKey>"
+        return f"<CustomerKey {self.id}>"
+
+    @property
+    def key(self) -> RingKey:
+        return self._ring.key(self.id)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        # The store echoes the key's MD5 in base64; MD5 is the protocol's fingerprint here, no protection.
+        return base64.b64encode(hashlib.md5(self.key.material, usedforsecurity=False).digest()).decode()
+
+    @cached_property
+    def _hiding(self) -> SecretBytes:
+        return self.key.derived("hidden metadata")
 
     def write_parameters(self) -> Mapping[str, Any]:
-        return {"SSECustomerAlgorithm": ALGORITHM, "SSECustomerKey": self._key}
+        return {"SSECustomerAlgorithm": ALGORITHM, "SSECustomerKey": self.key.material}
 
     def part_parameters(self) -> Mapping[str, Any]:
         return self.write_parameters()
@@ -66,7 +70,22 @@ class CustomerKey:
         return self.write_parameters()
 
     def copy_source_parameters(self) -> Mapping[str, Any]:
-        return {"CopySourceSSECustomerAlgorithm": ALGORITHM, "CopySourceSSECustomerKey": self._key}
+        return {"CopySourceSSECustomerAlgorithm": ALGORITHM, "CopySourceSSECustomerKey": self.key.material}
+
+    def written_metadata(self, key: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        written = dict(metadata)
+        sha256 = written.pop(SHA256, None)
+        if sha256 is not None:
+            written[HIDDEN_SHA256] = hidden.hide(self._hiding, bytes.fromhex(sha256), key)
+        return written
+
+    def read_metadata(self, key: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        text = metadata.get(HIDDEN_SHA256)
+        if text is None:
+            return metadata
+        read = {name: value for name, value in metadata.items() if name != HIDDEN_SHA256}
+        read[SHA256] = hidden.find(self._hiding, text, key).hex()
+        return read
 
     def check_echo(self, response: Mapping[str, Any]) -> None:
         """Algorithm and the key's MD5 must both come back.
@@ -75,5 +94,9 @@ class CustomerKey:
         """
         if response.get("SSECustomerAlgorithm") != ALGORITHM or response.get("SSECustomerKeyMD5") != self._fingerprint:
             raise EncryptionNotHonoured(
-                "The object store did not confirm that it encrypts with the customer's key (s3-sse-customer-key)."
+                "The object store did not confirm that it encrypts with the customer's key"
+                " (<sse-c>, s3-sse-customer-key)."
             )
+
+    def check_read(self, key: str, response: Mapping[str, Any]) -> None:
+        self.check_echo(response)

@@ -7,16 +7,14 @@ Rotation replaces the envelope and moves no byte. docs/encryption.md has the for
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import Corrupt
+from .hidden import NONCE, bytes_of, decrypted, text_of
 from .ring import KEY, KeyRing, RingKey, derived
 from .secret import SecretBytes
 from .segments import COMMITMENT, SegmentCipher
@@ -25,7 +23,6 @@ SEALED = "sealed"  # names in the object's metadata
 SEALED_SHA256 = "sealed-sha256"
 
 _FORMAT = "1"
-_NONCE = 12
 _ENVELOPE = re.compile(r"1 ([A-Za-z0-9][A-Za-z0-9._-]{0,63}/[0-9a-f]{8}) ([A-Za-z0-9_-]{80})")
 _DIFFERENT = "The metadata of an encrypted object are damaged, or are those of another object."
 
@@ -47,18 +44,18 @@ class DataKey:
 
     def wrapped(self, by: RingKey, object_key: str) -> str:
         """The envelope, as metadata. ``object_key``: relative to the prefix."""
-        nonce = os.urandom(_NONCE)
+        nonce = os.urandom(NONCE)
         sealed = AESGCM(by.derived("wrap")).encrypt(nonce, self._key, _bound(by.name, object_key))
-        return f"{_FORMAT} {by.name} {_text(nonce + sealed)}"
+        return f"{_FORMAT} {by.name} {text_of(nonce + sealed)}"
 
     def hide(self, sha256: bytes) -> str:
         """The SHA-256 of the plain text, as metadata: only who has the key can read or compare it."""
         # The key made for this encrypts nothing else, and an object has one hash: any nonce is used once.
-        return _text(AESGCM(derived(self._key, "sha256")).encrypt(bytes(_NONCE), sha256, None))
+        return text_of(AESGCM(derived(self._key, "sha256")).encrypt(bytes(NONCE), sha256, None))
 
     def unhide(self, text: str) -> bytes:
         """Raises Corrupt."""
-        return _decrypted(derived(self._key, "sha256"), bytes(_NONCE), _bytes(text), None)
+        return decrypted(derived(self._key, "sha256"), bytes(NONCE), bytes_of(text), None)
 
 
 def key_name(metadata: Mapping[str, str]) -> str | None:
@@ -71,33 +68,15 @@ def unwrap(ring: KeyRing, text: str, object_key: str) -> DataKey:
     """The data key in an envelope. Raises Corrupt, EncryptionKeyMissing, and what reading a key raises."""
     name, sealed = _parsed(text)
     by = ring.named(name)
-    return DataKey(_decrypted(by.derived("wrap"), sealed[:_NONCE], sealed[_NONCE:], _bound(name, object_key)))
+    return DataKey(decrypted(by.derived("wrap"), sealed[:NONCE], sealed[NONCE:], _bound(name, object_key)))
 
 
 def _parsed(text: str) -> tuple[str, bytes]:
     found = _ENVELOPE.fullmatch(text)
     if found is None:
         raise Corrupt(_DIFFERENT)
-    return found[1], _bytes(found[2])
+    return found[1], bytes_of(found[2])
 
 
 def _bound(key_name: str, object_key: str) -> bytes:
     return f"{_FORMAT}\0{key_name}\0{object_key}".encode()
-
-
-def _decrypted(key: bytes, nonce: bytes, sealed: bytes, bound: bytes | None) -> bytes:
-    try:
-        return SecretBytes(AESGCM(key).decrypt(nonce, sealed, bound))
-    except (InvalidTag, ValueError):
-        raise Corrupt(_DIFFERENT) from None
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
-        raise Corrupt(_DIFFERENT) from None

@@ -1,4 +1,4 @@
-"""No encryption by the store: the null object."""
+"""No encryption by the store: the null objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from .interfaces import IEncryption, IServerSideEncryption
 
 
 @implementer(IServerSideEncryption)
@@ -41,3 +41,15 @@ class NoEncryption:
 
     def check_read(self, key: str, response: Mapping[str, Any]) -> None:
         return None
+
+
+@implementer(IEncryption)
+class Unencrypted:
+    """What a storage without encryption sections asks for."""
+
+    name = "none"
+    server_side = NoEncryption()
+    readers = (server_side,)
+    ring = None
+    seals = False
+    required = False

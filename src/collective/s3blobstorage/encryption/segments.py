@@ -24,7 +24,7 @@ COMMITMENT = 32
 HEADER = len(MAGIC) + 8 + COMMITMENT
 KEY = 32
 
-_SEALED_SEGMENT = SEGMENT + TAG
+SEALED_SEGMENT = SEGMENT + TAG
 _DIFFERENT = "An encrypted object is damaged, or is not the one that was stored here."
 
 
@@ -45,7 +45,7 @@ def sealed_size(size: int) -> int:
 
 def plain_size(stored: int) -> int:
     """Bytes of plain text in an object of ``stored`` bytes. Raises Corrupt where none has that many."""
-    full, rest = divmod(stored - HEADER, _SEALED_SEGMENT)
+    full, rest = divmod(stored - HEADER, SEALED_SEGMENT)
     size = full * SEGMENT + max(0, rest - TAG)
     if stored < HEADER + TAG or sealed_size(size) != stored:
         raise Corrupt(_DIFFERENT)
@@ -70,7 +70,7 @@ def span(start: int, length: int) -> Span:
     """Of the plain bytes ``start`` to ``start + length``, which may reach past the end of the object."""
     first, skip = divmod(start, SEGMENT)
     behind = -(-(start + length) // SEGMENT)
-    return Span(first, HEADER + first * _SEALED_SEGMENT, (behind - first) * _SEALED_SEGMENT, skip)
+    return Span(first, HEADER + first * SEALED_SEGMENT, (behind - first) * SEALED_SEGMENT, skip)
 
 
 class SegmentCipher:
@@ -97,6 +97,14 @@ class SegmentCipher:
 
 def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(11, "big") + (b"\1" if last else b"\0")
+
+
+def sealed(cipher: SegmentCipher, commitment: bytes, data: bytes) -> bytes:
+    """A whole object, in memory."""
+    last = count(len(data)) - 1
+    with memoryview(data) as view:
+        each = [cipher.encrypt(i, i == last, view[i * SEGMENT : (i + 1) * SEGMENT]) for i in range(last + 1)]
+    return header(commitment) + b"".join(each)
 
 
 class Opener:
@@ -131,7 +139,7 @@ class Opener:
         with memoryview(left) as view:
             while self._number < self._count:
                 last = self._number == self._count - 1
-                size = self._last_size if last else _SEALED_SEGMENT
+                size = self._last_size if last else SEALED_SEGMENT
                 if len(view) - position < size:
                     break
                 plain.append(self._cipher.decrypt(self._number, last, view[position : position + size]))

@@ -1,11 +1,11 @@
-"""A window on a file as the body of a request."""
+"""A window on what is stored as the body of a request."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 
+from collective.s3blobstorage.objectstore.content import Reader
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
 
 
@@ -18,10 +18,10 @@ class Stopped(Exception):
 
 
 class FileWindow:
-    """``size`` bytes of an open file from ``start``, seekable, read with ``pread``.
+    """``size`` bytes of a ``Content`` from ``start``, seekable.
 
-    Any number of windows share one descriptor in any number of threads, since ``pread`` has no position of its
-    own; one window belongs to one thread. Nothing is held in memory but the block that is asked for.
+    ``read`` is a reader of the content; a window, and its reader, belong to one thread. Nothing is held in memory but
+    what the reader holds and the block that is asked for.
 
     botocore reads a body twice over plain http, first to hash it for the signature. Only bytes read after
     ``sending()`` (called by the client's ``before-send`` event) are reported as progress.
@@ -32,14 +32,14 @@ class FileWindow:
 
     def __init__(
         self,
-        descriptor: int,
+        read: Reader,
         start: int,
         size: int,
         *,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._descriptor = descriptor
+        self._read = read
         self._start = start
         self._size = size
         self._position = 0
@@ -73,10 +73,7 @@ class FileWindow:
         try:
             if self._cancelled is not None and self._cancelled():
                 raise Cancelled()
-            block = os.pread(self._descriptor, wanted, self._start + self._position)
-            if not block:
-                # Without this the server would wait for bytes that never come, until its own time-out.
-                raise OSError(errno.EIO, "the file became shorter while it was uploaded")
+            block = self._read(wanted, self._start + self._position)
             self._position += len(block)
             if self._sending and self._progress is not None:
                 self._reported += len(block)

@@ -35,9 +35,9 @@ os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_i
 
 
 def lend(settings: StoreSettings, *, read_only: bool) -> Clients:
-    """The clients of these settings, whatever bucket and prefix they name. Makes no request. Give them back.
+    """The clients of these settings, whatever bucket, prefix and encryption they name. Give them back.
 
-    Raises ConfigurationError. Any thread.
+    Makes no request. Raises ConfigurationError. Any thread.
     """
     key = _key(settings, read_only)
     with _lock:
@@ -66,4 +66,4 @@ def give_back(clients: Clients) -> None:
 def _key(settings: StoreSettings, read_only: bool) -> tuple[Any, ...]:
     # A forked child must not read what its parent asked for; boto3 reads credentials and more from the environment.
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return os.getpid(), replace(settings, bucket="", prefix=""), read_only, environment
+    return os.getpid(), replace(settings, bucket="", prefix="", encryption=None), read_only, environment

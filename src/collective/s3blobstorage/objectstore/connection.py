@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from botocore.parsers import ResponseParserError
@@ -41,6 +41,7 @@ class Connection:
     circuit: Circuit
     provider: Provider
     time: StoreTime
+    one_of_several: bool = False  # a refusal may mean that the object was encrypted in another way (see ``Ways``)
     etags_prove: bool = False  # whether a body needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
 
     @property
@@ -56,6 +57,11 @@ class Connection:
 
     def relative_key(self, full_key: str) -> str:
         return full_key[len(self.settings.prefix) + 1 :] if self.settings.prefix else full_key
+
+    def info_of(self, key: str, response: Mapping[str, Any], size: int | None = None) -> ObjectInfo:
+        """As ``info_of``, with the metadata as they were given to be written."""
+        info = info_of(key, response, size)
+        return replace(info, metadata=self.encryption.read_metadata(key, info.metadata))
 
     def bucket(self) -> dict[str, Any]:
         """Parameters of a request about the bucket."""
@@ -78,7 +84,7 @@ class Connection:
         cancelled: Callable[[], bool] | None = None,
     ) -> Attempts:
         what = f"{verb} of {self.full_key(key)!r} in bucket {self.settings.bucket!r}"
-        return Attempts(
+        attempts = Attempts(
             patience,
             self.clock,
             what=what,
@@ -87,6 +93,8 @@ class Connection:
             cancelled=cancelled,
             on_silence=self.drop_idle,
         )
+        attempts.refusal_expected = self.one_of_several
+        return attempts
 
     def drop_idle(self) -> None:
         """One connection was silent for a whole time-out. So may be all that were open at that time (a firewall forgot
@@ -128,7 +136,15 @@ def info_of(key: str, response: Mapping[str, Any], size: int | None = None) -> O
         etag=unquoted(response.get("ETag")),
         metadata=metadata,
         last_modified=response.get("LastModified"),
+        encrypted=_encrypted(response),
     )
+
+
+def _encrypted(response: Mapping[str, Any]) -> str:
+    if response.get("SSECustomerAlgorithm"):
+        return "sse-c"
+    algorithm = str(response.get("ServerSideEncryption") or "")
+    return f"{algorithm} {response['SSEKMSKeyId']}" if response.get("SSEKMSKeyId") else algorithm
 
 
 def recorded_sha256(metadata: Mapping[str, str]) -> bytes | None:

@@ -25,7 +25,7 @@ from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import UPLOADING
-from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_file
+from collective.s3blobstorage.objectstore.upload import delete_unwanted, opened, put_content
 
 log = logging.getLogger(__name__)
 
@@ -65,42 +65,38 @@ class _Origin:
 def copy(
     connection: Connection,
     lanes: Lanes,
-    source_key: str,
+    source: ObjectInfo,
     target_key: str,
     *,
-    if_match: str | None = None,
+    reading: Connection,
     metadata: Mapping[str, str] | None = None,
-    reading: Connection | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
-    """See ``IObjectStore.copy``. ``reading``: the same store with what the source is encrypted with; None: as it is.
+    """See ``IObjectStore.copy``. ``reading``: the same store with what the source is encrypted with.
 
-    The source is asked for by HEAD first: its size decides how to copy, its ETag holds it in place until the copy is
-    made, its metadata goes along where the store does not keep it by itself.
+    ``source`` is what HEAD told of it: its size decides how to copy, its ETag holds it in place until the copy is made,
+    its metadata goes along where the store does not keep it by itself.
     """
-    reading = reading or connection
-    source = head(reading, source_key)
-    if source is None:
-        raise ObjectMissing("The object store has no such object.")
-    if if_match is not None and source.etag != if_match:
-        raise PreconditionFailed("The object was changed.")
     kept = dict(source.metadata if metadata is None else metadata)
     origin = _Origin(reading, source)
+    in_place = _in_place(connection, origin, target_key)
     encrypted = "sse-c" in (connection.encryption.name, reading.encryption.name)
     try:
-        if encrypted and connection.provider.value("copies_encrypted") is False:
+        able = connection.provider.value("copies_encrypted")
+        # The only object of its kind is risked on a store that is known to do it: Ceph would leave it in clear.
+        if encrypted and (able is False or (in_place and able is not True)):
             raise _CannotCopy()
         if source.size <= parts.MAX_COPY:
             return _in_one(connection, origin, target_key, kept, progress=progress)
         return _in_parts(connection, origin, target_key, kept, COPY_PART, progress=progress)
-    except (EncryptionNotHonoured, Refused):
+    except (EncryptionNotHonoured, Refused) as error:
         # Ceph encrypts what is put, and not what is copied from an object in clear, of which nothing is left; and it
         # refuses parts of encrypted objects. What a policy refuses is refused once more.
-        if not encrypted or _in_place(connection, origin, target_key):
+        if not encrypted or (in_place and isinstance(error, EncryptionNotHonoured)):
             raise
     except _CannotCopy:
         pass
-    log.info("copy of %r: not done by the store, downloading and uploading", source_key)
+    log.info("copy of %r: not done by the store, downloading and uploading", source.key)
     return _relayed(connection, lanes, origin, target_key, kept, progress)
 
 
@@ -269,9 +265,27 @@ def _relayed(
 ) -> ObjectInfo:
     source = origin.info
     with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
-        arrived = get_file(origin.connection, source.key, file, size=source.size, if_match=source.etag)  # type: ignore[arg-type]
-        file.flush()
-        path = Path(file.name)
-        return put_file(
-            connection, lanes, target_key, path, metadata=metadata, sha256=arrived.sha256, progress=progress
+        arrived = get_file(
+            origin.connection,
+            source.key,
+            file,  # type: ignore[arg-type]
+            size=source.size,
+            if_match=source.etag,
+            begin=_as_stored,
         )
+        file.flush()
+        with opened(Path(file.name)) as content:
+            return put_content(
+                connection,
+                lanes,
+                target_key,
+                content,
+                metadata=metadata,
+                sha256=arrived.sha256,
+                replaces=_in_place(connection, origin, target_key),
+                progress=progress,
+            )
+
+
+def _as_stored(info: ObjectInfo) -> None:
+    """Whatever it is, it is copied byte by byte."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -11,9 +12,15 @@ from botocore.exceptions import ClientError
 
 from collective.s3blobstorage.errors import Corrupt, Unavailable
 from collective.s3blobstorage.objectstore.body import Stopped
-from collective.s3blobstorage.objectstore.connection import Connection, info_of, recorded_sha256
+from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
-from collective.s3blobstorage.objectstore.transfer import DIFFERENT, Transfer, content_range, same_etag
+from collective.s3blobstorage.objectstore.transfer import (
+    DIFFERENT,
+    Transfer,
+    content_range,
+    refuse_sealed,
+    same_etag,
+)
 from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure
 
 log = logging.getLogger(__name__)
@@ -30,8 +37,8 @@ def head(connection: Connection, key: str) -> ObjectInfo | None:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 return None
             raise
-        connection.encryption.check_echo(response)
-        return info_of(key, response)
+        connection.encryption.check_read(key, response)
+        return connection.info_of(key, response)
 
     return connection.attempts("HEAD", key, connection.reading).run(request)
 
@@ -44,20 +51,22 @@ def get_file(
     size: int | None = None,
     sha256: bytes | None = None,
     if_match: str | None = None,
+    begin: Callable[[ObjectInfo], None] = refuse_sealed,
+    hashed: bool = True,
 ) -> ObjectInfo:
-    """See ``IObjectStore.get_file``. ``if_match`` is the ETag (without quotes) that the object must have."""
-    return _Download(connection, key, target, size=size, sha256=sha256, if_match=if_match).run()
+    """See ``IObjectStore.get_file``. ``if_match`` is the ETag (without quotes) that the object must have.
+
+    ``begin`` is told what the store says of the object before its first byte is written, again whenever that starts
+    over; what it raises goes through. ``hashed``: whether the SHA-256 is computed and compared; not, where the caller
+    does better.
+    """
+    return _Download(
+        connection, key, target, size=size, sha256=sha256, if_match=if_match, begin=begin, hashed=hashed
+    ).run()
 
 
-def get_bytes(connection: Connection, key: str, limit: int) -> bytes:
-    """See ``IObjectStore.get_bytes``."""
-    target = _Limited(limit)
-    get_file(connection, key, target)  # type: ignore[arg-type]
-    return bytes(target.data)
-
-
-class _Limited:
-    """The memory that ``get_bytes`` writes to."""
+class Limited:
+    """The memory that ``IObjectStore.get_bytes`` writes to."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -92,11 +101,14 @@ class _Download(Transfer):
         size: int | None,
         sha256: bytes | None,
         if_match: str | None,
+        begin: Callable[[ObjectInfo], None],
+        hashed: bool,
     ) -> None:
-        super().__init__(connection, key, size=size, if_match=if_match)
+        super().__init__(connection, key, size=size, if_match=if_match, begin=begin)
         self.target = target
         self.wanted_sha256 = sha256
         self.started_over = False
+        self.hashed = hashed
         self.hash = hashlib.sha256()
 
     def range(self) -> str | None:
@@ -123,8 +135,9 @@ class _Download(Transfer):
         return 0
 
     def give(self, block: bytes) -> None:
-        self.hash.update(block)
-        _write_whole(self.target, block)
+        if self.hashed:
+            self.hash.update(block)
+        write_whole(self.target, block)
 
     def rewritten(self) -> None:
         if self.started_over or self.if_match is not None:
@@ -146,6 +159,8 @@ class _Download(Transfer):
     def compare(self) -> Failure | None:
         """The SHA-256 that must have arrived, from the caller or else from the object's own metadata."""
         assert self.info is not None
+        if not self.hashed:
+            return None
         digest = self.wanted_sha256 if self.wanted_sha256 is not None else recorded_sha256(self.info.metadata)
         if digest is not None and digest != self.hash.digest():
             received = self.received
@@ -155,7 +170,7 @@ class _Download(Transfer):
         return None
 
 
-def _write_whole(target: BinaryIO, block: bytes) -> None:
+def write_whole(target: BinaryIO, block: bytes) -> None:
     """An unbuffered file may take less than it is given. What it raises is no error of the network."""
     try:
         written = target.write(block)

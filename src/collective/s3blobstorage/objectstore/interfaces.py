@@ -30,6 +30,8 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)  # user metadata, names in lower case
     last_modified: datetime | None = None
     sha256: bytes | None = None  # set by put_file (computed) and by a store that reports a full-object SHA-256
+    # What the store says of its own encryption, in an answer to a read: sse-c, AES256, aws:kms and the key's id, …
+    encrypted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

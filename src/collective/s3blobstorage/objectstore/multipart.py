@@ -30,7 +30,7 @@ def object_parameters(connection: Connection, key: str, metadata: Mapping[str, s
         **connection.encryption.write_parameters(),
         "ContentType": CONTENT_TYPE,
         "ContentDisposition": DISPOSITION,
-        "Metadata": dict(metadata),
+        "Metadata": dict(connection.encryption.written_metadata(key, metadata)),
     }
     if connection.settings.storage_class:
         named["StorageClass"] = connection.settings.storage_class

@@ -31,10 +31,14 @@ LEAST_LEFT = 120.0
 
 
 class Presigner:
-    """Signs for the host that browsers reach (``s3-public-endpoint-url``, else the endpoint). Any thread."""
+    """Signs for the host that browsers reach (``s3-public-endpoint-url``, else the endpoint). Any thread.
 
-    def __init__(self, connection: Connection) -> None:
+    ``own_keys``: a key of ours is needed to read or write what is there, so that nothing is signed.
+    """
+
+    def __init__(self, connection: Connection, *, own_keys: bool) -> None:
         self.connection = connection
+        self._own_keys = own_keys
         self._lock = threading.Lock()
         self._base: tuple[str, str, str] | None = None
 
@@ -182,7 +186,8 @@ class Presigner:
     def _check(self, seconds: int) -> None:
         if not 1 <= seconds <= MOST_SECONDS:
             raise ValueError(f"a signature holds for 1 to {MOST_SECONDS} seconds")
-        if self.connection.encryption.name == "sse-c":
+        if self._own_keys:
             raise ConfigurationError(
-                "s3-sse-customer-key: with it there are no presigned URLs, since a browser must not have the key"
+                "<client-side-encryption>, <sse-c>, s3-sse-customer-key: with them there are no presigned URLs, since a"
+                " browser must not have the key"
             )

@@ -13,7 +13,13 @@ from collective.s3blobstorage.objectstore.body import Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_size
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
-from collective.s3blobstorage.objectstore.transfer import DIFFERENT, Transfer, content_range, same_etag
+from collective.s3blobstorage.objectstore.transfer import (
+    DIFFERENT,
+    Transfer,
+    content_range,
+    refuse_sealed,
+    same_etag,
+)
 from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure
 
 log = logging.getLogger(__name__)
@@ -30,11 +36,13 @@ def get_range(
     *,
     size: int | None = None,
     if_match: str | None = None,
+    begin: Callable[[ObjectInfo], None] = refuse_sealed,
 ) -> ObjectInfo:
-    """See ``IObjectStore.get_range``."""
+    """See ``IObjectStore.get_range``. ``begin`` is told what the store says of the object before bytes of it are given
+    on, again with each request that goes on; what it raises goes through. Not told where nothing is in the range."""
     if start < 0 or length < 1:
         raise ValueError(f"{length} bytes from {start} on are no range")
-    return _Range(connection, key, start, length, write, size=size, if_match=if_match).run()
+    return _Range(connection, key, start, length, write, size=size, if_match=if_match, begin=begin).run()
 
 
 class _Range(Transfer):
@@ -50,8 +58,9 @@ class _Range(Transfer):
         *,
         size: int | None,
         if_match: str | None,
+        begin: Callable[[ObjectInfo], None],
     ) -> None:
-        super().__init__(connection, key, size=size, if_match=if_match)
+        super().__init__(connection, key, size=size, if_match=if_match, begin=begin)
         self.start = start
         self.end = start + length  # the first byte behind the range
         self.write = write

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from zope.interface import implementer
 
 from collective.s3blobstorage import providers
-from collective.s3blobstorage.encryption.customer_key import CustomerKey
-from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
-from collective.s3blobstorage.encryption.none import NoEncryption
-from collective.s3blobstorage.errors import ConfigurationError, PreconditionFailed, Refused
+from collective.s3blobstorage.encryption.interfaces import IEncryption, IServerSideEncryption
+from collective.s3blobstorage.encryption.none import Unencrypted
+from collective.s3blobstorage.encryption.ring import RingKey
+from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import (
     client,
     clients,
@@ -46,22 +46,30 @@ from collective.s3blobstorage.objectstore.presign import Presigner
 from collective.s3blobstorage.objectstore.presigned import Presigned
 from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.storetime import StoreTime
+from collective.s3blobstorage.objectstore.transfer import refuse_sealed
+from collective.s3blobstorage.objectstore.ways import Ways
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
+
+T = TypeVar("T")
 
 
 def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> S3ObjectStore:
     """The store of these settings. Makes no request; ``open_bucket`` makes the first.
 
+    With a ring of keys it is a ``SealedStore``: blobs that were encrypted before they were sent can be read.
+
     ``read_only`` refuses every writing verb. ``clock``: None is the machine's. Raises ConfigurationError where the
     settings contradict each other or boto3 cannot use them.
     """
-    return S3ObjectStore(settings, read_only=read_only, clock=clock)
+    from collective.s3blobstorage.objectstore.sealed import SealedStore  # which is made of this one
+
+    made = S3ObjectStore if encryption_of(settings).ring is None else SealedStore
+    return made(settings, read_only=read_only, clock=clock)
 
 
-def encryption_of(settings: StoreSettings) -> IServerSideEncryption:
-    """What the settings ask for. Raises ConfigurationError for a key of the wrong length."""
-    return NoEncryption() if settings.sse_customer_key is None else CustomerKey(settings.sse_customer_key)
+def encryption_of(settings: StoreSettings) -> IEncryption:
+    return settings.encryption or Unencrypted()
 
 
 @implementer(IObjectStore)
@@ -81,6 +89,7 @@ class S3ObjectStore:
         self._time = StoreTime(self._clock)
         silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
         self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
+        self._ways: Ways | None = None
         self.connection = self._connected()
         # boto3 has found the endpoint by now, also where the environment names it.
         self.provider = providers.choose(settings.provider, self.endpoint_url)
@@ -93,18 +102,21 @@ class S3ObjectStore:
     def _connected(self) -> Connection:
         settings = self.settings
         encryption = encryption_of(settings)
+        if encryption.ring is not None:
+            encryption.ring.on_load = _redact
         lent = clients.lend(settings, read_only=self.read_only)
         reader, writer = lent.reader, lent.writer
-        if encryption.needs_tls and not _is_secure(reader.meta.endpoint_url):
+        if any(each.needs_tls for each in encryption.readers) and not _is_secure(reader.meta.endpoint_url):
             clients.give_back(lent)
             raise ConfigurationError(
-                "s3-sse-customer-key: the key would travel in clear text, since the object store is reached over http;"
-                " set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or remove the key"
+                "<sse-c>, s3-sse-customer-key: the key would travel in clear text, since the object store is reached"
+                " over http; set an s3-endpoint-url with https (example: https://s3.example.org), s3-use-ssl on, or"
+                " remove the key"
             )
         signed_reader = SignedRequests(reader, lent.session, settings.bucket)
         return Connection(
             settings,
-            encryption,
+            encryption.server_side,
             lent,
             reader,
             writer,
@@ -156,6 +168,21 @@ class S3ObjectStore:
         if region and self.settings.region is None and client.session(self.settings).region_name is None:
             known["region"] = region
         return known
+
+    @property
+    def encryption(self) -> IEncryption:
+        return encryption_of(self.settings)
+
+    @property
+    def _own_keys(self) -> bool:
+        return any(reader.own_key for reader in self.encryption.readers)
+
+    def _first(self, key: str, ask: Callable[[Connection], T]) -> T:
+        """What ``ask`` returns for the way in which that object can be read. See ``Ways.first``."""
+        ways = self._ways
+        if ways is None or ways.of is not self.connection:  # whatever was found out after the opening made another one
+            ways = self._ways = Ways(self.connection, self.encryption.readers)
+        return ways.first(key, ask)
 
     @property
     def endpoint_url(self) -> str:
@@ -232,25 +259,34 @@ class S3ObjectStore:
         progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
         self._check_writable()
-        if source_store is not None and source_store.identity != self.identity:
-            raise ValueError("a copy is made inside one store")
+        source, reading = self._origin(source_key, source_store, if_match)
+        refuse_sealed(source)
         return copy.copy(
-            self.connection,
-            self._lanes,
-            source_key,
-            target_key,
-            if_match=if_match,
-            metadata=metadata,
-            reading=None if source_store is None else source_store.connection,  # type: ignore[attr-defined]
-            progress=progress,
+            self.connection, self._lanes, source, target_key, metadata=metadata, reading=reading, progress=progress
         )
+
+    def _origin(self, key: str, store: IObjectStore | None, if_match: str | None) -> tuple[ObjectInfo, Connection]:
+        """What is to be copied, as it is stored, and how it is read."""
+        if store is not None and store.identity != self.identity:
+            raise ValueError("a copy is made inside one store")
+        origin: S3ObjectStore = self if store is None else store  # type: ignore[assignment]
+
+        def look(way: Connection) -> tuple[ObjectInfo | None, Connection]:
+            return download.head(way, key), way
+
+        source, reading = origin._first(key, look)
+        if source is None:
+            raise ObjectMissing("The object store has no such object.")
+        if if_match is not None and source.etag != if_match:
+            raise PreconditionFailed("The object was changed.")
+        return source, reading
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]
     ) -> ObjectInfo | None:
         self._check_writable()
-        if not isinstance(other, S3ObjectStore):
-            return None
+        if not isinstance(other, S3ObjectStore) or other.encryption.ring is not None:
+            return None  # whose objects may have to be opened
         return copy.copy_from(
             self.connection, other.connection, source, target_key, metadata, if_absent=self.conditional_put
         )
@@ -266,12 +302,19 @@ class S3ObjectStore:
     # Reading
 
     def head(self, key: str) -> ObjectInfo | None:
-        return download.head(self.connection, key)
+        info = self._head(key)
+        if info is not None:
+            refuse_sealed(info)
+        return info
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        """As it is stored."""
+        return self._first(key, lambda way: download.head(way, key))
 
     def get_file(
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
     ) -> ObjectInfo:
-        return download.get_file(self.connection, key, target, size=size, sha256=sha256)
+        return self._first(key, lambda way: download.get_file(way, key, target, size=size, sha256=sha256))
 
     def get_range(
         self,
@@ -283,10 +326,14 @@ class S3ObjectStore:
         size: int | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
-        return ranges.get_range(self.connection, key, start, length, write, size=size, if_match=if_match)
+        return self._first(
+            key, lambda way: ranges.get_range(way, key, start, length, write, size=size, if_match=if_match)
+        )
 
     def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
-        return download.get_bytes(self.connection, key, limit)
+        target = download.Limited(limit)
+        self.get_file(key, target)  # type: ignore[arg-type]
+        return bytes(target.data)
 
     def list(self, prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
         return listing.list_objects(self.connection, prefix, start_after, page_size)
@@ -338,7 +385,7 @@ class S3ObjectStore:
         # Whatever was found out about the store after the opening made another connection.
         made = self._presigns
         if made is None or made.connection is not self.connection:
-            made = self._presigns = Presigner(self.connection)
+            made = self._presigns = Presigner(self.connection, own_keys=self._own_keys)
         return made
 
     # Multipart uploads left behind
@@ -378,9 +425,19 @@ class EncryptedStore(S3ObjectStore):
         # What an ETag means was measured with the store's own encryption.
         self.connection = replace(store.connection, encryption=encryption, etags_prove=False)
         self._presigns = None
+        self._ways = Ways(self.connection, (encryption,))
+        self._its_own_key = encryption.own_key
+
+    @property
+    def _own_keys(self) -> bool:
+        return self._its_own_key
 
     def close(self) -> None:
         """Nothing: all that could be closed is the other store's."""
+
+
+def _redact(key: RingKey) -> None:
+    client.redaction.remember([key.material])
 
 
 def _is_secure(url: str) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from collective.s3blobstorage.errors import Corrupt, Unavailable
+from collective.s3blobstorage.encryption.envelope import key_name
+from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, Unavailable
 from collective.s3blobstorage.objectstore.body import Stopped
-from collective.s3blobstorage.objectstore.connection import Connection, info_of, recorded_size, unquoted
+from collective.s3blobstorage.objectstore.connection import Connection, recorded_size, unquoted
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts
 from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, Failure, body_broken, failure_of
@@ -30,6 +31,15 @@ DIFFERENT = "The object store delivered other bytes than were stored."
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
+def refuse_sealed(info: ObjectInfo) -> None:
+    """What a store without keys says to an object that needs one: its bytes are no blob's. Raises
+    EncryptionKeyMissing."""
+    name = key_name(info.metadata)
+    if name is not None:
+        log.error("%r is encrypted with the key %s, and no <client-side-encryption> has it", info.key, name)
+        raise EncryptionKeyMissing(name)
+
+
 class Rewritten(Exception):
     """There is another object under the key than the one whose first bytes are here. Internal."""
 
@@ -43,11 +53,20 @@ class Transfer(ABC):
     ``received`` counts the bytes that were given on, ``info`` is the object that they are of.
     """
 
-    def __init__(self, connection: Connection, key: str, *, size: int | None, if_match: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        key: str,
+        *,
+        size: int | None,
+        if_match: str | None,
+        begin: Callable[[ObjectInfo], None],
+    ) -> None:
         self.connection = connection
         self.key = key
         self.wanted_size = size
         self.if_match = if_match  # the ETag (without quotes) that the object must have
+        self.on_begin = begin  # told what the store says of the object before its bytes are given on, each time
         self.until = connection.clock.monotonic() + connection.settings.download_deadline
         self.info: ObjectInfo | None = None
         self.received = 0
@@ -128,7 +147,7 @@ class Transfer(ABC):
                 raise
             attempts.answered()
             with response["Body"] as stream:  # leaving before its end closes the connection
-                self.connection.encryption.check_echo(response)
+                self.connection.encryption.check_read(self.key, response)
                 self._receive(stream, self.accept(response))
         except Exception as error:
             failure = failure_of(error)
@@ -184,8 +203,9 @@ class Transfer(ABC):
         ``total`` is the size of the whole object where the response is a part of it.
         """
         described = response if total is None else {**response, "ContentLength": total}
-        info = self.info = info_of(self.key, described, self.wanted_size)
+        info = self.info = self.connection.info_of(self.key, described, self.wanted_size)
         self.check_size(info)
+        self.on_begin(info)
         return info
 
     def check_size(self, info: ObjectInfo) -> None:

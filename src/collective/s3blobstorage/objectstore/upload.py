@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from collective.s3blobstorage.errors import (
     Corrupt,
     EncryptionNotHonoured,
     PreconditionFailed,
+    Refused,
     StoreError,
     Unavailable,
 )
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
+from collective.s3blobstorage.objectstore.content import BLOCK, Content, FileContent
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
@@ -32,8 +35,6 @@ from collective.s3blobstorage.objectstore.proof import DIFFERENT, Proof
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
-
-BLOCK = 1024 * 1024  # bytes read at a time for hashing
 
 # Parts of one file that are sent at a time. With 16 a file of 256 MB took a tenth longer on two cores, and other blobs
 # would find no free lane.
@@ -60,11 +61,50 @@ def put_file(
     progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
     """See ``IObjectStore.put_file``."""
-    stopped = cancelled or _never
+    with opened(path) as content:
+        return put_content(
+            connection,
+            lanes,
+            key,
+            content,
+            metadata=metadata,
+            sha256=sha256,
+            if_absent=if_absent,
+            cancelled=cancelled,
+            progress=progress,
+        )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[FileContent]:
+    """Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
-        upload = _Upload(connection, lanes, key, descriptor, size, metadata, sha256, if_absent, stopped, progress)
+        yield FileContent(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put_content(
+    connection: Connection,
+    lanes: Lanes,
+    key: str,
+    content: Content,
+    *,
+    metadata: Mapping[str, str],
+    sha256: bytes | None = None,
+    if_absent: bool = False,
+    replaces: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ObjectInfo:
+    """As ``IObjectStore.put_file``. ``sha256``, and that of the result: of the caller's bytes, where the content seals
+    them; then the metadata have none of it. ``replaces``: the key is the only one of these bytes, and is not deleted
+    where something is wrong with what the store says of it."""
+    stopped = cancelled or _never
+    size = content.size
+    upload = _Upload(connection, lanes, key, content, size, metadata, sha256, if_absent, replaces, stopped, progress)
+    try:
         if parts.is_single(size):
             return upload.whole()
         try:
@@ -81,8 +121,6 @@ def put_file(
         if isinstance(cause, Cancelled) and lanes.closing.is_set() and not stopped():
             raise Unavailable(CLOSED) from None
         raise cause from None
-    finally:
-        os.close(descriptor)
 
 
 def put_bytes(
@@ -120,6 +158,7 @@ class _Put:
     metadata: Mapping[str, str]
     if_absent: bool
     by_etag: bool = False  # whether the ETag may be the proof instead of Content-MD5 (see ``Proof``)
+    replaces: bool = False
 
     def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
@@ -158,8 +197,8 @@ class _Put:
         try:
             self.connection.encryption.check_echo(response)
         except EncryptionNotHonoured:
-            log.error("PUT of %r: the encryption was not confirmed; deleting it", self.key)
-            delete_unwanted(self.connection, self.key)
+            log.error("PUT of %r: the encryption was not confirmed", self.key)
+            self._unwanted()
             raise
         etag = plain_md5(response)
         if etag is not None:
@@ -171,9 +210,13 @@ class _Put:
         if reported and "-" not in reported:
             right = right and reported == base64.b64encode(self.sha256).decode()
         if not right:
-            log.error("PUT of %r: the store's answer does not fit what was sent; deleting it", self.key)
-            delete_unwanted(self.connection, self.key)
+            log.error("PUT of %r: the store's answer does not fit what was sent", self.key)
+            self._unwanted()
             raise Corrupt(DIFFERENT)
+
+    def _unwanted(self) -> None:
+        if not self.replaces:
+            delete_unwanted(self.connection, self.key)
 
 
 def delete_unwanted(connection: Connection, key: str) -> None:
@@ -192,35 +235,36 @@ class _Upload:
     connection: Connection
     lanes: Lanes
     key: str
-    descriptor: int
+    content: Content
     size: int
     metadata: Mapping[str, str]
-    sha256: bytes | None
+    sha256: bytes | None  # of the caller's bytes
     if_absent: bool
+    replaces: bool
     cancelled: Callable[[], bool]
     progress: Callable[[int], None] | None
     failed: threading.Event = field(default_factory=threading.Event)
 
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
-        data = os.pread(self.descriptor, IN_MEMORY, 0) if self.size <= IN_MEMORY else None
-        if data is not None and len(data) != self.size:
-            raise OSError("the file became shorter while it was uploaded")
+        data = b"".join(self._blocks(0, self.size)) if self.size <= IN_MEMORY else None
         md5 = hashlib.md5(usedforsecurity=False)
+        known = self.sha256 if self.content.plain else None
         sha256 = hashlib.sha256()
         for block in [data] if data is not None else self._blocks(0, self.size):
             md5.update(block)
-            if self.sha256 is None:
+            if known is None:
                 sha256.update(block)
         put = _Put(
             self.connection,
             self.key,
             self.size,
-            self.sha256 or sha256.digest(),
+            known or sha256.digest(),
             md5.digest(),
             self.metadata,
             self.if_absent,
             by_etag=data is not None,
+            replaces=self.replaces,
         )
 
         reported = 0
@@ -255,7 +299,7 @@ class _Upload:
 
     def _in_parts(self, each: int, beginning: Attempts) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size)}
-        if self.sha256 is not None:
+        if self.sha256 is not None and self.content.plain:
             metadata["sha256"] = self.sha256.hex()
         created = create_upload(self.connection, beginning, self.key, metadata)
         upload_id = created["UploadId"]
@@ -282,7 +326,7 @@ class _Upload:
         at_once = min(self.lanes.count, PARTS_AT_ONCE)
         etags: dict[int, str] = {}
         todo = parts.parts(self.size, each)
-        hashed = self._blocks(0, self.size) if self.sha256 is None else iter(())
+        hashed = self._plain_blocks() if self.sha256 is None else iter(())
         sha256 = hashlib.sha256()
         hashing = self.sha256 is None
         while True:
@@ -334,7 +378,15 @@ class _Upload:
 
         What is left is the moment between the two requests, on a store that ignores it.
         """
-        if self.if_absent and head(self.connection, self.key) is not None:
+        if not self.if_absent:
+            return
+        try:
+            there = head(self.connection, self.key) is not None
+        except Refused:
+            if not self.connection.encryption.own_key:
+                raise
+            there = True  # with another key than the one that writes now
+        if there:
             raise PreconditionFailed("The object is there already.")
 
     def _complete(self, upload_id: str, etags: Mapping[int, str]) -> str:
@@ -362,8 +414,9 @@ class _Upload:
         # Ceph answers without an ETag; with a customer's key or KMS it is no MD5 of MD5s.
         there = head(self.connection, self.key)
         if there is None or there.size != self.size:
-            log.error("upload of %r: the store completed it with another size; deleting it", self.key)
-            delete_unwanted(self.connection, self.key)
+            log.error("upload of %r: the store completed it with another size", self.key)
+            if not self.replaces:
+                delete_unwanted(self.connection, self.key)
             raise Corrupt(DIFFERENT)
         return there.etag
 
@@ -389,7 +442,7 @@ class _Upload:
         parameters: dict[str, Any],
         progress: Callable[[int], None] | None,
     ) -> dict[str, Any]:
-        body = FileWindow(self.descriptor, start, size, cancelled=self._stop, progress=progress)
+        body = FileWindow(self.content.reader(), start, size, cancelled=self._stop, progress=progress)
         try:
             return request(Body=body, **parameters)
         except Exception:
@@ -399,8 +452,14 @@ class _Upload:
             raise
 
     def _blocks(self, start: int, size: int) -> Iterator[bytes]:
-        window = FileWindow(self.descriptor, start, size, cancelled=self._stop)
+        window = FileWindow(self.content.reader(), start, size, cancelled=self._stop)
         while block := window.read(BLOCK):
+            yield block
+
+    def _plain_blocks(self) -> Iterator[bytes]:
+        for block in self.content.plain_blocks():
+            if self._stop():
+                raise Cancelled()
             yield block
 
 

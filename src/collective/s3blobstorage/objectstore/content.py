@@ -1,0 +1,130 @@
+"""The bytes of an upload: a file as it is, or sealed on its way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from collective.s3blobstorage.encryption import segments
+from collective.s3blobstorage.encryption.envelope import DataKey
+
+BLOCK = 1024 * 1024  # bytes read at a time for hashing
+
+# Segments that are sealed at a time: 1 MB, as much as is read for a hash. A body is read in pieces of 16 KB.
+_SEGMENTS = 16
+
+# (how many bytes, from which on) -> at least one of them. Belongs to one thread.
+Reader = Callable[[int, int], bytes]
+
+
+class Content(Protocol):
+    """What is to be stored, of ``size`` bytes in the store. Any number of threads may read it, each by a reader."""
+
+    size: int
+    plain: bool  # whether these are the caller's bytes
+
+    def reader(self) -> Reader:
+        """Raises OSError where the file became shorter."""
+        ...
+
+    def plain_blocks(self) -> Iterator[bytes]:
+        """The caller's bytes, in order."""
+        ...
+
+
+class FileContent:
+    """An open file as it is. ``pread`` has no position, so threads share the descriptor."""
+
+    plain = True
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def reader(self) -> Reader:
+        return self._read
+
+    def _read(self, amount: int, start: int) -> bytes:
+        block = os.pread(self._descriptor, amount, start)
+        if not block:
+            # Without this the server would wait for bytes that never come, until its own time-out.
+            raise OSError(errno.EIO, "the file became shorter while it was uploaded")
+        return block
+
+    def plain_blocks(self) -> Iterator[bytes]:
+        position = 0
+        while position < self.size:
+            block = self._read(min(BLOCK, self.size - position), position)
+            position += len(block)
+            yield block
+
+
+class SealedContent:
+    """A file as the segments of a sealed object. It is sealed anew each time it is read, for a hash, for the body, for
+    another attempt: the same segments come out, and nothing more is kept than one megabyte for each reader.
+
+    The file must not change: one nonce of a segment would then encrypt two texts. Its callers own it (staging-dir).
+    """
+
+    plain = False
+
+    def __init__(self, file: FileContent, key: DataKey) -> None:
+        self._file = file
+        self._key = key
+        self._count = segments.count(file.size)
+        self.size = segments.sealed_size(file.size)
+
+    def plain_blocks(self) -> Iterator[bytes]:
+        return self._file.plain_blocks()
+
+    def reader(self) -> Reader:
+        return _Sealing(self).read
+
+    def sealed(self, first: int) -> bytes:
+        """The segments from that one on, at most ``_SEGMENTS``."""
+        end = min(first + _SEGMENTS, self._count)
+        start = first * segments.SEGMENT
+        plain = self._plain(start, min(end * segments.SEGMENT, self._file.size) - start)
+        encrypt, last = self._key.cipher.encrypt, self._count - 1
+        with memoryview(plain) as view:
+            return b"".join(
+                encrypt(
+                    number,
+                    number == last,
+                    view[(number - first) * segments.SEGMENT : (number - first + 1) * segments.SEGMENT],
+                )
+                for number in range(first, end)
+            )
+
+    def _plain(self, start: int, size: int) -> bytes:
+        read = self._file.reader()
+        block = read(size, start) if size else b""
+        while len(block) < size:
+            block += read(size - len(block), start + len(block))
+        return block
+
+    @property
+    def header(self) -> bytes:
+        return segments.header(self._key.commitment)
+
+
+class _Sealing:
+    """One reader's position: the segments that were sealed last."""
+
+    def __init__(self, content: SealedContent) -> None:
+        self._content = content
+        self._start = 0
+        self._sealed = content.header
+
+    def read(self, amount: int, start: int) -> bytes:
+        if not self._start <= start < self._start + len(self._sealed):
+            if start < segments.HEADER:
+                self._start, self._sealed = 0, self._content.header
+            else:
+                first = (start - segments.HEADER) // segments.SEALED_SEGMENT
+                self._start = segments.HEADER + first * segments.SEALED_SEGMENT
+                self._sealed = self._content.sealed(first)
+        at = start - self._start
+        return self._sealed[at : at + amount]

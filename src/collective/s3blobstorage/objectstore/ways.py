@@ -1,0 +1,75 @@
+"""How an object may have to be asked for: with the key that writes now, an earlier one, or none."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
+from collective.s3blobstorage.errors import EncryptionNotHonoured, Refused
+from collective.s3blobstorage.objectstore.connection import Connection
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Objects of which is remembered which way fits. A site reads large ones by parts, many requests each; that of one that
+# is not among them is found again by at most as many requests as there are keys.
+REMEMBERED = 4096
+
+
+class Ways:
+    """The ways of one store, most likely first. From any thread.
+
+    A key of SSE-C cannot be told from the object without it: a store answers 400 or 403 to a request with another key,
+    or without one, and some ignore a key for an object in clear, which shows in the answer. So each way is tried until
+    one fits. Nothing of a body was given on by then.
+    """
+
+    def __init__(self, connection: Connection, encryptions: Sequence[IServerSideEncryption]) -> None:
+        self.of = connection
+        several = len(encryptions) > 1
+        self.connections = tuple(
+            replace(connection, encryption=encryption, one_of_several=several) for encryption in encryptions
+        )
+        self._found: OrderedDict[str, Connection] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def first(self, key: str, ask: Callable[[Connection], T]) -> T:
+        """What ``ask`` returns for the first way that the object can be read in. Raises what it raises, and of several
+        refusals the first one: that of the way in which objects are written now."""
+        if len(self.connections) == 1:
+            return ask(self.connections[0])
+        refusal: Exception | None = None
+        for way in self._likely(key):
+            try:
+                answer = ask(way)
+            except (Refused, EncryptionNotHonoured) as error:
+                refusal = refusal or error
+                continue
+            self._remember(key, way)
+            return answer
+        assert refusal is not None
+        log.warning("%r was refused with each key of the configuration, and without one: %s", key, refusal)
+        raise refusal
+
+    def _likely(self, key: str) -> list[Connection]:
+        with self._lock:
+            known = self._found.get(key)
+        if known is None:
+            return list(self.connections)
+        return [known, *(way for way in self.connections if way is not known)]
+
+    def _remember(self, key: str, way: Connection) -> None:
+        with self._lock:
+            if way is self.connections[0]:
+                self._found.pop(key, None)
+                return
+            self._found[key] = way
+            self._found.move_to_end(key)
+            if len(self._found) > REMEMBERED:
+                self._found.popitem(last=False)
