@@ -43,6 +43,7 @@ class Strange:
     region: str = ""  # the only one whose signatures are taken
     ignores: tuple[str, ...] = ()  # beginnings of names of request headers, in lower case
     refuses: tuple[str, ...] = ()  # the same, answered 501
+    quiet_parts: bool = False  # whether answers to UploadPart and UploadPartCopy say nothing of encryption
     seen: list[str] = field(default_factory=list)
 
 
@@ -130,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
                 for name, value in answer.getheaders()
                 if name.lower() not in ("date", "connection", "transfer-encoding", "content-length", "server")
             }
+            if self.strange.quiet_parts and "partNumber=" in path:
+                headers = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-serv")}
             headers["Content-Length"] = answer.getheader("content-length") or str(len(data))
             if self.strange.region:
                 headers["x-amz-bucket-region"] = self.strange.region

@@ -21,6 +21,7 @@ from botocore.httpsession import URLLib3Session
 from servers.faults import reset
 from strange_front import Front
 
+from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
 from collective.s3blobstorage.errors import ObjectMissing
 from collective.s3blobstorage.objectstore import client, idle, open_store
 from collective.s3blobstorage.objectstore.signed import SignedRequests
@@ -144,6 +145,11 @@ WRITING = {
 }
 
 
+def kms(*, bucket_key: bool = False, dsse: bool = False) -> SSEKMS:
+    context = {"site": "intranet"}
+    return SSEKMS("arn:aws:kms:eu-central-1:1:key/a-b", context, bucket_key=bucket_key, dsse=dsse, required=False)
+
+
 @pytest.mark.parametrize(
     "verb, parameters",
     [
@@ -155,6 +161,10 @@ WRITING = {
         ("put_object", {**WRITING, "Body": b""}),
         ("put_object", {**WRITING, "IfNoneMatch": "*", "StorageClass": "STANDARD_IA"}),
         ("put_object", {**WRITING, "SSECustomerAlgorithm": "AES256", "SSECustomerKey": KEY}),
+        ("put_object", {**WRITING, **SSES3(required=False).write_parameters()}),
+        ("put_object", {**WRITING, **kms(bucket_key=True).write_parameters()}),
+        ("put_object", {**WRITING, **kms(bucket_key=False).write_parameters()}),
+        ("put_object", {**WRITING, **kms(dsse=True).write_parameters()}),
     ],
 )
 @pytest.mark.parametrize(

@@ -41,7 +41,12 @@ class IServerSideEncryption(Interface):
         """The reverse of ``written_metadata``; other metadata as they are. Raises Corrupt."""
 
     def check_echo(response: Mapping[str, Any]) -> None:
-        """Raise EncryptionNotHonoured where the response of a write lacks the echo of what was asked."""
+        """Raise EncryptionNotHonoured where the response of a write lacks the echo of what was asked.
+
+        Of a request that carried ``write_parameters`` or ``part_parameters``. Where these are empty the answer is not
+        asked: with keys of the store's own a part says nothing of encryption, and not every store answers more than it
+        was asked. That the upload as a whole is encrypted, the answer of CreateMultipartUpload has told.
+        """
 
     def check_read(key: str, response: Mapping[str, Any]) -> None:
         """Raise EncryptionNotHonoured where the response of a read shows that the object is not encrypted like this, as

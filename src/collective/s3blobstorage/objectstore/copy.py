@@ -208,11 +208,12 @@ def _in_parts(
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)
+        encrypted = connection.encryption.part_parameters()
         listed = []
         for part in parts.parts(source.size, each):
             parameters = {
                 **connection.object(target_key),
-                **connection.encryption.part_parameters(),
+                **encrypted,
                 **origin.parameters(),
                 "UploadId": upload_id,
                 "PartNumber": part.number,
@@ -220,7 +221,8 @@ def _in_parts(
             }
             verb = f"UploadPartCopy {part.number}"
             copied = _asked(connection, verb, target_key, writer.upload_part_copy, parameters)
-            connection.encryption.check_echo(copied)
+            if encrypted:
+                connection.encryption.check_echo(copied)
             listed.append({"PartNumber": part.number, "ETag": copied["CopyPartResult"]["ETag"]})
             if progress is not None:
                 progress(part.size)

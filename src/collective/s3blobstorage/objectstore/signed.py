@@ -36,8 +36,9 @@ from collective.s3blobstorage.objectstore.exchange import exchange
 from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, body_broken
 
 # Parameters and members of answers, as boto3 spells them, and their headers (Amazon S3 API reference, GetObject and
-# PutObject). SSECustomerKey and Metadata become more than one header.
+# PutObject). SSECustomerKey and Metadata become more than one header, BucketKeyEnabled is a bool.
 _REQUEST = {
+    "BucketKeyEnabled": "x-amz-server-side-encryption-bucket-key-enabled",
     "ContentDisposition": "Content-Disposition",
     "ContentMD5": "Content-MD5",
     "ContentType": "Content-Type",
@@ -46,6 +47,9 @@ _REQUEST = {
     "IfNoneMatch": "If-None-Match",
     "Range": "Range",
     "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
+    "SSEKMSEncryptionContext": "x-amz-server-side-encryption-context",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
     "StorageClass": "x-amz-storage-class",
 }
 _ANSWER = {
@@ -55,6 +59,7 @@ _ANSWER = {
     "last-modified": "LastModified",
     "x-amz-checksum-sha256": "ChecksumSHA256",
     "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
     "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
     "x-amz-server-side-encryption-customer-key-md5": "SSECustomerKeyMD5",
 }
@@ -276,7 +281,7 @@ def _headers(parameters: Mapping[str, Any]) -> dict[str, str] | None:
     headers: dict[str, str] = {}
     for name, value in parameters.items():
         if name in _REQUEST:
-            headers[_REQUEST[name]] = value
+            headers[_REQUEST[name]] = str(value).lower() if isinstance(value, bool) else value
         elif name == "Metadata":
             headers.update({_METADATA + key: text for key, text in value.items()})
         elif name == "SSECustomerKey":
