@@ -595,7 +595,7 @@ def test_closing_stops_an_upload(store, settings, file):
     def close_once(count: int) -> None:
         if not closed:
             closed.append(count)
-            store._lanes.closing.set()  # what close() does first; close() itself joins the thread that is here
+            store.lanes.closing.set()  # what close() does first; close() itself joins the thread that is here
 
     with pytest.raises(Unavailable, match="closed"):
         store.put_file("x", path, metadata={}, progress=close_once)

@@ -239,7 +239,8 @@ def _in_parts(
         raise
     there = head(connection, target_key)
     if there is None or there.size != source.size:
-        delete_unwanted(connection, target_key)
+        if not _in_place(connection, origin, target_key):
+            delete_unwanted(connection, target_key)
         raise Corrupt("The object store copied other bytes than there were; they were deleted again.")
     _check_unchanged(connection, origin, target_key, there.etag)
     return there

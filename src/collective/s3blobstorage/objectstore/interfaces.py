@@ -86,6 +86,31 @@ class Lock:
     legal_hold: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How one object is encrypted. ``mode``: none, sse-s3, sse-kms, sse-c or client-side.
+
+    ``key``: of a ring, its ``RingKey.name``; of a key management service, the id that the store tells; else "".
+    ``size``: bytes as stored.
+    """
+
+    mode: str
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What ``protect`` did, and how the object was encrypted before.
+
+    ``what``: current (nothing to do), rewrapped (another key), converted (another mode), left (another mode, and it was
+    not to be converted), gone.
+    """
+
+    what: str
+    before: Protection | None = None
+
+
 class Cancelled(Exception):
     """Raised inside ``put_file`` when ``cancelled()`` became true. Never leaves the storage."""
 
@@ -181,6 +206,19 @@ class IObjectStore(Interface):
         (``If-None-Match: *``; a store that does not know that for copies overwrites it). Raises as ``copy`` otherwise.
         """
 
+    def protect(
+        key: str, *, convert: bool, folder: Path | None = None, progress: Callable[[int], None] | None = None
+    ) -> Protected:
+        """Bring an object to the encryption and key that are written with now, under its key, without changing a byte
+        of it for its readers.
+
+        Moves no byte where only the key changes and the store copies what it encrypted; else it is downloaded, into
+        ``folder`` (None: the machine's temporary one), and uploaded. ``convert``: also where the mode is another one.
+        One process per prefix at a time. Raises PreconditionFailed where the object was changed meanwhile;
+        EncryptionKeyMissing; and as ``get_file`` and ``put_file``. Whatever is raised, the object can be read as before
+        or is as it should be. ``progress`` as ``put_file``, of what is sent or copied.
+        """
+
     def delete(keys: Iterable[str]) -> None:
         """Delete; a key that does not exist is no error. Batches of at most 1,000 keys."""
 
@@ -195,6 +233,10 @@ class IObjectStore(Interface):
 
     def head(key: str) -> ObjectInfo | None:
         """What is stored, or None where there is no such key (404 only)."""
+
+    def protection(key: str) -> Protection | None:
+        """How it is encrypted, or None where there is no such key. Raises EncryptionKeyMissing only where the store
+        needs the key to say so."""
 
     def get_file(key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None) -> ObjectInfo:
         """Write the whole object to ``target`` (an empty file opened for writing, positioned at 0).

@@ -145,7 +145,7 @@ class SealedStore(S3ObjectStore):
                 sha256 = digest.digest()
             stored = upload.put_content(
                 self.connection,
-                self._lanes,
+                self.lanes,
                 key,
                 content,
                 metadata=self._metadata(data_key, key, metadata, sha256),
@@ -187,7 +187,7 @@ class SealedStore(S3ObjectStore):
         if data_key is not None:
             described = self._rewrapped(data_key, source, target_key, metadata)
         copied = copy.copy(
-            self.connection, self._lanes, source, target_key, metadata=described, reading=reading, progress=progress
+            self.connection, self.lanes, source, target_key, metadata=described, reading=reading, progress=progress
         )
         return self.told(copied, data_key)
 
@@ -200,6 +200,17 @@ class SealedStore(S3ObjectStore):
         )
         hidden = _only(source.metadata, (SEALED_SHA256,))
         return {**kept, **hidden, SEALED: key.wrapped(self.ring.active, target_key)}
+
+    def rewrapped_metadata(self, info: ObjectInfo) -> Mapping[str, str]:
+        data_key = self.data_key(info)
+        return info.metadata if data_key is None else self._rewrapped(data_key, info, info.key, None)
+
+    def replace_file(
+        self, key: str, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None
+    ) -> ObjectInfo:
+        if not self._seals(key):
+            return super().replace_file(key, path, told, progress)
+        return self._put_sealed(key, path, told.metadata, told.sha256, replaces=True, progress=progress)
 
     def _sealed_copy(
         self, source: ObjectInfo, reading: Connection, target_key: str, metadata: Mapping[str, str] | None

@@ -24,6 +24,7 @@ from collective.s3blobstorage.objectstore import (
     download,
     listing,
     multipart,
+    protect,
     ranges,
     upload,
     versions,
@@ -39,6 +40,8 @@ from collective.s3blobstorage.objectstore.interfaces import (
     Listed,
     Lock,
     ObjectInfo,
+    Protected,
+    Protection,
     Version,
 )
 from collective.s3blobstorage.objectstore.lanes import Lanes
@@ -95,7 +98,7 @@ class S3ObjectStore:
         self.provider = providers.choose(settings.provider, self.endpoint_url)
         self.conditional_put = self.provider.value("conditional_writes") is not False
         self.reconnect(**self._left_open())
-        self._lanes = Lanes(settings.upload_concurrency)
+        self.lanes = Lanes(settings.upload_concurrency)
         self._presigns: Presigner | None = None
         self._closed = False
 
@@ -228,7 +231,7 @@ class S3ObjectStore:
             self._check_absent(key)
         return upload.put_file(
             self.connection,
-            self._lanes,
+            self.lanes,
             key,
             path,
             metadata=metadata,
@@ -245,7 +248,7 @@ class S3ObjectStore:
         if if_absent and not self.conditional_put:
             self._check_absent(key)
         return upload.put_bytes(
-            self.connection, self._lanes, key, data, metadata or {}, if_absent and self.conditional_put
+            self.connection, self.lanes, key, data, metadata or {}, if_absent and self.conditional_put
         )
 
     def copy(
@@ -262,8 +265,41 @@ class S3ObjectStore:
         source, reading = self._origin(source_key, source_store, if_match)
         refuse_sealed(source)
         return copy.copy(
-            self.connection, self._lanes, source, target_key, metadata=metadata, reading=reading, progress=progress
+            self.connection, self.lanes, source, target_key, metadata=metadata, reading=reading, progress=progress
         )
+
+    def protect(
+        self,
+        key: str,
+        *,
+        convert: bool,
+        folder: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Protected:
+        self._check_writable()
+        return protect.protect(self, key, convert=convert, folder=folder, progress=progress)
+
+    def rewrapped_metadata(self, info: ObjectInfo) -> Mapping[str, str]:
+        """For ``protect``: those of the object that takes the place of ``info``, of the same mode. Or
+        EncryptionKeyMissing."""
+        refuse_sealed(info)
+        return info.metadata
+
+    def replace_file(
+        self, key: str, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None
+    ) -> ObjectInfo:
+        """For ``protect``: put the file in the place of the object ``told``, whose bytes it has."""
+        with upload.opened(path) as content:
+            return upload.put_content(
+                self.connection,
+                self.lanes,
+                key,
+                content,
+                metadata=told.metadata,
+                sha256=told.sha256,
+                replaces=True,
+                progress=progress,
+            )
 
     def _origin(self, key: str, store: IObjectStore | None, if_match: str | None) -> tuple[ObjectInfo, Connection]:
         """What is to be copied, as it is stored, and how it is read."""
@@ -271,12 +307,10 @@ class S3ObjectStore:
             raise ValueError("a copy is made inside one store")
         origin: S3ObjectStore = self if store is None else store  # type: ignore[assignment]
 
-        def look(way: Connection) -> tuple[ObjectInfo | None, Connection]:
-            return download.head(way, key), way
-
-        source, reading = origin._first(key, look)
-        if source is None:
+        looked = origin.as_stored(key)
+        if looked is None:
             raise ObjectMissing("The object store has no such object.")
+        source, reading = looked
         if if_match is not None and source.etag != if_match:
             raise PreconditionFailed("The object was changed.")
         return source, reading
@@ -307,9 +341,23 @@ class S3ObjectStore:
             refuse_sealed(info)
         return info
 
+    def protection(self, key: str) -> Protection | None:
+        looked = self.as_stored(key)
+        return None if looked is None else protect.protection_of(*looked)
+
+    def as_stored(self, key: str) -> tuple[ObjectInfo, Connection] | None:
+        """The object as it is stored, and the way in which it can be read."""
+
+        def look(way: Connection) -> tuple[ObjectInfo, Connection] | None:
+            info = download.head(way, key)
+            return None if info is None else (info, way)
+
+        return self._first(key, look)
+
     def _head(self, key: str) -> ObjectInfo | None:
         """As it is stored."""
-        return self._first(key, lambda way: download.head(way, key))
+        looked = self.as_stored(key)
+        return None if looked is None else looked[0]
 
     def get_file(
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
@@ -403,7 +451,7 @@ class S3ObjectStore:
         if self._closed:
             return
         self._closed = True
-        self._lanes.close()
+        self.lanes.close()
         clients.give_back(self.connection.clients)
 
     def _check_writable(self) -> None:
