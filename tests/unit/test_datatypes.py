@@ -647,9 +647,13 @@ def test_check_credential_refuses(text):
     assert not text or text not in reason
 
 
-def test_sse_customer_key():
+@pytest.mark.parametrize("form", ["{}", " {}\n", "{}\r\n"])
+def test_key_bytes(form):
     key = bytes(range(32))
-    assert datatypes.sse_customer_key(base64.b64encode(key).decode()) == key
+    text = base64.b64encode(key).decode()
+    for written in (text, text.rstrip("=")):
+        found = datatypes.key_bytes(form.format(written))
+        assert (found, repr(found)) == (key, "<secret>")
 
 
 @pytest.mark.parametrize(
@@ -657,16 +661,17 @@ def test_sse_customer_key():
     [
         ("", "is empty"),
         ("not base64!", "is not base64"),
-        (base64.b64encode(bytes(32)).decode()[:-1], "is not base64"),
+        ("AAAAA", "is not base64"),
+        (base64.b64encode(bytes(range(32))).decode().replace("A", "A\n"), "is not base64"),
         (base64.urlsafe_b64encode(b"\xff" * 32).decode(), "is not base64"),
         ("schlüssel", "is not base64"),
         (base64.b64encode(bytes(31)).decode(), "31 bytes"),
         (base64.b64encode(bytes(33)).decode(), "33 bytes"),
-        ("0" * 64, "48 bytes"),  # 32 bytes in hex
+        ("0aF" * 21 + "0", "64 hex digits"),
     ],
 )
-def test_sse_customer_key_refused(text, reason):
-    said = refusal(datatypes.sse_customer_key, text)
+def test_key_bytes_refused(text, reason):
+    said = refusal(datatypes.key_bytes, text)
     assert reason in said
     assert not text or text not in said
 

@@ -156,7 +156,7 @@ def _checked(value: datatypes.Secret, key: Key, convert: Callable[[str], T]) -> 
 def _sse_customer_key(section: Any, endpoint: str | None) -> bytes | None:
     if section.s3_sse_customer_key is None:
         return None
-    key = _checked(section.s3_sse_customer_key, keys.s3_sse_customer_key, datatypes.sse_customer_key)
+    key = _checked(section.s3_sse_customer_key, keys.s3_sse_customer_key, datatypes.key_bytes)
     without_tls = "s3-sse-customer-key sends the key with each request and so needs TLS, but"
     if not section.s3_use_ssl:
         raise ConfigurationError(f"{without_tls} s3-use-ssl is off. Example: s3-use-ssl on")

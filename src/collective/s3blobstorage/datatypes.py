@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from persistent.TimeStamp import TimeStamp
 
+from .encryption.secret import SecretBytes
 from .errors import ConfigurationError
 from .settings import MODES, MinFree
 
@@ -64,6 +65,8 @@ _RESERVED = re.compile(r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|blo
 
 # Amazon S3 User Guide, "Storage classes": an object in these cannot be read without a restore that takes hours.
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+KEY = 32  # bytes: of AES-256
 
 _SECRET_FILE_LIMIT = 4096  # bytes; a longer file is a wrong file (a secret key of AWS has 40)
 
@@ -486,22 +489,26 @@ def check_credential(text: str) -> None:
         raise ConfigurationError("holds a blank, a control character or a letter outside ASCII")
 
 
-def sse_customer_key(text: str) -> bytes:
-    """The 32 bytes of an SSE-C key, written in base64."""
+def key_bytes(text: str) -> SecretBytes:
+    """A key of 32 bytes in base64, with or without ``=`` at its end; blanks and line ends around it are dropped."""
+    text = text.strip()
     _not_empty(text)
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        # These are base64 too, of 48 bytes: say what it is instead of counting.
+        raise ConfigurationError("is 64 hex digits, not base64")
     try:
-        key = base64.b64decode(text, validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ConfigurationError("is not base64") from None
-    if len(key) != 32:
-        raise ConfigurationError(f"is {len(key)} bytes in base64, not 32")
-    return key
+    if len(key) != KEY:
+        raise ConfigurationError(f"is {len(key)} bytes in base64, not {KEY}")
+    return SecretBytes(key)
 
 
 def secret_file(text: str) -> Secret:
-    """The secret key that a file holds; a line end behind it is dropped. Which files are taken: ``_private_file``."""
+    """The secret key that a file holds; a line end behind it is dropped. Which files are taken: ``private_file``."""
     try:
-        content = _private_file(text, "s3-secret-key-file").decode("ascii").rstrip("\r\n")
+        content = private_file(text, "s3-secret-key-file").decode("ascii").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ConfigurationError("does not hold a secret key alone: it has letters outside ASCII") from None
     if not content:
@@ -517,7 +524,7 @@ def private_key_file(text: str) -> Secret:
     """An RSA key of 2048 bits in PEM, as text."""
     from .signing_key import signing_key  # here: few need it, and it imports a tenth of a second's worth
 
-    pem = _private_file(text, "cdn-private-key-file").decode("ascii", "replace")
+    pem = private_file(text, "cdn-private-key-file").decode("ascii", "replace")
     signing_key(pem)
     return Secret(pem)
 
@@ -528,7 +535,7 @@ def key_pair_id(text: str) -> str:
     return text
 
 
-def _private_file(text: str, key: str) -> bytes:
+def private_file(text: str, key: str) -> bytes:
     """What it holds. A file that others may write is refused. ``key``: of zope.conf, for the log.
 
     One that others may read is taken and logged at WARNING: secrets of Docker and Kubernetes are mounted that way

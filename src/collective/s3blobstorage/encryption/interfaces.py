@@ -68,6 +68,47 @@ class IEncryption(Interface):
     required = Attribute("bool: a blob that is not encrypted as the first section says is refused")
 
 
+class IEncryptionSection(Interface):
+    """What the datatype of a section type gives that implements ``collective.s3blobstorage.encryption``.
+
+    Other packages may have some; docs/encryption.md has an example.
+    """
+
+    type = Attribute("str: the section's type, as it stands in the file: which section an error is about")
+
+    def settings(environ: Mapping[str, str]) -> IEncryptionMode:
+        """What the section says, when it was parsed and again before the storage is opened, in that thread.
+
+        Makes no request, and imports nothing that takes long. ``environ``: what the process has then, which may have
+        been added to meanwhile by zope.conf's ``<environment>``. Raises ConfigurationError.
+        """
+
+
+class IKeySection(Interface):
+    """What the datatype of a section type gives that implements ``collective.s3blobstorage.key``."""
+
+    def settings(environ: Mapping[str, str]) -> IKeyProvider:
+        """As ``IEncryptionSection.settings``; no key is read before the provider is asked for it."""
+
+
+class IEncryptionMode(Interface):
+    """One way in which objects are encrypted, as one section says it. Constant; makes no request, reads no key.
+
+    ``ring``: the keys of all sections, None where no section has any.
+    """
+
+    name = Attribute("str: as ``IEncryption.name``, where the section is the first one")
+    providers = Attribute("tuple of IKeyProvider: the section's keys, () where it has none")
+    active = Attribute("str or None: the id of that one of them which writes")
+    seals = Attribute("bool: as ``IEncryption.seals``")
+
+    def server_side(ring: Any, required: bool) -> IServerSideEncryption:
+        """What a write asks of the store, where the section is the first one. ``required``: ``require-encryption``."""
+
+    def readers(ring: Any) -> tuple[IServerSideEncryption, ...]:
+        """How its objects have to be asked for, most likely first; () where no key need be sent to read them."""
+
+
 class IKeyProvider(Interface):
     """Where one key of a ring comes from. Other packages may have section types whose datatype gives one."""
 

@@ -99,9 +99,19 @@ class KeyRing:
         with self._lock:
             if id not in self._keys:
                 read = RingKey(id, provider.material(self.kept_of(id) if provider.keeps else None))
+                self._check_new(read)
                 self.on_load(read)
                 self._keys[id] = read
             return self._keys[id]
+
+    def _check_new(self, read: RingKey) -> None:
+        """A key under two ids: rotating from the one to the other would change nothing, and retire what is in use."""
+        same = next((id for id, key in self._keys.items() if key.material == read.material), None)
+        if same is not None:
+            raise ConfigurationError(
+                f"the keys {same} and {read.id} are the same; give each id a key of its own, made with:"
+                " s3blobs keys generate"
+            )
 
     @property
     def active(self) -> RingKey:
