@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -254,6 +255,45 @@ def test_unset_variables_of_sources(tmp_path):
     assert {f"UNSET_{name}" for name in ("BUCKET", "ACCESS", "KEY", "FORK", "PATH")} == unset
     with pytest.raises(ConfigurationError, match="timeout 'x' is not an interval"):
         parse_text(text.replace("timeout 1s", "timeout x"), tmp_path / "site.conf")
+
+
+def test_unset_variables_of_encryption(tmp_path):
+    """Which key is the active one is the site's to say; that the section has it is not in doubt here."""
+    text = (
+        IMPORT
+        + "<s3blobstorage>\n  bucket-name plone-blobs\n  cache-dir /nonexistent\n"
+        + "<client-side-encryption>\n  active-key $(UNSET_ACTIVE)\n"
+        + "<key k1>\n  value $(UNSET_VALUE)\n</key>\n<key k2>\n  file $(UNSET_FILE)/key\n</key>\n"
+        + "<key k3>\n  command $(UNSET_COMMAND) x\n</key>\n<kms-key k4>\n  kms-key-id $(UNSET_KMS)\n"
+        + "  region $(UNSET_REGION)\n</kms-key>\n</client-side-encryption>\n"
+        + "<sse-c>\n  ACTIVE-key $(UNSET_ACTIVE)\n<key k5>\n  value $(UNSET_VALUE)\n</key>\n</sse-c>\n"
+        + "<sse-kms>\n  encryption-context $(UNSET_CONTEXT)\n</sse-kms>\n<mappingstorage/>\n</s3blobstorage>\n"
+    )
+    [database], unset = parse_text(text, tmp_path / "site.conf")
+    assert database.settings.store.encryption.ring.ids == ("k1", "k2", "k3", "k4", "k5")
+    names = ("ACTIVE", "VALUE", "FILE", "COMMAND", "KMS", "REGION", "CONTEXT")
+    assert {f"UNSET_{name}" for name in names} == unset
+    with pytest.raises(ConfigurationError, match="active-key 'x' is none of the section's keys"):
+        parse_text(text.replace("active-key $(UNSET_ACTIVE)", "active-key x"), tmp_path / "site.conf")
+    with pytest.raises(ConfigurationError, match="it has no key"):
+        parse_text(text.replace("<key k5>\n  value $(UNSET_VALUE)\n</key>\n", ""), tmp_path / "site.conf")
+
+
+def test_a_key_that_the_file_gives_is_known_to_the_redaction(tmp_path):
+    from collective.s3blobstorage.objectstore.redaction import redact
+
+    key, theirs = (base64.b64encode(data * 32).decode() for data in (b"k", b"t"))
+    path = tmp_path / "site.conf"
+    path.write_text(
+        IMPORT
+        + "<s3blobstorage>\n  bucket-name plone-blobs\n  cache-dir /nonexistent\n"
+        + f"<client-side-encryption>\n<key k1>\n  value {key}\n</key>\n</client-side-encryption>\n"
+        + f"<s3source>\n  bucket-name production\n  s3-sse-customer-key {theirs}\n</s3source>\n"
+        + "<mappingstorage/>\n</s3blobstorage>\n"
+    )
+    assert redact(f"{key} {theirs} {'k' * 32}") == f"{key} {theirs} {'k' * 32}"
+    read(path)
+    assert redact(f"{key} {theirs} {'k' * 32}") == "[hidden] [hidden] [hidden]"
 
 
 def test_base_is_opened_read_only_beside_the_process_that_holds_its_lock(tmp_path):

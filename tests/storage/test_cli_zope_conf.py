@@ -182,6 +182,8 @@ s3-access-key AKIAIOSFODNN7
   s3-secret-key hunter2-hunter2
 S3-Session-Token hunter2-token
 s3-sse-customer-key aHVudGVyMg==
+  value aHVudGVyMg==
+  command /bin/echo hunter2
 password hunter2-zeo
 # passwd hunter2-mysql
 dsn dbname='plone' user='p' password='hunter2 dsn' host=h

@@ -109,7 +109,6 @@ def test_every_key_arrives(tmp_path):
         "s3-expected-bucket-owner 123456789012",
         "create-bucket on",
         "storage-class STANDARD_IA",
-        f"s3-sse-customer-key {SSE_KEY}",
         "s3-connect-timeout 30s",
         "s3-read-timeout 2m",
         "s3-download-connect-timeout 1.5",
@@ -152,7 +151,6 @@ def test_every_key_arrives(tmp_path):
             ca_bundle=CA_BUNDLE,
             use_ssl=True,
             addressing_style="path",
-            sse_customer_key=bytes(range(32)),
             connect_timeout=30.0,
             read_timeout=120.0,
             download_connect_timeout=1.5,
@@ -578,7 +576,7 @@ def test_secrets_in_no_repr_of_what_parsing_leaves_behind(caplog):
     caplog.set_level(logging.DEBUG)
     factory = parse(section(*(f"{key} {value}" for key, value in SECRETS.items())))
     assert factory.settings.store.secret_key == SECRETS["s3-secret-key"]
-    assert factory.settings.store.sse_customer_key == bytes(range(32))
+    assert factory.settings.store.encryption.ring.key("customer-key").material == bytes(range(32))
     values = vars(factory.config)
     assert values["s3_secret_key"].reveal() == SECRETS["s3-secret-key"]
     for shown in (factory, factory.config, factory.settings, vars(factory), values, factory.config.getSectionMatcher()):

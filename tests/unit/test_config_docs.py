@@ -15,7 +15,7 @@ import ZConfig
 from ZConfig.info import SectionInfo
 from ZODB.config import getDbSchema
 
-from collective.s3blobstorage import source_keys
+from collective.s3blobstorage import encryption_keys, source_keys
 from collective.s3blobstorage.config_keys import KEYS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -23,7 +23,10 @@ BEGIN = "<!-- keys: written by tests/unit/test_config_docs.py -->\n"
 END = "<!-- end of keys -->\n"
 BEGIN_SOURCES = "<!-- keys of sources: written by tests/unit/test_config_docs.py -->\n"
 END_SOURCES = "<!-- end of keys of sources -->\n"
+BEGIN_ENCRYPTION = "<!-- keys of encryption: written by tests/unit/test_config_docs.py -->\n"
+END_ENCRYPTION = "<!-- end of keys of encryption -->\n"
 SOURCES = source_keys.KEYS
+ENCRYPTION = encryption_keys.KEYS
 
 # component.xml of zodb-s3blobs 1.2.1
 KEYS_OF_ZODB_S3BLOBS = {
@@ -44,7 +47,6 @@ KEYS_OF_ZODB_S3BLOBS = {
     "cache-dir",
     "cache-size",
 }
-REQUIRED = {"bucket-name", "cache-dir", "path"}
 
 
 def section_type(name="s3blobstorage"):
@@ -81,13 +83,23 @@ def rendered_source_keys() -> str:
     return text
 
 
+def rendered_encryption_keys() -> str:
+    """The same of the encryption sections and those of their keys."""
+    texts = []
+    for section, keys in ENCRYPTION.items():
+        described = textwrap.fill(" ".join(section_type(section).description.split()), 118, break_on_hyphens=False)
+        text = f"### `<{section}>`\n\n{described}\n"
+        texts.append(text + ("\n" + rendered(schema_keys(section), keys, "####") if keys else "\n"))
+    return "".join(texts)
+
+
 def rendered(infos: dict, keys: dict, heading: str = "###") -> str:
     paragraphs = []
     for name in keys:
         info = infos[name]
         default = info.getdefault()
         if default is None:
-            stated = "none; required" if name in REQUIRED else "none"
+            stated = "none; required" if info.description.strip().endswith("Required.") else "none"
         else:
             stated = f"`{default.value}`" if default.value else "empty"
         items = [
@@ -118,10 +130,10 @@ def default_of(info) -> str | None:
     return None if default is None else default.value
 
 
-@pytest.mark.parametrize("section", SOURCES)
-def test_component_and_keys_of_sources_are_the_same(section):
+@pytest.mark.parametrize("section", SOURCES | ENCRYPTION)
+def test_component_and_keys_of_other_sections_are_the_same(section):
     infos = schema_keys(section)
-    assert {name: info.datatype for name, info in infos.items()} == SOURCES[section]
+    assert {name: info.datatype for name, info in infos.items()} == (SOURCES | ENCRYPTION)[section]
     for name, info in infos.items():
         assert info.attribute == name.replace("-", "_")
         assert info.description and info.description.strip().endswith(".")
@@ -143,8 +155,18 @@ def test_every_key_of_zodb_s3blobs_is_there():
     assert KEYS_OF_ZODB_S3BLOBS <= set(schema_keys())
 
 
-def test_the_base_is_one_section_and_sources_are_any_number():
-    base, sources = [info for _, info in section_type() if info.issection()]
+def test_the_base_is_one_section_and_the_others_are_any_number():
+    encryption, base, sources = [info for _, info in section_type() if info.issection()]
+    [of_a_source] = [info for _, info in section_type("s3source") if info.issection()]
+    for found in (encryption, of_a_source):
+        assert found.ismulti() and (found.minOccurs, found.attribute) == (0, "encryption")
+        assert found.sectiontype.name == "collective.s3blobstorage.encryption"
+    modes = set(encryption.sectiontype.getsubtypenames())
+    assert modes | {"key", "kms-key"} == set(ENCRYPTION) and len(modes) == 5
+    for section in ("sse-c", "client-side-encryption"):
+        [keys] = [info for _, info in section_type(section) if info.issection()]
+        assert keys.ismulti() and (keys.minOccurs, keys.attribute) == (0, "keys")
+        assert set(keys.sectiontype.getsubtypenames()) == {"key", "kms-key"}
     assert isinstance(base, SectionInfo) and not base.ismulti()
     assert (base.sectiontype.name, base.attribute) == ("zodb.storage", "base")
     assert sources.ismulti() and (sources.minOccurs, sources.attribute) == (0, "sources")
@@ -155,9 +177,11 @@ def test_the_base_is_one_section_and_sources_are_any_number():
 def test_document_lists_the_keys_as_they_are():
     assert documented_keys() == "\n" + rendered_keys()
     assert documented_keys(BEGIN_SOURCES, END_SOURCES) == "\n" + rendered_source_keys()
+    assert documented_keys(BEGIN_ENCRYPTION, END_ENCRYPTION) == "\n" + rendered_encryption_keys()
 
 
-ALL = {**KEYS, **{f"{section} {name}": key for section, keys in SOURCES.items() for name, key in keys.items()}}
+_OTHERS = (SOURCES | ENCRYPTION).items()
+ALL = {**KEYS, **{f"{section} {name}": key for section, keys in _OTHERS for name, key in keys.items()}}
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -190,6 +214,7 @@ if __name__ == "__main__":
     for begin, written, end in (
         (BEGIN, rendered_keys(), END),
         (BEGIN_SOURCES, rendered_source_keys(), END_SOURCES),
+        (BEGIN_ENCRYPTION, rendered_encryption_keys(), END_ENCRYPTION),
     ):
         head, rest = text.split(begin)
         text = head + begin + "\n" + written + end + rest.split(end)[1]

@@ -96,6 +96,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "s3-provider": same("is none of the choices", empty="is empty"),
     "storage-class": same("is not a storage class", empty=ALLOWED),
     "s3-sse-customer-key": dict.fromkeys(KINDS, LATER),
+    "require-encryption": _BOOLEAN,
     "s3-connect-timeout": _INTERVAL,
     "s3-read-timeout": _INTERVAL,
     "s3-download-connect-timeout": _INTERVAL,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from collective.s3blobstorage.encryption.secret import SecretBytes
 from collective.s3blobstorage.objectstore import redaction
 
 KEY = bytes(range(3, 35))
@@ -47,6 +48,13 @@ def test_recognised_by_value():
         assert redaction.redact(f"a {form} b").replace("'", "").replace('b"', "").split()[::2] == ["a", "b"]
         assert form not in redaction.redact(f"a {form} b")
     assert redaction.redact("a short line") == "a short line"
+
+
+def test_key_material_that_hides_its_repr_is_known_in_every_form():
+    key = bytes(range(91, 123))
+    redaction.remember([SecretBytes(key)])
+    for form in (base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1]):
+        assert redaction.redact(f"a {form} b") == f"a {redaction.HIDDEN} b"
 
 
 @pytest.mark.parametrize(

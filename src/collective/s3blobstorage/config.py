@@ -17,7 +17,9 @@ from ZODB.config import BaseConfig
 
 from . import config_keys as keys
 from .config_sources import source_settings
-from .config_store import required, store_values
+from .config_store import store_values
+from .config_values import required
+from .encryption.interfaces import IEncryption
 from .errors import ConfigurationError
 from .settings import DeliverySettings, StorageSettings, StoreSettings
 
@@ -64,6 +66,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             f"staging-dir and cache-dir are both {str(cache_dir)!r}; give staging-dir a folder of its own, or leave it "
             "out: then it is a folder inside cache-dir"
         )
+    _check_inline(section.inline_size, store["encryption"])
     if section.upload_concurrency > section.s3_max_pool_connections:
         raise ConfigurationError(
             f"upload-concurrency {section.upload_concurrency} is above s3-max-pool-connections "
@@ -102,6 +105,14 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         start_degraded=section.start_degraded,
         sources=source_settings(section.sources, environ),
     )
+
+
+def _check_inline(size: int, encryption: IEncryption | None) -> None:
+    if size and encryption is not None and (encryption.seals or encryption.server_side.own_key):
+        raise ConfigurationError(
+            f"inline-size is {size}, so that small blobs would lie in the database in clear, while the others are"
+            f" encrypted with keys of your own ({encryption.name}). Example: inline-size 0"
+        )
 
 
 def _delivery(section: Any) -> DeliverySettings:

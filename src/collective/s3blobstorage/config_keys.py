@@ -30,7 +30,7 @@ def _endpoint_shown(text: str) -> str:
     return NOT_SHOWN if "@" in text or "?" in text else _shown(text)
 
 
-def _hidden(text: str) -> str:
+def hidden(text: str) -> str:
     return NOT_SHOWN
 
 
@@ -56,7 +56,7 @@ class Key:
     def error(self, reason: str, text: str) -> ConfigurationError:
         """The error that says what is wrong with ``text`` and what to write instead."""
         hint = ""
-        if "$" in text and self.show is not _hidden:
+        if "$" in text and self.show is not hidden:
             hint = " The environment variable NAME is read by $(NAME)."
         return ConfigurationError(f"{self.name} {self.show(text)} {reason}.{hint} {self.advice}")
 
@@ -65,7 +65,7 @@ class Key:
         return f"Allowed: {self.allowed}. Example: {self.name} {self.example}"
 
 
-_ON_OFF = "on or off (also true, false, yes, no)"
+ON_OFF = "on or off (also true, false, yes, no)"
 _TIMEOUT = "0.1s to 1d: seconds, or a figure with s, m, h or d"
 _timeout = partial(datatypes.interval, minimum=0.1, maximum=datatypes.DAY)
 _CREDENTIAL = "printable ASCII without blanks; empty: as if not given"
@@ -107,7 +107,7 @@ s3_region = Key(
     "eu-central-1",
 )
 s3_addressing_style = Key("s3-addressing-style", datatypes.addressing_style, "auto, path or virtual", "path")
-create_bucket = Key("create-bucket", datatypes.boolean, _ON_OFF, "on")
+create_bucket = Key("create-bucket", datatypes.boolean, ON_OFF, "on")
 s3_expected_bucket_owner = Key(
     "s3-expected-bucket-owner",
     datatypes.bucket_owner,
@@ -139,8 +139,8 @@ s3_provider = Key(
 
 # Credentials
 
-s3_access_key = Key("s3-access-key", datatypes.secret, _CREDENTIAL, "$(S3_ACCESS_KEY)", _hidden)
-s3_secret_key = Key("s3-secret-key", datatypes.secret, _CREDENTIAL, "$(S3_SECRET_KEY)", _hidden)
+s3_access_key = Key("s3-access-key", datatypes.secret, _CREDENTIAL, "$(S3_ACCESS_KEY)", hidden)
+s3_secret_key = Key("s3-secret-key", datatypes.secret, _CREDENTIAL, "$(S3_SECRET_KEY)", hidden)
 s3_secret_key_file = Key(
     "s3-secret-key-file",
     datatypes.optional(datatypes.secret_file),
@@ -148,7 +148,7 @@ s3_secret_key_file = Key(
     "given",
     "/run/secrets/s3-secret-key",
 )
-s3_session_token = Key("s3-session-token", datatypes.secret, _CREDENTIAL, "$(S3_SESSION_TOKEN)", _hidden)
+s3_session_token = Key("s3-session-token", datatypes.secret, _CREDENTIAL, "$(S3_SESSION_TOKEN)", hidden)
 s3_profile = Key(
     "s3-profile",
     datatypes.optional(datatypes.profile),
@@ -158,7 +158,7 @@ s3_profile = Key(
 
 # The connection
 
-s3_use_ssl = Key("s3-use-ssl", datatypes.boolean, _ON_OFF, "on")
+s3_use_ssl = Key("s3-use-ssl", datatypes.boolean, ON_OFF, "on")
 s3_ca_bundle = Key(
     "s3-ca-bundle",
     datatypes.optional(datatypes.ca_bundle),
@@ -170,8 +170,9 @@ s3_sse_customer_key = Key(
     datatypes.secret_or_empty,
     "32 bytes in base64 (openssl rand -base64 32); not empty",
     "$(S3_SSE_KEY)",
-    _hidden,
+    hidden,
 )
+require_encryption = Key("require-encryption", datatypes.boolean, ON_OFF, "on")
 s3_connect_timeout = Key("s3-connect-timeout", _timeout, _TIMEOUT, "30s")
 s3_read_timeout = Key("s3-read-timeout", _timeout, _TIMEOUT, "5m")
 s3_download_connect_timeout = Key("s3-download-connect-timeout", _timeout, _TIMEOUT, "3s")
@@ -245,14 +246,14 @@ staging_dir = Key(
     "a folder other than cache-dir, made where it does not exist; empty: as if not given",
     "/var/tmp/plone-blobs",
 )
-commit_within_cache_size = Key("commit-within-cache-size", datatypes.boolean, _ON_OFF, "on")
+commit_within_cache_size = Key("commit-within-cache-size", datatypes.boolean, ON_OFF, "on")
 inline_size = Key(
     "inline-size",
     partial(datatypes.size, minimum=0, maximum=datatypes.MB),
     "0 to 1MB: bytes, or a figure with KB or MB (by 1024)",
     "4KB",
 )
-keep_in_base = Key("keep-in-base", datatypes.boolean, _ON_OFF, "on")
+keep_in_base = Key("keep-in-base", datatypes.boolean, ON_OFF, "on")
 missing_blob = Key(
     "missing-blob", partial(datatypes.choice, choices=("raise", "placeholder")), "raise, placeholder", "placeholder"
 )
@@ -316,18 +317,18 @@ x_accel_location = Key(
     "a path of letters, digits, dot, hyphen and underscore with a slash before each part; empty: as if not given",
     "/s3blobs",
 )
-read_only = Key("read-only", datatypes.boolean, _ON_OFF, "on")
+read_only = Key("read-only", datatypes.boolean, ON_OFF, "on")
 
 # The start
 
-preflight = Key("preflight", datatypes.boolean, _ON_OFF, "off")
+preflight = Key("preflight", datatypes.boolean, ON_OFF, "off")
 preflight_deadline = Key(
     "preflight-deadline",
     partial(datatypes.interval, minimum=0.0, maximum=datatypes.DAY),
     "0 to 1d: seconds, or a figure with s, m, h or d; 0: one attempt",
     "5m",
 )
-start_degraded = Key("start-degraded", datatypes.boolean, _ON_OFF, "on")
+start_degraded = Key("start-degraded", datatypes.boolean, ON_OFF, "on")
 
 KEYS: dict[str, Key] = {value.name: value for value in list(globals().values()) if isinstance(value, Key)}
 
@@ -354,4 +355,4 @@ def named_key(text: str, section: str, keys: Mapping[str, Key]) -> str:
         advice = keys[similar[0]].advice
         raise ConfigurationError(f"no such key in <{section}>; did you mean {similar[0]}? {advice}")
     shown = repr(text) if re.fullmatch("[a-z]+(-[a-z0-9]+)*", text) and len(text) <= 40 else "(not shown)"
-    raise ConfigurationError(f"{shown} is not a key of <{section}>. Its keys: {', '.join(keys)}")
+    raise ConfigurationError(f"{shown} is not a key of <{section}>. Its keys: {', '.join(keys) or 'none'}")

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from zope.interface import implementer
 
 from . import source_keys as keys
-from .config_store import required, store_values
+from .config_store import store_values
+from .config_values import required
 from .errors import ConfigurationError
 from .overlay.interfaces import ISourceSection, ISourceSettings, SourceOptions
 from .overlay.settings import BaseSettings, BlobDirSettings, S3Settings

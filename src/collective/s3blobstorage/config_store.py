@@ -1,21 +1,21 @@
-"""What the keys of a bucket say together: endpoint, credentials, SSE-C. For the storage's section and for a source's.
+"""What the keys of a bucket say together: endpoint, credentials, encryption. For a storage's section and a source's.
 
 Runs in the thread that parses or opens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from . import config_keys as keys
 from . import datatypes
-from .config_keys import NOT_SHOWN, Key
+from .config_encryption import encryption_settings
+from .config_keys import Key
+from .config_values import checked, required
 from .errors import ConfigurationError
 from .providers import BY_NAME
-
-T = TypeVar("T")
 
 # Which boto3 reads itself, in this order (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
 _BOTO3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -64,7 +64,7 @@ def store_values(section: Any, environ: Mapping[str, str]) -> dict[str, Any]:
         "ca_bundle": section.s3_ca_bundle,
         "use_ssl": use_ssl,
         "addressing_style": section.s3_addressing_style,
-        "sse_customer_key": _sse_customer_key(section, known_endpoint),
+        "encryption": encryption_settings(section, environ, known_endpoint),
         "download_connect_timeout": section.s3_download_connect_timeout,
         "download_read_timeout": section.s3_download_read_timeout,
         "download_max_attempts": section.s3_download_max_attempts,
@@ -73,12 +73,6 @@ def store_values(section: Any, environ: Mapping[str, str]) -> dict[str, Any]:
         "expected_bucket_owner": bucket_owner,
         "provider": section.s3_provider,
     }
-
-
-def required(value: T | None, key: Key) -> T:
-    if value is None:
-        raise ConfigurationError(f"{key.name} is missing. {key.advice}")
-    return value
 
 
 def _endpoint_alias(environ: Mapping[str, str]) -> str | None:
@@ -131,38 +125,16 @@ def _provider_credentials(provider: str, environ: Mapping[str, str]) -> tuple[st
         access, secret = environ.get(access_name, "").strip(), environ.get(secret_name, "").strip()
         if access and secret:
             return (
-                _checked(datatypes.Secret(access), replace(keys.s3_access_key, name=access_name), _credential_text),
-                _checked(datatypes.Secret(secret), replace(keys.s3_secret_key, name=secret_name), _credential_text),
+                checked(datatypes.Secret(access), replace(keys.s3_access_key, name=access_name), _credential_text),
+                checked(datatypes.Secret(secret), replace(keys.s3_secret_key, name=secret_name), _credential_text),
             )
     return None, None
 
 
 def _credential(value: datatypes.Secret | None, key: Key) -> str | None:
-    return None if value is None else _checked(value, key, _credential_text)
+    return None if value is None else checked(value, key, _credential_text)
 
 
 def _credential_text(text: str) -> str:
     datatypes.check_credential(text)
     return text
-
-
-def _checked(value: datatypes.Secret, key: Key, convert: Callable[[str], T]) -> T:
-    try:
-        return convert(value.reveal())
-    except ConfigurationError as reason:
-        raise ConfigurationError(f"{key.name} {NOT_SHOWN} {reason}. {key.advice}") from None
-
-
-def _sse_customer_key(section: Any, endpoint: str | None) -> bytes | None:
-    if section.s3_sse_customer_key is None:
-        return None
-    key = _checked(section.s3_sse_customer_key, keys.s3_sse_customer_key, datatypes.key_bytes)
-    without_tls = "s3-sse-customer-key sends the key with each request and so needs TLS, but"
-    if not section.s3_use_ssl:
-        raise ConfigurationError(f"{without_tls} s3-use-ssl is off. Example: s3-use-ssl on")
-    if endpoint is not None and not endpoint.lower().startswith("https://"):
-        raise ConfigurationError(
-            f"{without_tls} the endpoint is {keys.s3_endpoint_url.show(endpoint)}. "
-            f"Example: s3-endpoint-url {keys.s3_endpoint_url.example}"
-        )
-    return key

@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import ssl
 import stat
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from urllib.parse import urlsplit
 
 from persistent.TimeStamp import TimeStamp
 
+from .encryption.ring import is_key_id
 from .encryption.secret import SecretBytes
 from .errors import ConfigurationError
 from .settings import MODES, MinFree
@@ -503,6 +505,54 @@ def key_bytes(text: str) -> SecretBytes:
     if len(key) != KEY:
         raise ConfigurationError(f"is {len(key)} bytes in base64, not {KEY}")
     return SecretBytes(key)
+
+
+def key_id(text: str) -> str:
+    """The id of a key, in lower case as ZConfig gives the names of sections."""
+    _not_empty(text)
+    lower = text.lower()
+    if not is_key_id(lower):
+        raise ConfigurationError("is not the id of a key")
+    return lower
+
+
+def kms_key_id(text: str) -> str:
+    """Id, ARN or alias of a key at AWS, or what another store calls one; whether it exists, only the store knows."""
+    _not_empty(text)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:/_.-]{0,2047}", text):
+        raise ConfigurationError("is not the id, ARN or alias of a key")
+    return text
+
+
+def pairs(text: str) -> dict[str, str]:
+    """``name=value``, several with blanks between them."""
+    _not_empty(text)
+    found: dict[str, str] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise ConfigurationError("holds a word that is not name=value")
+        if not re.fullmatch(r"[\x21-\x7e]+", word):
+            raise ConfigurationError("holds a control character or a letter outside ASCII")
+        if name in found:
+            raise ConfigurationError(f"names {name!r} twice")
+        if name.lower().startswith("aws:"):
+            raise ConfigurationError("holds a name that begins with aws:, which AWS uses itself")
+        found[name] = value
+    return found
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A program and its arguments, split as a shell does it. For what may hold a secret: see there."""
+    try:
+        found = tuple(shlex.split(text))
+    except ValueError:
+        raise ConfigurationError("has a quotation mark without its other half") from None
+    if not found or not found[0]:
+        raise ConfigurationError("is empty")
+    if _CONTROL.search(text):
+        raise ConfigurationError("holds a control character")
+    return found
 
 
 def secret_file(text: str) -> Secret:

@@ -41,7 +41,6 @@ class StoreSettings:
     use_ssl: bool = True
     addressing_style: str = "auto"  # auto, path or virtual
     encryption: IEncryption | None = None  # None: what the bucket does by default
-    sse_customer_key: bytes | None = field(default=None, repr=False)  # the 32 raw bytes
     connect_timeout: float = 60.0
     read_timeout: float = 300.0
     download_connect_timeout: float = 5.0

@@ -75,6 +75,7 @@ _OF_THE_STORE = (
     config_keys.s3_addressing_style,
     config_keys.s3_expected_bucket_owner,
     config_keys.s3_sse_customer_key,
+    config_keys.require_encryption,
     config_keys.s3_download_connect_timeout,
     config_keys.s3_download_read_timeout,
     config_keys.s3_download_max_attempts,

@@ -23,9 +23,10 @@ import ZConfig
 import ZConfig.loader
 
 from ..config import S3BlobStorageFactory, storage_settings
+from ..encryption.key_sources import ValueKey
 from ..errors import ConfigurationError
 from ..overlay.settings import S3Settings
-from ..settings import StorageSettings
+from ..settings import StorageSettings, StoreSettings
 from .loader import FilesLoader, StoragesLoader
 
 T = TypeVar("T")
@@ -192,8 +193,16 @@ def as_now(database: Database) -> Database:
     database.factory.settings = storage_settings(database.factory.config, os.environ)
     settings = database.settings
     for store in (settings.store, *(source.store for source in settings.sources if isinstance(source, S3Settings))):
-        redaction.remember([store.secret_key, store.session_token, store.sse_customer_key])
+        redaction.remember([store.secret_key, store.session_token, *_given_keys(store)])
     return database
+
+
+def _given_keys(store: StoreSettings) -> Iterator[bytes]:
+    """Keys that the file itself gives; others are known to nobody before they are read."""
+    ring = None if store.encryption is None else store.encryption.ring
+    for provider in () if ring is None else ring.providers.values():
+        if isinstance(provider, ValueKey):
+            yield provider.material(None)
 
 
 def _installed(module: str) -> bool:

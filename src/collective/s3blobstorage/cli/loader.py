@@ -18,7 +18,7 @@ import ZConfig.loader
 import ZConfig.matcher
 from ZConfig.cfgparser import ZConfigParser
 
-from .. import source_keys
+from .. import encryption_keys, source_keys
 from ..config_keys import KEYS, Key
 
 # Everything that may hold a storage. `zodb_db` extends ZODB's section as Zope does (Zope2/Startup/wsgischema.xml).
@@ -52,6 +52,20 @@ class FilesLoader(ZConfig.loader.ConfigLoader):
         super().__init__(schema)
         self.stand_ins = stand_ins
         self.unset: set[str] = set()
+
+        self._first_names: dict[Any, str] = {}  # of the sections inside a section
+        self.without_active_key: set[Any] = set()  # sections whose active-key is an unset variable
+
+    def startSection(self, parent: Any, type_: str, name: str | None) -> Any:
+        if name:
+            self._first_names.setdefault(parent, name)
+        return super().startSection(parent, type_, name)
+
+    def endSection(self, parent: Any, type_: str, name: str | None, matcher: Any) -> None:
+        if matcher in self.without_active_key and matcher in self._first_names:
+            # Which key that would be is not known here; that it must be one of the section's is.
+            matcher.addValue(ACTIVE_KEY, self._first_names[matcher], (None, None, self.schema.url))
+        super().endSection(parent, type_, name, matcher)
 
     def openResource(self, url: str) -> Any:
         scheme = str(url).partition(":")[0].lower()
@@ -160,9 +174,14 @@ _STAND_INS: Mapping[str, str] = {
     "s3-secret-key": "unset",
     "s3-session-token": "unset",
     "s3-sse-customer-key": base64.b64encode(bytes(32)).decode(),
+    "file": "/nonexistent/blob-key",
+    "value": base64.b64encode(bytes(32)).decode(),
+    "command": "unset",
+    "kms-key-id": "unset",
 }
+ACTIVE_KEY = encryption_keys.active_key.name
 # Section types of this package and their keys.
-_OURS: Mapping[str, Mapping[str, Key]] = {"s3blobstorage": KEYS, **source_keys.KEYS}
+_OURS: Mapping[str, Mapping[str, Key]] = {"s3blobstorage": KEYS, **source_keys.KEYS, **encryption_keys.KEYS}
 _ELSEWHERE = "1"  # a name, a number, a size, a switch
 
 
@@ -179,6 +198,8 @@ class _StandInParser(ZConfigParser):
             if self.stack and key.lower() in _OURS.get(self.stack[-1][0], ()):
                 if key.lower() == "s3-secret-key-file":
                     key = "s3-secret-key"
+                if key.lower() == ACTIVE_KEY:
+                    self.context.without_active_key.add(section)
                 if key.lower() in _STAND_INS:
                     section.addValue(key, _STAND_INS[key.lower()], position)
             else:

@@ -29,9 +29,10 @@ from .request import Request, pass_request
 # Their values belong neither into a file nor on a command line, which every process of the machine can read.
 _SECRETS = ("s3-secret-key", "s3-session-token", "s3-sse-customer-key")
 _VARIABLE = re.compile(r"\$\([A-Za-z_][A-Za-z0-9_]*\)")
-# Lines whose value a diff does not show: ours, and what storages have for the database's password.
+# Lines whose value a diff does not show: ours, those of <key>, and what storages have for the database's password.
 _SECRET_LINE = re.compile(
-    rf"(?i)^([ +-]\s*(?:#\s*)?(?:{'|'.join(_SECRETS)}|s3-access-key|passw(?:or)?d|passwd)\s+)(?!\$\(|\$\{{?[a-z]).+"
+    rf"(?i)^([ +-]\s*(?:#\s*)?(?:{'|'.join(_SECRETS)}|s3-access-key|value|command|passw(?:or)?d|passwd)\s+)"
+    r"(?!\$\(|\$\{?[a-z]).+"
 )
 _PASSWORD_IN_LINE = re.compile(
     r"(?i)(passw(?:or)?d\s*=\s*)('(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s'\"]+)|(://[^:/@\s]+:)[^@\s]+(?=@)"

@@ -46,7 +46,7 @@ def session(settings: StoreSettings) -> boto3.session.Session:
     Raises ConfigurationError naming ``s3-profile`` where that profile does not exist.
     """
     redaction.install()
-    redaction.remember([settings.secret_key, settings.session_token, settings.sse_customer_key])
+    redaction.remember([settings.secret_key, settings.session_token])
     core = botocore.session.Session(
         profile=settings.profile, event_hooks=copy.copy(_events()), include_builtin_handlers=False
     )

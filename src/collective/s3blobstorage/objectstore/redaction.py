@@ -38,7 +38,7 @@ def remember(secrets: Iterable[str | bytes | None]) -> None:
     for secret in secrets:
         if not secret:
             continue
-        raw = secret if isinstance(secret, bytes) else secret.encode()
+        raw = bytes(secret) if isinstance(secret, bytes) else secret.encode()  # key material hides its repr
         encoded = base64.b64encode(raw).decode()
         forms = {encoded, quote(encoded, safe=""), raw.hex(), repr(raw)[2:-1]}
         if isinstance(secret, str):
