@@ -32,6 +32,9 @@ SIGNATURE = "0f" * 32
         f"Authorization: AWS4-HMAC-SHA256 Credential=A/kept, SignedHeaders=host, Signature={SIGNATURE}",
         f"Signature:\n{SIGNATURE}\nkept",
         f"'SecretAccessKey': '{ENCODED}', kept",
+        f"""b'{{"KeyId": "kept", "Plaintext": "{ENCODED}"}}'""",
+        f"""b'{{"Plaintext":"{ENCODED}","KeyId":"kept"}}'""",
+        f"{{'Plaintext': {KEY!r}, 'KeyId': 'kept'}}",
     ],
 )
 def test_recognised_by_name(text):

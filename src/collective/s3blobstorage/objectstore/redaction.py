@@ -1,6 +1,7 @@
 """Keeps secrets out of the log of botocore and urllib3.
 
-botocore's DEBUG log prints request headers whole: SSE-C keys, session tokens, signatures. A filter of a logger does not
+botocore's DEBUG log prints request headers whole: SSE-C keys, session tokens, signatures; and bodies of answers, among
+them the keys that KMS gives out, before anybody can know their value. A filter of a logger does not
 apply to its children, so it is put on each of their loggers. It changes the record (message, arguments, text of the
 traceback), hence every handler sees the clean text.
 """
@@ -22,6 +23,7 @@ _SECRET_NAMES = (
     r"|x-amz-security-token|x-amz-s3session-token|SessionToken|session_token|aws_session_token"
     r"|SecretAccessKey|secret_key|aws_secret_access_key"
     r"|X-Amz-Signature|Signature"
+    r"|Plaintext"
 )
 # name, separator, value; a value is a quoted string (also of bytes, with escapes), or runs to the next separator
 _NAMED = re.compile(
