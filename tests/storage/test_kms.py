@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import math
+from contextlib import closing
 
 import boto3
 import pytest
@@ -12,8 +13,10 @@ from servers.faults import answer, reset
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.encryption.interfaces import IKeyProvider
+from collective.s3blobstorage.encryption.register import open_ring, read
 from collective.s3blobstorage.encryption.ring import KeyRing
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
+from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.kms import KMSProvider
 
 DENIED = {
@@ -66,6 +69,24 @@ def test_a_key_is_made_once_and_opened_by_each_process(provider):
     material = first.material(kept)
     assert len(material) == 32 and material == second.material(kept) and material not in kept
     assert first.material(first.make()) != material
+
+
+def test_in_a_ring(provider, kms, settings):
+    """The bucket keeps what KMS wrapped; another process, and one with another key active, get the same bytes."""
+    with closing(open_store(settings)) as store:
+        rings = [KeyRing([provider("2026-11")], "2026-11") for _ in range(2)]
+        for ring in rings:
+            open_ring(store, ring, "client-side", writable=True)
+        assert rings[0].active.name == rings[1].active.name and read(store, "2026-11").kept
+        other = kms.create_key()["KeyMetadata"]["Arn"]
+        both = KeyRing([provider("2026-11"), provider("2027-01", key=other)], "2027-01")
+        states = {entry.id: entry.state for entry in open_ring(store, both, "client-side", writable=True)}
+        assert states == {"2026-11": "superseded", "2027-01": "active"}
+        assert both.key("2026-11").name == rings[0].active.name != both.active.name
+        wrong = KeyRing([provider("2026-11", key=other)], "2026-11")
+        # AWS refuses that itself (IncorrectKeyException); this KMS gives out other bytes, and the canary finds it.
+        with pytest.raises(ConfigurationError, match="the key 2026-11 .* is not the one that the bucket knows"):
+            open_ring(store, wrong, "client-side", writable=False)
 
 
 def test_the_region_is_that_of_the_arn(provider):
