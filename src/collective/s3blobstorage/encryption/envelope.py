@@ -17,12 +17,13 @@ from ..errors import Corrupt
 from .hidden import NONCE, bytes_of, decrypted, text_of
 from .ring import KEY, KeyRing, RingKey, derived
 from .secret import SecretBytes
-from .segments import COMMITMENT, SegmentCipher
+from .segments import COMMITMENT, NEWER, SegmentCipher
 
 SEALED = "sealed"  # names in the object's metadata
 SEALED_SHA256 = "sealed-sha256"
 
 _FORMAT = "1"
+_NEWER = re.compile(r"(?!1 )[1-9][0-9]* .*", re.DOTALL)
 _ENVELOPE = re.compile(r"1 ([A-Za-z0-9][A-Za-z0-9._-]{0,63}/[0-9a-f]{8}) ([A-Za-z0-9_-]{80})")
 _DIFFERENT = "The metadata of an encrypted object are damaged, or are those of another object."
 
@@ -55,7 +56,8 @@ class DataKey:
 
     def unhide(self, text: str) -> bytes:
         """Raises Corrupt."""
-        return decrypted(derived(self._key, "sha256"), bytes(NONCE), bytes_of(text), None)
+        # Plain bytes: a hash is no key, and goes into ZODB records.
+        return bytes(decrypted(derived(self._key, "sha256"), bytes(NONCE), bytes_of(text), None))
 
 
 def key_name(metadata: Mapping[str, str]) -> str | None:
@@ -74,7 +76,7 @@ def unwrap(ring: KeyRing, text: str, object_key: str) -> DataKey:
 def _parsed(text: str) -> tuple[str, bytes]:
     found = _ENVELOPE.fullmatch(text)
     if found is None:
-        raise Corrupt(_DIFFERENT)
+        raise Corrupt(NEWER if _NEWER.fullmatch(text) else _DIFFERENT)
     return found[1], bytes_of(found[2])
 
 

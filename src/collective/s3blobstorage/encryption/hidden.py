@@ -42,8 +42,11 @@ def text_of(data: bytes) -> str:
 
 
 def bytes_of(text: str) -> bytes:
-    """Raises Corrupt."""
+    """The reverse of ``text_of``. Raises Corrupt."""
     try:
-        return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (ValueError, binascii.Error):
         raise Corrupt(_DIFFERENT) from None
+    if text_of(data) != text:  # base64 can be written in many ways, and only one of them is ours
+        raise Corrupt(_DIFFERENT)
+    return data

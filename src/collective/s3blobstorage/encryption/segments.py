@@ -26,6 +26,10 @@ KEY = 32
 
 SEALED_SEGMENT = SEGMENT + TAG
 _DIFFERENT = "An encrypted object is damaged, or is not the one that was stored here."
+NEWER = (
+    "An encrypted object was written by a newer release of collective.s3blobstorage: upgrade this process; or it is"
+    " damaged."
+)
 
 
 def header(commitment: bytes) -> bytes:
@@ -110,8 +114,8 @@ def sealed(cipher: SegmentCipher, commitment: bytes, data: bytes) -> bytes:
 class Opener:
     """Turns the bytes of an object, as they arrive block by block, into plain text. Belongs to one thread.
 
-    ``size``: of the whole plain text. ``first``: the segment that the bytes begin with; with the first one of an object
-    the header comes before it (``with_header``). Memory: one segment and what ``feed`` is given.
+    ``size``: of the whole plain text. ``with_header``: the bytes are a whole object; else they are a range of it, from
+    the segment ``first`` on, without the header. Memory: one segment and what ``feed`` is given.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Opener:
     ) -> None:
         self._cipher = cipher
         self._header = header(commitment) if with_header else b""
+        self._whole = with_header
         self._left = bytearray()
         self._number = first
         self._count = count(size)
@@ -133,7 +138,8 @@ class Opener:
             if len(left) < HEADER:
                 return b""
             if left[:HEADER] != self._header:
-                raise Corrupt(_DIFFERENT)
+                newer = left.startswith(MAGIC) and left[len(MAGIC)] > FORMAT
+                raise Corrupt(NEWER if newer else _DIFFERENT)
             self._header, position = b"", HEADER
         plain = []
         with memoryview(left) as view:
@@ -151,6 +157,7 @@ class Opener:
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def finish(self) -> None:
-        """All bytes that were asked for have been fed. Raises Corrupt where they end within a segment or before it."""
-        if self._header or self._left:
+        """All bytes that were asked for have been fed. Raises Corrupt where they end within the header or a segment,
+        and where segments of a whole object are missing."""
+        if self._header or self._left or (self._whole and self._number < self._count):
             raise Corrupt(_DIFFERENT)
