@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from rings import GivenKey
 from zope.interface import implementer
 
 from collective.s3blobstorage.encryption.interfaces import IKeyProvider
@@ -22,24 +23,6 @@ from collective.s3blobstorage.encryption.ring import KeyRing
 from collective.s3blobstorage.errors import S3BlobStorageError
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.settings import StoreSettings
-
-
-@implementer(IKeyProvider)
-class Given:
-    """The bytes themselves."""
-
-    keeps = False
-
-    def __init__(self, id: str, material: bytes) -> None:
-        self.id = id
-        self.source = f"given for {id}"
-        self._material = material
-
-    def material(self, kept: bytes | None) -> bytes:
-        return self._material
-
-    def make(self) -> bytes:
-        raise AssertionError("only of keys that somebody wraps")
 
 
 @implementer(IKeyProvider)
@@ -65,7 +48,8 @@ class Wrapping:
 
 
 def ring_of(keys: dict[str, str | None], active: str) -> KeyRing:
-    return KeyRing([Given(id, bytes.fromhex(key)) if key else Wrapping(id) for id, key in keys.items()], active)
+    given = (GivenKey(id, bytes.fromhex(key), f"given for {id}") if key else Wrapping(id) for id, key in keys.items())
+    return KeyRing(list(given), active)
 
 
 def as_json(settings: StoreSettings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -367,9 +368,9 @@ def test_another_wrapped_key_in_its_place(store):
 
 def at_once(settings, givens: list[tuple[dict[str, str | None], str]]) -> list[dict]:
     program = [sys.executable, Path(__file__).with_name("key_register_process.py")]
-    started = [
-        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in givens
-    ]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    started = [subprocess.Popen(program, env=environment, **pipes) for _ in givens]
     try:
         for process, (keys, active) in zip(started, givens, strict=True):
             process.stdin.write(json.dumps({"store": as_json(settings), "keys": keys, "active": active}) + "\n")
