@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rings import section_of, variables_of
+
 from collective.s3blobstorage.settings import StoreSettings
 
 SCRIPT = Path(sys.executable).with_name("s3blobs")
@@ -51,6 +53,7 @@ def section(store: StoreSettings, cache_dir: Path, base: str, *more: str, name: 
         "s3-access-key $(SITE_ACCESS_KEY)",
         "s3-secret-key $(SITE_SECRET_KEY)",
         f"cache-dir {cache_dir}",
+        *([section_of(store.encryption)] if store.encryption else []),
         *more,
         base,
     ]
@@ -60,4 +63,5 @@ def section(store: StoreSettings, cache_dir: Path, base: str, *more: str, name: 
 
 def keys_of(store: StoreSettings) -> dict[str, str]:
     """The environment with the variables that `section` reads."""
-    return environment(SITE_ACCESS_KEY=store.access_key, SITE_SECRET_KEY=store.secret_key)
+    keys = variables_of(store.encryption) if store.encryption else {}
+    return environment(SITE_ACCESS_KEY=store.access_key, SITE_SECRET_KEY=store.secret_key, **keys)

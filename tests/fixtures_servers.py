@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 import botocore.config
 import pytest
+from rings import encrypted
 from servers import ceph as ceph_gateway
 from servers.ca import CertificateAuthority
 from servers.ministack import MiniStack
@@ -31,6 +32,12 @@ def pytest_addoption(parser):
         choices=("ministack", "ceph", "ceph-https"),
         default=os.environ.get("S3BLOBS_S3", "ministack"),
         help="the S3 server behind the fixture `s3_server`; default: ministack, or $S3BLOBS_S3",
+    )
+    parser.addoption(
+        "--encrypt",
+        choices=("client-side", "sse-c"),
+        default=os.environ.get("S3BLOBS_ENCRYPT"),
+        help="what the fixture `settings` encrypts blobs with; default: nothing, or $S3BLOBS_ENCRYPT",
     )
 
 
@@ -113,29 +120,39 @@ def bucket(s3) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(s3_server, bucket) -> StoreSettings:
+def settings(s3_front, s3_server, bucket, ca, pytestconfig) -> StoreSettings:
     """How to reach ``bucket``."""
+    mode = pytestconfig.getoption("--encrypt")
     return StoreSettings(
         bucket=bucket,
-        endpoint_url=s3_server.endpoint_url,
+        endpoint_url=s3_front,
         region=s3_server.region,
         access_key=s3_server.access_key,
         secret_key=s3_server.secret_key,
-        ca_bundle=s3_server.ca_bundle if s3_server.endpoint_url.startswith("https:") else None,
+        ca_bundle=ca.bundle if s3_front.startswith("https:") else None,
+        encryption=encrypted(mode) if mode else None,
     )
 
 
+@pytest.fixture(scope="session")
+def s3_front(s3_server, ca, pytestconfig) -> Iterator[str]:
+    """The address of ``s3_server``; where customers' keys are sent to one that has no https, that of a TLS front."""
+    if s3_server.endpoint_url.startswith("https:") or pytestconfig.getoption("--encrypt") != "sse-c":
+        yield s3_server.endpoint_url
+        return
+    with Proxy(s3_server.endpoint_url, ca=ca) as front:
+        yield front.endpoint_url
+
+
 @pytest.fixture
-def proxy(s3_server, ca) -> Iterator[Proxy]:
+def proxy(s3_front, s3_server, ca) -> Iterator[Proxy]:
     """A proxy in front of ``s3_server``; ``dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)`` uses it.
 
-    It speaks https on both sides where the server does.
+    It speaks https where the settings do, and to a server that does.
     """
-    if s3_server.endpoint_url.startswith("https:"):
-        with Proxy(s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle) as between:
-            yield between
-        return
-    with Proxy(s3_server.endpoint_url) as between:
+    upstream_ca = ca.bundle if s3_server.endpoint_url.startswith("https:") else None
+    authority = ca if s3_front.startswith("https:") else None
+    with Proxy(s3_server.endpoint_url, ca=authority, upstream_ca=upstream_ca) as between:
         yield between
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
-from typing import Any
 
 from zope.interface import implementer
 
+from collective.s3blobstorage.encryption.configured import ClientSideMode, CustomerKeysMode, configured
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
-from collective.s3blobstorage.encryption.interfaces import IEncryption, IKeyProvider
-from collective.s3blobstorage.encryption.none import NoEncryption
+from collective.s3blobstorage.encryption.interfaces import IKeyProvider
 from collective.s3blobstorage.encryption.ring import KeyRing
+from collective.s3blobstorage.settings import StoreSettings
 
 
 @implementer(IKeyProvider)
@@ -30,17 +31,6 @@ class GivenKey:
         raise AssertionError("nothing is kept for this key")
 
 
-@implementer(IEncryption)
-@dataclass
-class Configured:
-    name: str
-    server_side: Any
-    readers: tuple
-    ring: Any
-    seals: bool
-    required: bool
-
-
 def ring_of(active="one", **keys):
     """A ring of keys by their ids, of which ``active`` writes."""
     return KeyRing([GivenKey(id, data) for id, data in keys.items()], active)
@@ -52,13 +42,40 @@ def customer_key(data):
 
 def sse_c(data=None, *, required=False, active="one", **keys):
     """As of ``<sse-c>``: one key, or several by their ids."""
-    ring = ring_of(active, **(keys or {"one": data}))
-    readers = tuple(CustomerKey(ring, id) for id in ring.ids)
-    return Configured("sse-c", readers[0], readers if required else (*readers, NoEncryption()), ring, False, required)
+    return configured([CustomerKeysMode(_providers(data, keys), active)], required=required)
 
 
 def client_side(data=None, *, required=False, active="one", **keys):
     """As of ``<client-side-encryption>``."""
-    ring = ring_of(active, **(keys or {"one": data}))
-    none = NoEncryption()
-    return Configured("client-side", none, (none,), ring, True, required)
+    return configured([ClientSideMode(_providers(data, keys), active)], required=required)
+
+
+def _providers(data, keys):
+    return tuple(GivenKey(id, each) for id, each in (keys or {"one": data}).items())
+
+
+def encrypted(mode):
+    """What ``--encrypt`` names: two keys, of which objects are written with one."""
+    keys = {"one": bytes(range(32)), "two": bytes(range(1, 33))}
+    return {"client-side": client_side, "sse-c": sse_c}[mode](active="one", **keys)
+
+
+SECTIONS = {"client-side": "client-side-encryption", "sse-c": "sse-c"}
+
+
+def section_of(encryption):
+    """The lines of zope.conf that ask for what ``encrypted`` gives; ``variables_of`` has the keys."""
+    keys = "".join(f"  <key {id}>\n    value $(SITE_KEY_{id.upper()})\n  </key>\n" for id in encryption.ring.ids)
+    name = SECTIONS[encryption.name]
+    return f"<{name}>\n  active-key {encryption.ring.active_id}\n{keys}</{name}>"
+
+
+def variables_of(encryption):
+    """The environment that ``section_of`` reads."""
+    return {f"SITE_KEY_{key.id.upper()}": base64.b64encode(key.material).decode() for key in encryption.ring}
+
+
+def store_from_json(given):
+    """What ``sites.store_as_json`` was given, in a child process; of encryptions those of ``encrypted``."""
+    mode = given.get("encryption")
+    return StoreSettings(**{**given, "encryption": encrypted(mode) if mode else None})

@@ -23,13 +23,14 @@ import ZODB
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.options import Options
 from relstorage.storage import RelStorage
+from rings import store_from_json
 from ZEO.ClientStorage import ClientStorage
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
 
 from collective.s3blobstorage.errors import S3BlobStorageError
-from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import S3BlobStorage, open_storage
 
 NAMES = 5  # blobs per thread: each is written again and again, so that a reopening reads few
@@ -50,7 +51,7 @@ def open_base(given: dict[str, Any]) -> Any:
 
 
 def opened(given: dict[str, Any]) -> S3BlobStorage:
-    store = StoreSettings(**given["store"])
+    store = store_from_json(given["store"])
     return open_storage(open_base(given), StorageSettings(store=store, cache_dir=Path(given["cache_dir"])))
 
 

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import ZODB
+from rings import store_from_json
 from sites import connected
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import POSKeyError
 
 from collective.s3blobstorage.errors import S3BlobStorageError
-from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import open_storage
 
 SMALL, LARGE = 1000, 20_000_000
@@ -121,7 +122,7 @@ class Case:
     def __init__(self, given: dict[str, Any]):
         self.disk = Disk(given)
         self.settings = StorageSettings(
-            store=StoreSettings(**given["store"]),
+            store=store_from_json(given["store"]),
             cache_dir=self.disk.cache_dir,
             cache_fill_on_commit="on",  # so that a large file is in the cache, too, for a fault to happen to it
         )

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import transaction
 import ZODB
+from rings import store_from_json
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
-from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import open_storage
 
 MB = 1024 * 1024
@@ -38,7 +39,7 @@ def reset_peak() -> None:
 def main() -> None:
     given = json.load(sys.stdin)
     folder = Path(given["folder"])
-    store = StoreSettings(**given["store"])
+    store = store_from_json(given["store"])
 
     def opened() -> ZODB.DB:
         settings = StorageSettings(store=store, cache_dir=folder / "cache")

@@ -153,8 +153,9 @@ def run_zeo(folder: Path, section: str, option: str = "") -> tuple[int, subproce
 
 
 def store_as_json(store: StoreSettings) -> dict[str, Any]:
-    """``store`` for a child process: what ``StoreSettings`` takes, without what is None."""
+    """``store`` for a child process, which makes it again by ``rings.store_from_json``."""
     given = {field.name: getattr(store, field.name) for field in dataclasses.fields(store)}
+    given["encryption"] = store.encryption and store.encryption.name
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     return {name: value for name, value in plain.items() if value is not None}
 

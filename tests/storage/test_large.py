@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sites import bucket_keys, raw_client, unfinished_uploads
+from sites import bucket_keys, raw_client, store_as_json, unfinished_uploads
 
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -27,10 +27,11 @@ def test_memory_stays_flat_for_a_large_blob(request, tier, tmp_path):
         settings = request.getfixturevalue("settings")
     finished = subprocess.run(
         [sys.executable, Path(__file__).with_name("large_blob.py")],
-        input=json.dumps({"folder": str(tmp_path), "store": dataclasses.asdict(settings), "megabytes": megabytes}),
+        input=json.dumps({"folder": str(tmp_path), "store": store_as_json(settings), "megabytes": megabytes}),
         capture_output=True,
         text=True,
         timeout=1800,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert finished.returncode == 0, finished.stderr
     grown = json.loads(finished.stdout)

@@ -8,10 +8,11 @@ import io
 import random
 
 import pytest
-from rings import Configured, client_side, sse_c
+from rings import client_side, sse_c
 from servers.faults import answer, reset
 from servers.proxy import Proxy
 
+from collective.s3blobstorage.encryption.configured import Encryption
 from collective.s3blobstorage.encryption.managed import SSES3
 from collective.s3blobstorage.errors import EncryptionKeyMissing, EncryptionNotHonoured, PreconditionFailed, StoreError
 from collective.s3blobstorage.objectstore import copy as copying
@@ -28,7 +29,7 @@ def both(make):
 
 
 def sse_s3(active):
-    return Configured("sse-s3", SSES3(required=False), (SSES3(required=False),), None, False, False)
+    return Encryption("sse-s3", SSES3(required=False), (SSES3(required=False),), None, False, False)
 
 
 # What a storage was configured with, by its name; which reads all that came before.
@@ -44,12 +45,12 @@ def after(name):
     """The configuration that comes then: its own section first, and one for what was there before."""
     sealed, keyed = both(client_side)("two"), both(sse_c)("two")
     if name == "clear":
-        return Configured(
+        return Encryption(
             "none", sealed.server_side, (sealed.server_side, *keyed.readers[:2]), sealed.ring, False, False
         )
     if name == "sse-s3":
         first = SSES3(required=False)
-        return Configured("sse-s3", first, (first, *keyed.readers[:2]), sealed.ring, False, False)
+        return Encryption("sse-s3", first, (first, *keyed.readers[:2]), sealed.ring, False, False)
     if name == "sse-c two":
         return dataclasses.replace(keyed, name="sse-c")
     return dataclasses.replace(sealed, readers=(sealed.server_side, *keyed.readers[:2]))

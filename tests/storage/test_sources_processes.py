@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,13 @@ from pathlib import Path
 from ZODB.FileStorage import FileStorage
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.overlay.settings import S3Settings
-from collective.s3blobstorage.settings import StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import StorageSettings
+from rings import store_from_json
 from collective.s3blobstorage.storage import open_storage
 given = json.loads(sys.argv[1])
-source = S3Settings(SourceOptions("production", mirror="off"), StoreSettings(**given["source"]), given["layout"])
+source = S3Settings(SourceOptions("production", mirror="off"), store_from_json(given["source"]), given["layout"])
 settings = StorageSettings(
-    store=StoreSettings(**given["store"]), cache_dir=Path(given["cache"]), sources=(source,), preflight=False,
+    store=store_from_json(given["store"]), cache_dir=Path(given["cache"]), sources=(source,), preflight=False,
     read_only=True, **given["parts"],
 )
 storage = open_storage(FileStorage(given["database"], read_only=True), settings)
@@ -60,6 +62,7 @@ def test_each_byte_of_the_source_is_fetched_once(tmp_path, settings, proxy, orig
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parent,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for _ in range(PROCESSES)
     ]

@@ -64,11 +64,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def _s3(s3_server):
+def _s3(s3_server, s3_front, ca, pytestconfig):
     client = s3_client(s3_server)
     client.create_bucket(Bucket=BUCKET)
     client.close()
-    place.s3 = s3_server
+    place.s3, place.endpoint_url = s3_server, s3_front
+    place.ca_bundle = ca.bundle if s3_front.startswith("https:") else None
+    place.encrypt = pytestconfig.getoption("--encrypt")
     yield
     place.s3 = None
 

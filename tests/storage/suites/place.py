@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures_servers import s3_client
+from rings import encrypted, section_of, variables_of
 from servers.ministack import MiniStack
 from servers.postgresql import PostgreSQL
 
@@ -30,6 +31,9 @@ class Place:
     def __init__(self) -> None:
         self.s3: MiniStack | None = None
         self.postgresql: PostgreSQL | None = None
+        self.endpoint_url = ""
+        self.ca_bundle: Path | None = None
+        self.encrypt: str | None = None  # see --encrypt
         self.folder = Path()
         self._prefix = ""
         self._databases: dict[str, str] = {}
@@ -77,16 +81,28 @@ class Place:
         store = StoreSettings(
             bucket=BUCKET,
             prefix=f"{self._prefix}/{name}",
-            endpoint_url=self.s3.endpoint_url,
+            endpoint_url=self.endpoint_url,
             region=self.s3.region,
             access_key=self.s3.access_key,
             secret_key=self.s3.secret_key,
             addressing_style="path",
+            ca_bundle=self.ca_bundle,
+            encryption=encrypted(self.encrypt) if self.encrypt else None,
         )
         # One test opens nearly 800 storages within its two minutes; what the preflight finds is tested elsewhere.
         settings = StorageSettings(store=store, cache_dir=self.folder / f"cache-{name}", preflight=False)
         self.close_later(base)
         return self.close_later(open_storage(base, settings))
+
+    def _encryption(self) -> str:
+        """A server in a process of its own has no environment of ours: the keys stand in its section."""
+        if not self.encrypt:
+            return ""
+        encryption = encrypted(self.encrypt)
+        lines = section_of(encryption)
+        for name, value in variables_of(encryption).items():
+            lines = lines.replace(f"$({name})", value)
+        return lines
 
     def objects(self, name: str) -> list[str]:
         """The keys of the blobs that the running test's storage of that name has in the bucket."""
@@ -104,12 +120,13 @@ class Place:
         <s3blobstorage 1>
           bucket-name {BUCKET}
           s3-prefix {self._prefix}/{name}
-          s3-endpoint-url {self.s3.endpoint_url}
+          s3-endpoint-url {self.endpoint_url}
           s3-region {self.s3.region}
           s3-access-key {self.s3.access_key}
           s3-secret-key {self.s3.secret_key}
-          s3-use-ssl off
           s3-addressing-style path
+          {f"s3-ca-bundle {self.ca_bundle}" if self.ca_bundle else ""}
+          {self._encryption()}
           cache-dir {self.folder}/cache-{name}
           preflight off
           {base}

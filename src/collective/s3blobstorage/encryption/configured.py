@@ -124,4 +124,5 @@ def _ring(modes: Sequence[IEncryptionMode]) -> KeyRing | None:
             " Example: <key 2026-11>"
         )
     active = next((mode.active for mode in modes if mode.providers), None)
-    return None if active is None else KeyRing(providers, active)
+    modes_of = {provider.id: mode.name for mode in modes for provider in mode.providers}
+    return None if active is None else KeyRing(providers, active, modes_of)

@@ -144,12 +144,19 @@ def read_all(store: IObjectStore) -> list[Entry]:
     return [entry for entry in entries if entry is not None]
 
 
+def kept(store: IObjectStore, id: str) -> bytes | None:
+    """For ``IKeyProvider.material``: what the bucket keeps of a key. Raises as ``read``."""
+    entry = read(store, id)
+    return None if entry is None else entry.kept
+
+
 def open_ring(store: IObjectStore, ring: KeyRing, mode: str, *, writable: bool) -> list[Entry]:
     """Read every key of the ring, compare it with what the bucket knows, and tell the bucket which one writes.
 
     In the thread that opens a storage, before its first blob. ``store``: as it is written to without any encryption of
-    blobs. ``mode``: name of the section that the active key belongs to. Returns the entries in the order of
-    ``ring.ids``; where not ``writable`` nothing is written, and a key that the bucket does not know has none.
+    blobs. ``mode``: name of the section that says how objects are written; where that has no key of the ring, none
+    becomes active. Returns the entries in the order of ``ring.ids``; where not ``writable`` nothing is written, and a
+    key that the bucket does not know has none.
 
     One request for each key, as long as the bucket knows all and the active one is active. Raises ConfigurationError
     where a key is not the one that the bucket knows, is to write and may not any more, or cannot be made here;
@@ -160,8 +167,8 @@ def open_ring(store: IObjectStore, ring: KeyRing, mode: str, *, writable: bool) 
     entries = {id: read(store, id) for id in reversed(ring.ids)}
 
     def kept_of(id: str) -> bytes | None:
-        entry = entries.get(id) or read(store, id)
-        return None if entry is None else entry.kept
+        entry = entries.get(id)
+        return kept(store, id) if entry is None else entry.kept
 
     ring.kept_of = kept_of
     for id, entry in entries.items():
@@ -171,16 +178,22 @@ def open_ring(store: IObjectStore, ring: KeyRing, mode: str, *, writable: bool) 
         elif entry is not None:
             _compare(entry, ring.key(id), provider.source)
     active = entries[ring.active_id]
-    if writable and active is not None:
+    writes = writable and mode_of(ring, ring.active_id, mode) == mode
+    if writes and active is not None:
         _check_active(active, mode)
     # Nothing is written before all keys that the bucket knows have proven themselves.
     for id, entry in entries.items():
         if entry is None and writable:
-            entries[id] = _add(store, ring, id, mode)
+            entries[id] = _add(store, ring, id, mode_of(ring, id, mode))
         ring.key(id)
     known = [entry for id in ring.ids if (entry := entries[id]) is not None]
-    changed = _make_active(store, known[0], known[1:]) if writable else {}
+    changed = _make_active(store, known[0], known[1:]) if writes else {}
     return [changed.get(entry.id, entry) for entry in known]
+
+
+def mode_of(ring: KeyRing, id: str, mode: str) -> str:
+    """For which encryption a key is; ``mode`` where the ring does not say so."""
+    return ring.modes.get(id, mode)
 
 
 def add(store: IObjectStore, ring: KeyRing, id: str, mode: str) -> Entry:

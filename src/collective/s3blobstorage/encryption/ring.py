@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from cryptography.hazmat.primitives import hashes
@@ -68,13 +68,15 @@ class RingKey:
 class KeyRing:
     """The keys that a section names, each read when it is first needed, or all by ``load``. From any thread.
 
-    ``active``: the id of the one that writes. ``kept_of(id)`` gives what the bucket keeps for a key whose bytes are
+    ``active``: the id of the one that writes. ``modes``: for each id the name of the encryption that it is for, where
+    they are not all for one. ``kept_of(id)`` gives what the bucket keeps for a key whose bytes are
     wrapped by somebody else (``IKeyProvider.keeps``), None where it keeps nothing; set by whoever opens the store.
     """
 
-    def __init__(self, providers: Sequence[IKeyProvider], active: str) -> None:
+    def __init__(self, providers: Sequence[IKeyProvider], active: str, modes: Mapping[str, str] | None = None) -> None:
         self.providers = {provider.id: provider for provider in providers}
         self.active_id = active
+        self.modes = dict(modes or {})
         self.kept_of: Callable[[str], bytes | None] = _nothing
         self.on_load: Callable[[RingKey], None] = _ignored  # told of each key as soon as it is read
         self._keys: dict[str, RingKey] = {}

@@ -37,6 +37,11 @@ def header(commitment: bytes) -> bytes:
     return MAGIC + bytes((FORMAT, SEGMENT.bit_length() - 1)) + bytes(6) + commitment
 
 
+def looks_sealed(beginning: bytes | memoryview) -> bool:
+    """Whether an object that begins like this was sealed, whatever its metadata say."""
+    return bytes(beginning[: len(MAGIC)]) == MAGIC
+
+
 def count(size: int) -> int:
     """How many segments ``size`` bytes of plain text have: at least one, that says that it is the last."""
     return max(1, -(-size // SEGMENT))

@@ -321,6 +321,7 @@ class _OpenedFile:
         self._size = size
         self._key: DataKey | None = None
         self._opener: segments.Opener | None = None
+        self._at_start = True
         self._hash = hashlib.sha256()
 
     def begin(self, info: ObjectInfo) -> None:
@@ -330,9 +331,13 @@ class _OpenedFile:
             log.error("GET of %r: the object has %d bytes instead of %d", info.key, told.size, self._size)
             raise Corrupt(DIFFERENT)
         self._opener = None if self._key is None else _opener(self._key, told.size)
+        self._at_start = True
         self._hash = hashlib.sha256()
 
     def write(self, block: bytes) -> int:
+        if self._opener is None and self._at_start:
+            _refuse_bare(block)
+        self._at_start = False
         plain = block if self._opener is None else self._opener.feed(block)
         self._hash.update(plain)
         download.write_whole(self._target, plain)
@@ -380,6 +385,7 @@ class _OpenedRange:
         self._key: DataKey | None = None
         self._opener: segments.Opener | None = None
         self._begun = False
+        self._at_start = start == 0
 
     def begin(self, info: ObjectInfo) -> None:
         if self._begun:  # the request goes on where it broke off, in the same object
@@ -400,6 +406,9 @@ class _OpenedRange:
 
     def write(self, block: bytes | memoryview) -> None:
         if self._opener is None:
+            if self._at_start:
+                _refuse_bare(block)
+                self._at_start = False
             self._write(block)
             return
         opened = self._opener.feed(block)
@@ -422,6 +431,13 @@ class _OpenedRange:
 
 def _opener(key: DataKey, size: int, first: int | None = None) -> segments.Opener:
     return segments.Opener(key.cipher, key.commitment, size, first or 0, with_header=first is None)
+
+
+def _refuse_bare(beginning: bytes | memoryview) -> None:
+    """Of an object that its metadata call clear: where somebody copied a sealed one without them, its bytes are no
+    blob's."""
+    if segments.looks_sealed(beginning):
+        raise Corrupt("An encrypted object has lost its metadata: bring them back, from an older version or a copy.")
 
 
 def _described(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from collective.s3blobstorage import providers
 from collective.s3blobstorage.encryption.interfaces import IEncryption, IServerSideEncryption
-from collective.s3blobstorage.encryption.none import Unencrypted
+from collective.s3blobstorage.encryption.none import NoEncryption, Unencrypted
 from collective.s3blobstorage.encryption.ring import RingKey
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import (
@@ -65,10 +65,16 @@ def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock
     ``read_only`` refuses every writing verb. ``clock``: None is the machine's. Raises ConfigurationError where the
     settings contradict each other or boto3 cannot use them.
     """
-    from collective.s3blobstorage.objectstore.sealed import SealedStore  # which is made of this one
+    from collective.s3blobstorage.encryption.register import kept  # both are made of this one
+    from collective.s3blobstorage.objectstore.sealed import SealedStore
 
-    made = S3ObjectStore if encryption_of(settings).ring is None else SealedStore
-    return made(settings, read_only=read_only, clock=clock)
+    ring = encryption_of(settings).ring
+    if ring is None:
+        return S3ObjectStore(settings, read_only=read_only, clock=clock)
+    ring.on_load = _redact
+    store = SealedStore(settings, read_only=read_only, clock=clock)
+    ring.kept_of = lambda id: kept(store.unencrypted(), id)
+    return store
 
 
 def encryption_of(settings: StoreSettings) -> IEncryption:
@@ -105,8 +111,6 @@ class S3ObjectStore:
     def _connected(self) -> Connection:
         settings = self.settings
         encryption = encryption_of(settings)
-        if encryption.ring is not None:
-            encryption.ring.on_load = _redact
         lent = clients.lend(settings, read_only=self.read_only)
         reader, writer = lent.reader, lent.writer
         if any(each.needs_tls for each in encryption.readers) and not _is_secure(reader.meta.endpoint_url):
@@ -206,6 +210,10 @@ class S3ObjectStore:
                 " set an s3-endpoint-url with https (example: https://s3.example.org)"
             )
         return EncryptedStore(self, encryption)
+
+    def unencrypted(self) -> IObjectStore:
+        """As ``encrypted_with``: for the register of keys, which has to be read before there is a key."""
+        return self.encrypted_with(NoEncryption())
 
     # Opening
 

@@ -17,7 +17,8 @@ from zope.interface import implementer
 from zope.interface.interface import Method
 
 from ..cache import BlobCache
-from ..errors import S3BlobStorageError, Unavailable
+from ..encryption.register import open_ring
+from ..errors import Corrupt, EncryptionNotHonoured, Refused, S3BlobStorageError, Unavailable
 from ..objectstore import S3ObjectStore, preflight
 from ..objectstore.circuit import PROBE_EVERY
 from ..objectstore.clock import Clock
@@ -61,10 +62,24 @@ def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay) -> Blob
 
 
 def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
-    """Preflight, bucket and owner, one try of each. Runs in the thread that opens.
+    """Preflight, bucket, owner and keys, one try of each. Runs in the thread that opens.
 
     Raises ConfigurationError, OwnerError, EncryptionNotHonoured, and Unavailable where trying again may help.
     """
+    encryption = store.encryption
+    if encryption.ring is None:
+        return _open_bucket(store, settings, read_only=read_only)
+    try:
+        marker = _open_bucket(store, settings, read_only=read_only)
+    except (Refused, EncryptionNotHonoured, Corrupt):
+        # With SSE-C the marker cannot be read with another key than it was written with: say that.
+        open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=False)
+        raise
+    open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=not read_only)
+    return marker
+
+
+def _open_bucket(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
     if not settings.preflight:
         store.open_bucket(writable=not read_only)
         return open_prefix(store, settings.owner, read_only=read_only)
