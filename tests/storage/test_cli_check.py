@@ -269,7 +269,7 @@ def read_only_user(s3_server, s3, bucket, **_):
         (wrong_region, "region", "the bucket is in eu-central-1, not in us-west-2", "s3-region eu-central-1"),
         (clock_off_by_20_minutes, "clock", "20 minutes behind the object store's", "set this machine's clock by NTP"),
         (no_conditional_writes, "conditional writes", "ignores If-None-Match", "open a new prefix with one process"),
-        (ignores_sse_c, "encryption", "it keeps objects in clear", "s3-sse-customer-key: remove it"),
+        (ignores_sse_c, "encryption", "it keeps objects in clear", "s3-sse-customer-key, <sse-c>: remove"),
         (self_signed, "tls", "signed by nobody that this machine trusts", "s3-ca-bundle"),
         (bucket_of_somebody_else, "bucket", "belongs to somebody else", "bucket-name"),
         (read_only_user, "write", "can be read, but not written", "s3-access-key: let its policy allow s3:PutObject"),

@@ -9,10 +9,20 @@ import uuid
 
 import pytest
 from rings import sse_c
+from servers.ceph import KMS_KEY
 from servers.faults import answer
 from servers.proxy import Proxy
 from test_preflight import found, keys
 
+from collective.s3blobstorage.encryption.configured import (
+    NO_ENCRYPTION,
+    ClientSideMode,
+    CustomerKeysMode,
+    StoreMode,
+    configured,
+)
+from collective.s3blobstorage.encryption.key_sources import FileKey, ValueKey
+from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.preflight import run
@@ -225,3 +235,95 @@ def test_a_store_that_fails_just_now_has_shown_nothing(settings, proxy, s3, buck
     assert isinstance(error, Unavailable)
     assert errors(settings, endpoint_url=proxy.endpoint_url) == []
     assert keys(s3, bucket) == []
+
+
+# What is said of each way in which objects may be encrypted
+
+
+def value(*numbers: int) -> tuple[ValueKey, ...]:
+    return tuple(ValueKey(f"k{number}", bytes([number]) * 32, "the test") for number in numbers)
+
+
+KMS = {"bucket_key": False, "dsse": False}
+SAID = {
+    "none": ([], None, "none is configured; what the bucket does by default"),
+    "back to none": (
+        [NO_ENCRYPTION, ClientSideMode(value(1), "k1")],
+        None,
+        " stays as it is; keys that are only read with: k1",
+    ),
+    "sse-s3": ([StoreMode("sse-s3", lambda r: SSES3(required=r))], True, "sse-s3 is confirmed in the answer (AES256)"),
+    "sse-kms": (
+        [StoreMode("sse-kms", lambda r: SSEKMS(KMS_KEY, {}, **KMS, required=r))],
+        True,
+        f"sse-kms is confirmed in the answer (aws:kms, key {KMS_KEY})",
+    ),
+    "sse-c": (
+        [CustomerKeysMode(value(1, 2), "k2"), ClientSideMode(value(3), "k3")],
+        True,
+        "sse-c is confirmed in the answer, with the key k2; keys that are only read with: k1, k3",
+    ),
+    "client-side": (
+        [ClientSideMode(value(1), "k1")],
+        True,
+        "client-side: blobs are encrypted before they are sent, with the key k1",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", SAID)
+@pytest.mark.parametrize("required", [False, True], ids=["", "required"])
+def test_how_objects_are_encrypted_is_said(settings, tls_proxy, ca, s3, bucket, pytestconfig, way, required):
+    modes, ok, said = SAID[way]
+    if way == "sse-s3" and pytestconfig.getoption("--s3") != "ministack":
+        pytest.skip("Ceph ignores SSE-S3")
+    if required and ok is None:
+        pytest.skip("nothing to require")
+    secure = {"endpoint_url": tls_proxy.endpoint_url, "ca_bundle": ca.bundle}
+    findings = found(settings, thorough=True, encryption=configured(modes, required=required), **secure)
+    assert failed(findings) == [] and keys(s3, bucket) == []
+    assert findings["encryption"].ok is ok and findings["encryption"].mend == ""
+    if required:
+        before, _, after = said.partition("; ")
+        said = "; ".join(filter(None, [before, "blobs that are not encrypted like that are refused", after]))
+        said = said.replace("refused; ", "refused (require-encryption); ")
+    assert said in findings["encryption"].detail
+    assert (findings["presigned GET"].ok is True) is (way in ("none", "sse-s3", "sse-kms"))
+
+
+@pytest.mark.parametrize("what", ["ignores", "refuses"])
+@pytest.mark.parametrize(
+    ("encryption", "ignored", "refused", "mend"),
+    [
+        (SSES3(required=False), "does not confirm that it encrypts", "none encrypted with its own key", "<sse-s3>: "),
+        (
+            SSEKMS(KMS_KEY, {}, **KMS, required=False),
+            "did not confirm that it encrypts with KMS",
+            "none encrypted with KMS (501 NotImplemented)",
+            "<sse-kms>: correct",
+        ),
+    ],
+    ids=["sse-s3", "sse-kms"],
+)
+def test_a_store_that_does_not_encrypt(settings, tls_front, ca, s3, bucket, what, encryption, ignored, refused, mend):
+    setattr(tls_front.strange, what, ("x-amz-server-side",))
+    secure = {"endpoint_url": tls_front.endpoint_url, "ca_bundle": ca.bundle}
+    secure["encryption"] = configured([StoreMode(encryption.name, lambda required: encryption)])
+    findings = found(settings, thorough=True, **secure)
+    assert failed(findings) == ["encryption"] and keys(s3, bucket) == []
+    assert (ignored if what == "ignores" else refused) in findings["encryption"].detail
+    assert findings["encryption"].mend.startswith(mend)
+    [error] = errors(settings, **secure)
+    assert isinstance(error, ConfigurationError)
+
+
+@pytest.mark.parametrize("mode", [ClientSideMode, CustomerKeysMode])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_key_that_cannot_be_had(settings, tls_proxy, ca, s3, bucket, tmp_path, mode, writable):
+    encryption = configured([mode((FileKey("k1", tmp_path / "none"),), "k1")])
+    secure = {"endpoint_url": tls_proxy.endpoint_url, "ca_bundle": ca.bundle, "encryption": encryption}
+    findings = found(settings, thorough=True, writable=writable, **secure)
+    assert failed(findings) == ["encryption"] and keys(s3, bucket) == []
+    assert findings["encryption"].detail == f"<key k1>: file '{tmp_path}/none' does not exist"
+    assert findings["encryption"].mend.startswith("it must be 32 bytes in base64")
+    assert findings["write"].detail == "not tried, since encryption failed"

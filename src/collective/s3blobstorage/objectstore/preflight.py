@@ -19,8 +19,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured, S3BlobStorageError, StoreError
-from collective.s3blobstorage.objectstore import client, diagnosis
+from collective.s3blobstorage.errors import (
+    ConfigurationError,
+    EncryptionNotHonoured,
+    S3BlobStorageError,
+    StoreError,
+    Unavailable,
+)
+from collective.s3blobstorage.objectstore import client, diagnosis, modes
 from collective.s3blobstorage.objectstore.bucket import create_bucket
 from collective.s3blobstorage.objectstore.connection import plain_md5
 from collective.s3blobstorage.objectstore.diagnosis import Trouble
@@ -142,6 +148,10 @@ class _Checking:
             yield from self._reached()
             why = self.forbidden() if self.writable else "not tried: opened for reading only (read-only)"
             self._since = time.monotonic()  # what the caller asked meanwhile took its own time
+            trouble = self._keys()
+            if trouble is not None:
+                yield self._bad(trouble)
+                return
             if why:
                 self.writable = False
                 for name in AT_OPEN[AT_OPEN.index(LAST_BEFORE_WRITING) + 1 :]:
@@ -320,6 +330,32 @@ class _Checking:
             )
         return self._good("addressing", f"{style}: the bucket stands in {place}")
 
+    # encryption
+
+    def _keys(self) -> Trouble | None:
+        """A key that cannot be had. Those that the bucket keeps are asked for by whoever opens the storage."""
+        ring = self.store.encryption.ring
+        try:
+            for id, provider in () if ring is None else ring.providers.items():
+                if not provider.keeps:
+                    ring.key(id)
+        except (ConfigurationError, Unavailable) as error:
+            detail, _, mend = str(error).partition("; ")
+            return Trouble(
+                "encryption", detail, mend or "correct the section of that key", isinstance(error, Unavailable)
+            )
+        return None
+
+    def _encryption(self, taken: Answer) -> _Result:
+        """Of a PUT that the store took."""
+        configured, asked = self.store.encryption, self.store.connection.encryption
+        try:
+            asked.check_echo(taken.response)
+        except EncryptionNotHonoured as error:
+            return self._bad(modes.ignored(asked.name, str(error)))
+        said = modes.said(configured, taken.response)
+        return self._none("encryption", said) if configured.name == "none" else self._good("encryption", said)
+
     # writing
 
     def _written(self) -> Iterator[_Result]:
@@ -338,7 +374,7 @@ class _Checking:
             yield from self._refused(unknown or taken)
             return
         yield self._good("write", f"{FOLDER}/ can be written")
-        yield from self._encryption(taken)
+        yield self._encryption(taken)
         if not self.writable:  # the caller went on after that: nothing may be kept in clear
             return
         self.store.measured_etags(are_md5=plain_md5(taken.response) == BODY_MD5.hex())
@@ -353,14 +389,7 @@ class _Checking:
         encryption = self.store.connection.encryption
         if encryption.name != "none" and not answer.transient and self.scratch.put(encrypted=False).ok:
             yield self._good("write", f"{FOLDER}/ can be written")
-            yield self._bad(
-                Trouble(
-                    "encryption",
-                    "the object store takes objects, but none encrypted with the customer's key: SSE-C is blocked on"
-                    " this bucket, or not known",
-                    "s3-sse-customer-key: remove it, or allow SSE-C on the bucket (AWS blocks it on new ones)",
-                )
-            )
+            yield self._bad(modes.refused(encryption.name, f"{answer.status} {answer.code}"))
         elif answer.transient:
             yield self._bad(
                 Trouble(
@@ -386,24 +415,6 @@ class _Checking:
                     "s3-access-key: let its policy allow s3:PutObject, or set read-only on",
                 )
             )
-
-    def _encryption(self, taken: Answer) -> Iterator[_Result]:
-        encryption = self.store.connection.encryption
-        if encryption.name == "none":
-            yield self._none("encryption", "none is configured; what the bucket does by default stays as it is")
-            return
-        try:
-            encryption.check_echo(taken.response)
-        except EncryptionNotHonoured:
-            yield self._bad(
-                Trouble(
-                    "encryption",
-                    "the object store ignores the customer's key: it keeps objects in clear",
-                    "s3-sse-customer-key: remove it, or take a store that has SSE-C",
-                )
-            )
-            return
-        yield self._good("encryption", f"{encryption.name} is confirmed in the answer")
 
     def _checksums(self, taken: Answer, accepted: bool) -> _Result:
         echoed = bool(taken.response.get("ChecksumSHA256"))

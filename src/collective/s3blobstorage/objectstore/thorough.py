@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 
-from collective.s3blobstorage.errors import EncryptionNotHonoured
+from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured
 from collective.s3blobstorage.keys import ADDONS
 from collective.s3blobstorage.objectstore import client
 from collective.s3blobstorage.objectstore.probe import Answer, ask
@@ -74,14 +74,19 @@ class _Deeper:
         read = ask(lambda: {"data": answer.response["Body"].read()})
         return (answer, read.response["data"]) if read.ok else (read, b"")
 
+    def _allow_read(self) -> str:
+        also = ", and kms:Decrypt on the key of <sse-kms>" if self.connection.encryption.name == "sse-kms" else ""
+        return f"s3-access-key: let its policy allow s3:GetObject{also}"
+
     def read(self) -> Result:
         answer, data = self._get()
         if not answer.ok:
-            return _refused("read", answer, "s3-access-key: let its policy allow s3:GetObject")
+            return _refused("read", answer, self._allow_read())
         try:
-            self.connection.encryption.check_echo(answer.response)
+            self.connection.encryption.check_read(self.scratch.key(), answer.response)
         except EncryptionNotHonoured:
-            return "read", False, "the answer does not confirm the customer's key", "s3-sse-customer-key: remove it"
+            mend = "s3-sse-customer-key, <sse-c>: remove it"
+            return "read", False, "the answer does not confirm the customer's key", mend
         if data != BODY:
             return "read", False, "other bytes came back than were written", _CHANGED
         return "read", True, f"{len(data)} bytes as they were written", ""
@@ -170,18 +175,20 @@ class _Deeper:
         return _refused("copy", answer, "s3-access-key: let its policy allow s3:GetObject and s3:PutObject")
 
     def presigned_get(self) -> Result:
-        if self.connection.encryption.name == "sse-c":
-            return "presigned GET", None, "not with s3-sse-customer-key: a browser must not have the key", ""
-        url = self.store.presign_get(self.scratch.key(), seconds=URL_SECONDS).url
+        try:
+            url = self.store.presign_get(self.scratch.key(), seconds=URL_SECONDS).url
+        except ConfigurationError:
+            return "presigned GET", None, _OWN_KEYS, ""
         status, data, trouble = self._fetch("GET", url)
         if data == BODY:
             return "presigned GET", True, f"a signed URL of {self._public()} is good for a download", ""
         return _url_refused("presigned GET", status, trouble)
 
     def presigned_put(self) -> Result:
-        if self.connection.encryption.name == "sse-c":
-            return "presigned PUT", None, "not with s3-sse-customer-key: a browser must not have the key", ""
-        put = self.store.presign_put(self.scratch.key("upload"), seconds=URL_SECONDS, size=len(BODY))
+        try:
+            put = self.store.presign_put(self.scratch.key("upload"), seconds=URL_SECONDS, size=len(BODY))
+        except ConfigurationError:
+            return "presigned PUT", None, _OWN_KEYS, ""
         status, _, trouble = self._fetch("PUT", put.url, BODY, put.headers)
         self.scratch.note("upload")
         answer, data = self._get("upload")
@@ -223,11 +230,13 @@ class _Deeper:
     def form_upload(self) -> Result:
         """POST of a form, whose signed policy can bound the size; ``presigned PUT`` cannot."""
         name = "form upload"
-        if self.connection.encryption.name == "sse-c":
-            return name, None, "not with s3-sse-customer-key: a browser must not have the key", ""
+        size = len(BODY)
+        try:
+            post = self.store.presign_post(self.scratch.key("form"), seconds=URL_SECONDS, least=size, most=size)
+        except ConfigurationError:
+            return name, None, _OWN_KEYS, ""
         if self.store.provider.value("post_policies") is False:
             return name, None, f"{self.store.provider.title} has none; direct uploads use presigned PUT", ""
-        post = self.store.presign_post(self.scratch.key("form"), seconds=URL_SECONDS, least=len(BODY), most=len(BODY))
         body, kind = _form({**post.fields, "file": BODY})
         status, _, _ = self._fetch("POST", post.url, body, {"Content-Type": kind})
         self.scratch.note("form")
@@ -260,7 +269,7 @@ class _Deeper:
                 yield "read", True, "an object of the prefix can be read", ""
                 yield "range", len(data) == 1, "one byte was asked for", "" if len(data) == 1 else _CHANGED
             else:
-                yield _refused("read", got, "s3-access-key: let its policy allow s3:GetObject")
+                yield _refused("read", got, self._allow_read())
                 yield "range", None, "not tried, since read failed", ""
         else:
             yield "read", None, "not tried: the prefix holds no object", ""
@@ -285,6 +294,7 @@ def _form(fields: Mapping[str, str | bytes]) -> tuple[bytes, str]:
     return b"".join(lines), f"multipart/form-data; boundary={boundary}"
 
 
+_OWN_KEYS = "not with keys of your own: a browser must not have them"
 _CHANGED = "s3-endpoint-url: something between here and the store changes or caches what passes"
 _ALLOW_DELETE = (
     f"s3-access-key: let its policy allow s3:DeleteObject on {FOLDER}/* under s3-prefix (on blobs/ only the job that"
