@@ -6,6 +6,8 @@ import base64
 import json
 import logging
 import os
+import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from key_register_process import as_json, ring_of
 from store_time import DAY, ShiftedStore
 
@@ -27,6 +30,7 @@ from collective.s3blobstorage.objectstore import open_store
 A, B, C = "2025-03", "2026-11", "2027-01"
 KEYS = {A: "aa" * 32, B: "bb" * 32, C: "cc" * 32}
 MODE = "client-side"
+MAKE_VECTORS = Path(__file__).resolve().parents[1] / "data" / "encryption" / "make_vectors.py"
 
 
 @pytest.fixture
@@ -74,6 +78,21 @@ def test_nothing_of_a_key_is_in_the_bucket(store):
     for key in (bytes.fromhex(KEYS[A]), bytes.fromhex(KEYS[B])):
         for form in (key, key.hex().encode(), base64.b64encode(key), base64.urlsafe_b64encode(key)):
             assert form not in told
+
+
+def test_an_entry_by_hand(store):
+    """As docs/encryption.md says, with the second implementation's derivation."""
+    opened(store, ring(B))
+    told = json.loads(store.get_bytes(f"keys/{B}"))
+    derived = runpy.run_path(str(MAKE_VECTORS))["derived"]
+    key, canary = bytes.fromhex(KEYS[B]), base64.b64decode(told["canary"])
+    assert told["version"] == derived(key, "version", 4).hex()
+    plain = AESGCM(derived(key, "canary")).decrypt(canary[:12], canary[12:], f"1\0{B}\0{MODE}".encode())
+    assert plain == b"s3blobs canary"
+    document = (MAKE_VECTORS.parents[3] / "docs" / "encryption.md").read_text()
+    chapter = document.partition("## What the bucket knows of a key")[2].partition("\n## ")[0]
+    fields = re.findall(r"^\| (`.+?) \|", chapter, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(fields))) == told.keys() | {"kept"}
 
 
 def test_what_is_known_costs_one_request_a_key_and_no_write(proxy, settings, store):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import math
+import re
 from contextlib import closing
+from pathlib import Path
 
 import boto3
 import pytest
@@ -149,6 +152,23 @@ def test_credentials_that_may_make_but_not_open(server, provider, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", user[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", user[1])
     kept = provider().make()
+    refused(lambda: provider().material(kept), "kms:Decrypt")
+
+
+def test_the_documents_policy_is_enough(server, provider, kms_key, monkeypatch):
+    document = (Path(__file__).resolve().parents[2] / "docs" / "encryption.md").read_text()
+    policy = json.loads(re.search(r"```json\n(.*?)```", document, re.DOTALL)[1])
+    (statement,) = policy["Statement"]
+    statement["Resource"] = kms_key
+    user = server.create_user("as-the-document-says", policy)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", user[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", user[1])
+    kept = provider().make()
+    assert len(provider().material(kept)) == 32
+    statement["Action"].remove("kms:Decrypt")
+    user = server.create_user("with-less-than-that", policy)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", user[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", user[1])
     refused(lambda: provider().material(kept), "kms:Decrypt")
 
 
