@@ -61,6 +61,14 @@ def plain_size(stored: int) -> int:
     return size
 
 
+def unsealed_size(stored: int) -> int | None:
+    """As ``plain_size``; None where no object of ``stored`` bytes is sealed."""
+    try:
+        return plain_size(stored)
+    except Corrupt:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """The segments that a range of plain text lies in.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from ..encryption.segments import unsealed_size
 from ..keys import BLOBS, read_foreign_key, read_key
 from ..objectstore.interfaces import IObjectStore
 from .scope import Scope
@@ -17,13 +18,22 @@ _STEP = 1000
 
 @dataclass(frozen=True, slots=True)
 class BlobObject:
-    """One object: its key, what the key says, and its size in bytes. ``tid`` is None under a key of ours."""
+    """One object: its key, what the key says, and its size in bytes. ``tid`` is None under a key of ours.
+
+    ``sealed``: how many bytes its blob has if it was encrypted before it was sent, which a listing does not tell; None
+    where it was not, by its size or since the store has no keys.
+    """
 
     oid: bytes
     name: str
     size: int
     key: str
     tid: bytes | None = None
+    sealed: int | None = None
+
+    def size_for(self, expected: set[int | None]) -> int:
+        """Bytes of its blob, of which somebody else says that it has one of ``expected``."""
+        return self.sealed if self.sealed is not None and self.sealed in expected else self.size
 
 
 def blob_objects(
@@ -49,6 +59,7 @@ def _listed(
     store: IObjectStore, scope: Scope, with_foreign_keys: bool, advance: Callable[[int], None]
 ) -> Iterator[BlobObject]:
     end = f"{BLOBS}{scope.last.hex()}/~"
+    opens = store.encryption.ring is not None
     for number, line in enumerate(store.list(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/"), 1):
         if number % _STEP == 0:
             advance(_STEP)
@@ -56,7 +67,7 @@ def _listed(
             return
         named = read_key(line.key)
         if named is not None:
-            yield BlobObject(*named, line.size, line.key)
+            yield BlobObject(*named, line.size, line.key, sealed=unsealed_size(line.size) if opens else None)
         elif with_foreign_keys and (foreign := read_foreign_key(line.key)) is not None and _is_padded(line.key):
             yield BlobObject(foreign[0], "", line.size, line.key, foreign[1])
 

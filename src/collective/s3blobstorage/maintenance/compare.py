@@ -159,7 +159,7 @@ def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[
         of_old = old.get(revision.tid) if revision.name is None else None
         yield Place(
             revision,
-            None if present is None else present.size,
+            None if present is None else present.size_for({revision.size, file_size}),
             None if of_old is None else of_old.size,
             file_size,
             sources.get(name, ()),

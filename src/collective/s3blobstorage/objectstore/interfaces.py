@@ -120,6 +120,8 @@ class IObjectStore(Interface):
 
     identity = Attribute("str: stable text of endpoint, bucket and prefix, for hashing into a folder's name; no secret")
 
+    encryption = Attribute("IEncryption: how blobs are written and may have to be read")
+
     def encrypted_with(encryption: IServerSideEncryption) -> IObjectStore:
         """The same bucket and prefix, written to and read from with another encryption. Makes no request.
 
