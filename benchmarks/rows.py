@@ -10,6 +10,7 @@ from typing import Literal
 from benchmarks.scale import MB, Scale
 
 OURS = "ours"
+SEALED = "ours, encrypted"  # client-side encryption
 PEER = "zodb-s3blobs"
 DIRECTORY = "blob directory"  # ZODB's own
 BASE = "bare base"  # FileStorage without blobs
@@ -61,6 +62,7 @@ class Row:
     threads: int = 1
     weight: Literal["short", "light", "heavy", "huge"] = "light"
     pick: Literal["best", "median"] = "best"
+    subject: str = OURS  # whose figures the checks judge
 
     @property
     def timed(self) -> bool:
@@ -165,6 +167,22 @@ def rows(scale: Scale) -> list[Row]:
             "memory-read", f"peak memory while reading a cold {scale.huge // MB} MB blob", "read_huge", (OURS,),
             (Limit("above_idle", 64 * MB, unit="bytes"),), "huge", weight="huge",
         ),
+        Row(
+            "sealed-commit-large", f"commit of 1 × {large}, encrypted here", "commit_large", (SEALED, OURS),
+            (Ratio(OURS, 1.15),), weight="heavy", subject=SEALED,
+        ),
+        Row(
+            "sealed-read-large", f"full cold read of 1 × {large}, encrypted here", "read_large", (SEALED, OURS),
+            (Ratio(OURS, 1.15),), "large", weight="heavy", subject=SEALED,
+        ),
+        Row(
+            "sealed-commit-small", f"commit of {scale.committed} × {size}, encrypted here, no delay", "commit_small",
+            (SEALED, OURS), (Ratio(OURS, 1.1),), subject=SEALED,
+        ),
+        Row(
+            "sealed-read-small", f"{cold}, one thread, encrypted here, no delay", "read_cold", (SEALED, OURS),
+            (Ratio(OURS, 1.1),), "small", subject=SEALED,
+        ),
     ]  # fmt: skip
 
 
@@ -176,7 +194,7 @@ def lines(row: Row, samples: Samples, *, judge_speed: bool = True) -> list[Line]
             made.append(_limit(row, check, samples))
         elif check.to not in samples:
             made.append(
-                Line(row.name, row.title, str(picked(row, samples[OURS])), f"{check.to}: not installed", "", "")
+                Line(row.name, row.title, str(picked(row, samples[row.subject])), f"{check.to}: not installed", "", "")
             )
         else:
             made.append(_ratio(row, check, samples, judge_speed))
@@ -184,7 +202,7 @@ def lines(row: Row, samples: Samples, *, judge_speed: bool = True) -> list[Line]
 
 
 def _ratio(row: Row, check: Ratio, samples: Samples, judge: bool) -> Line:
-    ours, other = picked(row, samples[OURS]), picked(row, samples[check.to])
+    ours, other = picked(row, samples[row.subject]), picked(row, samples[check.to])
     ratio = ours.value / other.value
     shown = (str(ours), f"{check.to}: {other}", f"{ratio:.3g} ×")
     if check.target is None:
@@ -198,7 +216,7 @@ def _ratio(row: Row, check: Ratio, samples: Samples, judge: bool) -> Line:
 def _limit(row: Row, check: Limit, samples: Samples) -> Line:
     # The least favourable repetition: these are promises, not speeds.
     least_favourable = min if check.sense == "at least" else max
-    value = least_favourable(_values(samples[OURS], check.figure))
+    value = least_favourable(_values(samples[row.subject], check.figure))
     other = ""
     if PEER in samples:
         theirs = least_favourable(_values(samples[PEER], check.figure))

@@ -33,14 +33,22 @@ from servers.ministack import MiniStack  # noqa: E402
 
 from benchmarks import report  # noqa: E402
 from benchmarks.bare import client  # noqa: E402
-from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, Line, Row, Sample, lines, rows  # noqa: E402
+from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, SEALED, Line, Row, Sample, lines, rows  # noqa: E402
 from benchmarks.scale import MB, QUICK, Scale  # noqa: E402
 from benchmarks.way import CountingWay, Way  # noqa: E402
 from benchmarks.worker import Task  # noqa: E402
 
 ROUND_TRIP = 20.0  # ms
 MEMORY_DISK = Path("/dev/shm")  # tmpfs(5)
-FOLDERS = {OURS: "ours", PEER: "peer", DIRECTORY: "directory", BASE: "base", BOTO3: "boto3", BARE: "bare"}
+FOLDERS = {
+    OURS: "ours",
+    SEALED: "sealed",
+    PEER: "peer",
+    DIRECTORY: "directory",
+    BASE: "base",
+    BOTO3: "boto3",
+    BARE: "bare",
+}
 
 
 class WorkFailed(RuntimeError):

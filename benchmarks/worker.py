@@ -21,7 +21,7 @@ import ZODB.config
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 
-from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER
+from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, PEER, SEALED
 from benchmarks.scale import MB, Scale, blocks, small_blob
 from benchmarks.timing import in_threads, settle_disk
 
@@ -39,11 +39,19 @@ S3_SECTION = """
     s3-secret-key {secret_key}
     cache-dir {cache}
     cache-size 4GB
+    {encryption}
     <filestorage>
       path {folder}/Data.fs
     </filestorage>
   </s3blobstorage>
 </zodb>
+"""
+ENCRYPTION = """
+    <client-side-encryption>
+      <key one>
+        value AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
+      </key>
+    </client-side-encryption>
 """
 FILE_SECTION = """
 <zodb>
@@ -86,8 +94,9 @@ def configuration(task: Task) -> str:
     if task.contestant in (BASE, DIRECTORY):
         blob_dir = f"blob-dir {task.folder}/blobs" if task.contestant == DIRECTORY else ""
         return FILE_SECTION.format(folder=task.folder, blob_dir=blob_dir)
-    package = {OURS: "collective.s3blobstorage", PEER: "zodb_s3blobs"}[task.contestant]
-    return S3_SECTION.format(package=package, **vars(task))
+    package = {PEER: "zodb_s3blobs"}.get(task.contestant, "collective.s3blobstorage")
+    encryption = ENCRYPTION if task.contestant == SEALED else ""
+    return S3_SECTION.format(package=package, encryption=encryption, **vars(task))
 
 
 @contextmanager
