@@ -128,6 +128,29 @@ def test_the_active_key_supersedes_the_one_before(store):
     assert states(store) == {A: "superseded", B: "superseded", C: "active"}
 
 
+def test_two_are_never_active_at_one_moment(store):
+    """Also where the process is killed between two writes: the next one that opens makes its key active."""
+    opened(store, ring(A, B, active=A))
+
+    class Killed:
+        puts = 0
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def put_bytes(self, key, data):
+            self.puts += 1
+            if self.puts == 2:
+                raise KeyboardInterrupt
+            return store.put_bytes(key, data)
+
+    with pytest.raises(KeyboardInterrupt):
+        opened(Killed(), ring(A, B, active=B))
+    assert states(store) == {A: "superseded", B: "added"}
+    opened(store, ring(A, B, active=A))  # a late process does not come in between
+    assert opened(store, ring(A, B, active=B)) == {B: "active", A: "superseded"}
+
+
 def test_a_process_that_is_late_does_not_turn_it_back(store, caplog):
     opened(store, ring(A, B, active=A))
     opened(store, ring(A, B, active=B))

@@ -21,6 +21,7 @@ from collective.s3blobstorage.encryption.ring import KeyRing
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.kms import KMSProvider
+from collective.s3blobstorage.objectstore.redaction import HIDDEN, redact
 
 DENIED = {
     "Version": "2012-10-17",
@@ -251,5 +252,7 @@ def test_no_byte_of_the_key_is_told(provider, caplog):
     assert "Plaintext" in shown and "[hidden]" in shown  # what would have told it was logged
     for form in (base64.b64encode(material).decode(), material.hex(), repr(material)[2:-1], material.decode("latin-1")):
         assert form not in shown
+    for form in (base64.b64encode(material).decode(), material.hex(), repr(material)[2:-1]):  # wherever it may turn up
+        assert redact(f"a line with {form} in it") == f"a line with {HIDDEN} in it"
     # the one that was only made is as secret: nothing that looks like a key of 32 bytes in base64 follows its name
     assert '"Plaintext": [hidden]' in shown or '"Plaintext":[hidden]' in shown
