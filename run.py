@@ -61,11 +61,17 @@ BENCHMARK_PYTHONS = ("3.12", "3.13")
 # plone.app.layout 7 is an alpha for Plone 7: Plone 6.2 does not start with it, and pip would take it.
 PLONE_62_BOUNDS = ["plone.app.layout<7"]
 
-SUITES = ("unit", "storage", "ceph", "ceph-https", "plone", "plone61")
-# Suites that are another one's folder once more. Those on Ceph take of the storage tests what uses a server, and of
-# that the tier's share (tests/server_pass.py); quick is without them.
-FOLDERS = {"ceph": "storage", "ceph-https": "storage", "plone61": "plone"}
+SUITES = ("unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61")
+# Suites that are another one's folder once more. Those on Ceph, and those whose blobs are encrypted, take of the
+# storage's tests what is worth it there, and of that the tier's share (tests/server_pass.py); quick is without them.
+PASSES = {
+    "ceph": ("Ceph", ["--s3", "ceph"]),
+    "ceph-https": ("Ceph over https", ["--s3", "ceph-https"]),
+    "client-side": ("blobs that are encrypted here", ["--encrypt", "client-side"]),
+    "sse-c": ("blobs that the store encrypts with our keys", ["--encrypt", "sse-c"]),
+}
 ON_CEPH = ("ceph", "ceph-https")
+FOLDERS = {"plone61": "plone", **dict.fromkeys(PASSES, "storage")}
 DEMO_DOWNLOAD_MB = 111  # measured: the packages of its environment and of MiniStack's, without uv
 
 # What apt-get installs for the tests on Debian as root: a program that shows that it is there, and the package.
@@ -462,15 +468,14 @@ def test(options, arguments):
     for suite, paths, others in plans:
         python = environments["6.1" if suite == "plone61" else "6.2"].python
         command = [python, "-m", "pytest", "--tier", options.tier]
-        if suite in ON_CEPH:
-            command += ["--s3", suite, "--s3-pass"]
-        elif options.s3:
+        if suite in PASSES:
+            command += PASSES[suite][1] + ["--s3-pass"]
+        if options.s3 and suite not in ON_CEPH:
             command += ["--s3", options.s3]
         if sys.stdout.isatty():
             command.append("--color=yes")
         place = "Plone " + ("6.1" if suite == "plone61" else "6.2")
-        if suite in ON_CEPH:
-            place = "Ceph over https" if suite == "ceph-https" else "Ceph"
+        place = PASSES[suite][0] if suite in PASSES else place
         say("\n----- tests/%s on %s -----" % (FOLDERS.get(suite, suite), place))
         counts.add(suite, *run_pytest(without_file_override(command + others + paths), environ))
     if "plone61" in suites and not python_61:
@@ -479,8 +484,8 @@ def test(options, arguments):
 
 
 def default_suites(options):
-    """All of them; those on Ceph not in quick, and not where ``--s3`` says what all tests run on."""
-    return [suite for suite in SUITES if suite not in ON_CEPH or (options.tier != "quick" and not options.s3)]
+    """All of them; storage's once more not in quick, and not where ``--s3`` says what all tests run on."""
+    return [suite for suite in SUITES if suite not in PASSES or (options.tier != "quick" and not options.s3)]
 
 
 def paths_of(suite, arguments):

@@ -61,7 +61,12 @@ def section(store: StoreSettings, cache_dir: Path, base: str, *more: str, name: 
     return f"<s3blobstorage {name}>\n{inner}\n</s3blobstorage>\n".replace(" >", ">")
 
 
+def variables(store: StoreSettings) -> dict[str, str]:
+    """Those that `section` reads."""
+    keys = variables_of(store.encryption) if store.encryption else {}
+    return {"SITE_ACCESS_KEY": store.access_key, "SITE_SECRET_KEY": store.secret_key, **keys}
+
+
 def keys_of(store: StoreSettings) -> dict[str, str]:
     """The environment with the variables that `section` reads."""
-    keys = variables_of(store.encryption) if store.encryption else {}
-    return environment(SITE_ACCESS_KEY=store.access_key, SITE_SECRET_KEY=store.secret_key, **keys)
+    return environment(**variables(store))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from server_pass import pass_of
 from shares import share_of
 
 pytest_plugins = ["fixtures_servers", "server_pass"]
@@ -61,7 +62,7 @@ def pytest_configure(config):
     )
     hypothesis.settings.load_profile("tier")
     if config.getoption("--s3-pass"):
-        counts |= table[config.getoption("--s3")]
+        counts |= table[pass_of(config)]
     config._s3blobs_tier = Tier(name, counts)
 
 

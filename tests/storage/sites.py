@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
+from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.settings import StorageSettings, StoreSettings
 from collective.s3blobstorage.storage import S3BlobStorage, open_storage
 
@@ -175,6 +176,13 @@ def raw_client(store: StoreSettings) -> Any:
             s3={"addressing_style": "path"},
         ),
     )
+
+
+@contextmanager
+def as_ours(store: StoreSettings) -> Iterator[Any]:
+    """The bucket as the storage reads it: blobs may be encrypted."""
+    with closing(open_store(store)) as opened:
+        yield opened
 
 
 def bucket_keys(store: StoreSettings) -> list[str]:

@@ -15,7 +15,7 @@ import time
 import pytest
 import ZODB
 from blob_sites import KINDS, fill, names, undo_last
-from command_line import SCRIPT, document, keys_of, one_line, s3blobs
+from command_line import SCRIPT, document, keys_of, one_line, s3blobs, variables
 from servers import faults
 from sites import bucket_keys, commit_blobs, raw_client, unfinished_uploads, wait_until
 from ZODB.blob import FilesystemHelper
@@ -53,8 +53,8 @@ def expected(site) -> dict[str, bytes]:
 
 def switched(conf, store, monkeypatch) -> ZODB.DB:
     """The database as the new configuration opens it."""
-    monkeypatch.setenv("SITE_ACCESS_KEY", store.access_key)
-    monkeypatch.setenv("SITE_SECRET_KEY", store.secret_key)
+    for name, value in variables(store).items():
+        monkeypatch.setenv(name, value)
     [database] = read(conf)
     return ZODB.DB(database.factory.open())
 

@@ -20,7 +20,7 @@ from BTrees.OOBTree import OOBTree
 from cache_state import downloads_are_locked
 from fixtures_servers import s3_client
 from servers.ministack import MiniStack
-from sites import Site, connected, raw_client, store_as_json
+from sites import Site, as_ours, connected, store_as_json
 from ZODB.blob import Blob
 
 from collective.s3blobstorage.settings import StoreSettings
@@ -175,20 +175,20 @@ class Records:
     def check(self, db: ZODB.DB) -> None:
         """Every object that a record names is in the bucket and is what the record says."""
         store = self.site.settings.store
-        client = raw_client(store)
-        for recorded in db.storage.iterator():
-            for record in recorded:
-                state = read_state(record.data)
-                if state is None:
-                    continue
-                key = f"blobs/{record.oid.hex()}/{state.name}"
-                self.keys.add(key)
-                if key in self.checked:
-                    continue
-                data = client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
-                assert (len(data), hashlib.sha256(data).digest()) == (state.size, state.sha256), key
-                self.checked.add(key)
-                self.hashes.add(sha256(data))
+        with as_ours(store) as ours:
+            for recorded in db.storage.iterator():
+                for record in recorded:
+                    state = read_state(record.data)
+                    if state is None:
+                        continue
+                    key = f"blobs/{record.oid.hex()}/{state.name}"
+                    self.keys.add(key)
+                    if key in self.checked:
+                        continue
+                    data = ours.get_bytes(key, limit=1 << 30)
+                    assert (len(data), hashlib.sha256(data).digest()) == (state.size, state.sha256), key
+                    self.checked.add(key)
+                    self.hashes.add(sha256(data))
 
     def leftovers(self) -> set[str]:
         return set(self.site.keys()) - self.keys

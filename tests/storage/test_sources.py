@@ -344,6 +344,7 @@ def test_a_zeo_server_that_is_gone_is_unavailable(make_staging):
 # Two versions are never mixed
 
 
+@pytest.mark.clear
 def test_an_object_that_is_replaced_while_it_is_read_is_noticed(make_staging, settings):
     staging = make_staging("ours-nameless")
     db = staging.db()
@@ -370,6 +371,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_noticed(make_staging):
             file.read()
 
 
+@pytest.mark.clear
 def test_what_is_moved_into_the_bucket_while_it_is_read_is_read_to_the_end(make_staging, settings):
     """Its record knows its SHA-256, so the same bytes elsewhere are known to be the same."""
     staging = make_staging("ours")

@@ -14,7 +14,7 @@ import pytest
 import ZODB
 from origins import CONTENTS, KINDS, LARGE, PARTS, QUICK, add_blob, large_reader, snapshot
 from servers.faults import answer, hang
-from sites import connected, raw_client, read_blob, unfinished_uploads, wait_until
+from sites import as_ours, connected, raw_client, read_blob, unfinished_uploads, wait_until
 from ZODB.FileStorage import FileStorage
 
 from collective.s3blobstorage.keys import blob_key
@@ -40,12 +40,8 @@ def current_keys_of(db) -> dict[str, bytes]:
 
 
 def stored(staging) -> dict[str, bytes]:
-    store = staging.settings.store
-    client = raw_client(store)
-    return {
-        key: client.get_object(Bucket=store.bucket, Key=f"{store.prefix}/{key}")["Body"].read()
-        for key in staging.keys()
-    }
+    with as_ours(staging.settings.store) as ours:
+        return {key: ours.get_bytes(key) for key in staging.keys()}
 
 
 @pytest.mark.parametrize("origin", KINDS)
@@ -60,10 +56,13 @@ def test_each_blob_that_is_read_is_stored_under_our_key_and_the_source_can_go(ma
     assert stored(staging) == expected
     store = staging.settings.store
     for key, data in expected.items():
-        head = raw_client(store).head_object(Bucket=store.bucket, Key=f"{store.prefix}/{key}")
-        assert head["Metadata"]["sha256"] == hashlib.sha256(data).hexdigest()
-        assert head["Metadata"]["size"] == str(len(data))
-        assert head["ContentType"] == "application/octet-stream"
+        with as_ours(store) as ours:
+            told = ours.head(key)
+        assert told.metadata["sha256"] == hashlib.sha256(data).hexdigest()
+        assert told.metadata["size"] == str(len(data))
+        if store.encryption is None:
+            head = raw_client(store).head_object(Bucket=store.bucket, Key=f"{store.prefix}/{key}")
+            assert head["ContentType"] == "application/octet-stream"
     assert db.storage.overlay.mirrored()["mirrored"] == len(expected)
     staging.cold()
     if origin not in ("relstorage", "zeo"):

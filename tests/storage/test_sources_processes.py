@@ -39,6 +39,7 @@ storage.close()
 """
 
 
+@pytest.mark.clear
 @pytest.mark.parametrize("origin", ["ours", "ours-nameless"])
 @pytest.mark.parametrize("content", [b"small", LARGE], ids=["small", "large"])
 def test_each_byte_of_the_source_is_fetched_once(tmp_path, settings, proxy, origin, content):

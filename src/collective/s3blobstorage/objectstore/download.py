@@ -137,7 +137,10 @@ class _Download(Transfer):
     def give(self, block: bytes) -> None:
         if self.hashed:
             self.hash.update(block)
-        write_whole(self.target, block)
+        try:
+            write_whole(self.target, block)
+        except Exception as error:  # no error of the network
+            raise Stopped(error) from None
 
     def rewritten(self) -> None:
         if self.started_over or self.if_match is not None:
@@ -171,11 +174,8 @@ class _Download(Transfer):
 
 
 def write_whole(target: BinaryIO, block: bytes) -> None:
-    """An unbuffered file may take less than it is given. What it raises is no error of the network."""
-    try:
+    """An unbuffered file may take less than it is given."""
+    written = target.write(block)
+    while written is not None and written < len(block):
+        block = block[written:]
         written = target.write(block)
-        while written is not None and written < len(block):
-            block = block[written:]
-            written = target.write(block)
-    except Exception as error:
-        raise Stopped(error) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -137,6 +138,7 @@ class SealedStore(S3ObjectStore):
         data_key = DataKey.draw()
         with upload.opened(path) as file:
             content = SealedContent(file, data_key)
+            options["progress"] = _in_plain(options.get("progress"), file.size, content.size)
             if sha256 is None and parts.is_single(content.size):
                 # The metadata, which go ahead of the body, have it; that of a larger one is computed on the way.
                 digest = hashlib.sha256()
@@ -182,10 +184,11 @@ class SealedStore(S3ObjectStore):
         source, reading = self._origin(source_key, source_store, if_match)
         data_key = self.data_key(source)
         if data_key is None and self._seals(target_key):
-            return self._sealed_copy(source, reading, target_key, metadata)
+            return self._sealed_copy(source, reading, target_key, metadata, progress)
         described = metadata
         if data_key is not None:
             described = self._rewrapped(data_key, source, target_key, metadata)
+            progress = _in_plain(progress, segments.plain_size(source.size), source.size)
         copied = copy.copy(
             self.connection, self.lanes, source, target_key, metadata=described, reading=reading, progress=progress
         )
@@ -213,7 +216,12 @@ class SealedStore(S3ObjectStore):
         return self._put_sealed(key, path, told.metadata, told.sha256, replaces=True, progress=progress)
 
     def _sealed_copy(
-        self, source: ObjectInfo, reading: Connection, target_key: str, metadata: Mapping[str, str] | None
+        self,
+        source: ObjectInfo,
+        reading: Connection,
+        target_key: str,
+        metadata: Mapping[str, str] | None,
+        progress: Callable[[int], None] | None,
     ) -> ObjectInfo:
         """Of an object in clear: its bytes have to come here."""
         with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
@@ -226,7 +234,7 @@ class SealedStore(S3ObjectStore):
             )
             file.flush()
             described = source.metadata if metadata is None else metadata
-            return self._put_sealed(target_key, Path(file.name), described, arrived.sha256)
+            return self._put_sealed(target_key, Path(file.name), described, arrived.sha256, progress=progress)
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]
@@ -256,7 +264,7 @@ class SealedStore(S3ObjectStore):
         opened = _OpenedFile(self, target, size)
         for again in (True, False):
             try:
-                info = self._first(
+                self._first(
                     key,
                     lambda way: download.get_file(
                         way,
@@ -266,7 +274,7 @@ class SealedStore(S3ObjectStore):
                         hashed=False,
                     ),
                 )
-                return opened.finished(info, sha256)
+                return opened.finished(sha256)
             except Corrupt:
                 # Over http a segment may be damaged on its way; TLS would have noticed.
                 if not again:
@@ -320,13 +328,14 @@ class _OpenedFile:
         self._target = target
         self._size = size
         self._key: DataKey | None = None
+        self._told: ObjectInfo | None = None
         self._opener: segments.Opener | None = None
         self._at_start = True
         self._hash = hashlib.sha256()
 
     def begin(self, info: ObjectInfo) -> None:
         self._key = self._store.data_key(info)
-        told = self._store.told(info, self._key)
+        self._told = told = self._store.told(info, self._key)
         if self._size not in (None, told.size):
             log.error("GET of %r: the object has %d bytes instead of %d", info.key, told.size, self._size)
             raise Corrupt(DIFFERENT)
@@ -349,15 +358,16 @@ class _OpenedFile:
     def truncate(self, size: int) -> int:
         return self._target.truncate(size)
 
-    def finished(self, info: ObjectInfo, sha256: bytes | None) -> ObjectInfo:
+    def finished(self, sha256: bytes | None) -> ObjectInfo:
         """The object, once all is here. Raises Corrupt where it is not what it must be."""
         if self._opener is not None:
             self._opener.finish()
-        told = self._store.told(info, self._key)
+        told = self._told
+        assert told is not None
         wanted = sha256 if sha256 is not None else recorded_sha256(told.metadata)
         digest = self._hash.digest()
         if wanted is not None and wanted != digest:
-            log.error("GET of %r: SHA-256 differs", info.key)
+            log.error("GET of %r: SHA-256 differs", told.key)
             raise Corrupt(DIFFERENT)
         return replace(told, sha256=digest)
 
@@ -427,6 +437,23 @@ class _OpenedRange:
         elif self._opener is not None:
             self._opener.finish()
         return self._store.told(info, self._key)
+
+
+def _in_plain(progress: Callable[[int], None] | None, plain: int, stored: int) -> Callable[[int], None] | None:
+    """``progress`` for what counts the bytes of a sealed object: told those of the blob, which are a little fewer."""
+    if progress is None:
+        return None
+    lock, sent, told = threading.Lock(), 0, 0
+
+    def report(count: int) -> None:
+        nonlocal sent, told
+        with lock:
+            sent += count
+            more, told = sent * plain // stored - told, sent * plain // stored
+        if more:
+            progress(more)
+
+    return report
 
 
 def _opener(key: DataKey, size: int, first: int | None = None) -> segments.Opener:
