@@ -118,6 +118,7 @@ def test_with_a_source_the_bucket_is_asked_once(make_staging, counted, proxy, or
     assert all(found) and all("mirrored" in line for line in lines)  # a restart remembers it
 
 
+@pytest.mark.clear
 def test_up_to_the_mark_of_a_mirror_nothing_is_asked(make_staging, counted, proxy):
     staging = make_staging("ours", store=dataclasses.replace(counted, prefix="staging"))
     client = raw_client(counted)

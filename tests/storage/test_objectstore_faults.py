@@ -114,6 +114,7 @@ def read(store, key: str, **expected) -> bytes:
 # How many requests
 
 
+@pytest.mark.clear
 def test_each_verb_makes_the_requests_it_needs_and_no_more(store, proxy, file):
     path, data = file(1000)
 
@@ -143,6 +144,7 @@ def test_opening_makes_one_request(store, proxy):
     assert proxy.counts() == {"HeadBucket": 1}
 
 
+@pytest.mark.clear
 @pytest.mark.parametrize("size", [0, 1000, MB])
 def test_a_small_put_takes_one_round_trip(store, proxy, file, size):
     """No ``Expect: 100-continue``, which would cost a second one."""

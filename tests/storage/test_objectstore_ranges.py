@@ -245,6 +245,7 @@ def test_it_gives_up(store, proxy, data):
         assert len(proxy.exchanges) == store.settings.download_max_attempts
 
 
+@pytest.mark.clear
 def test_a_refusal_is_not_repeated(store, proxy, data):
     proxy.fail(answer(403, "AccessDenied"), method="GET", times=ALWAYS)
     with pytest.raises(Refused):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from rings import customer_key, sse_c
-from servers.faults import answer, truncate
+from servers.faults import answer, reset, truncate
 from servers.proxy import Proxy
 from sites import raw_client
 from zope.interface.verify import verifyObject
@@ -152,12 +152,48 @@ def test_what_was_written_before_is_read(store, secure, plain, file, proxy, capl
         assert changed.copy(key, f"{key}-copy").size == len(data)
         with pytest.raises(PreconditionFailed):
             changed.put_file(key, path, metadata={}, if_absent=True)
+    assert "WARNING" not in {record.levelname for record in caplog.records if "failed" in record.getMessage()}
     for key in ("new", "old", "clear"):
         assert read(changed, f"{key}-copy") == data
         with pytest.raises((Refused, EncryptionNotHonoured)):
             read(store, f"{key}-copy")  # encrypted with the new key
-    assert "WARNING" not in {record.levelname for record in caplog.records if "failed" in record.getMessage()}
     changed.close()
+
+
+def test_an_object_that_is_encrypted_in_another_way_while_it_is_read(store, secure, plain, file, proxy):
+    """The request that goes on is refused. What came of the first one is not what the next way begins with."""
+    path, data = file(3 * MB)
+    both = open_store(dataclasses.replace(secure, encryption=sse_c(active="two", one=KEY, two=OTHER_KEY)))
+    for again in (lambda: plain.put_file("x", path, metadata={}), lambda: both.put_file("x", path, metadata={})):
+        store.put_file("x", path, metadata={})
+        assert read(both, "x") == data  # it knows now which key it is
+
+        class Target(io.BytesIO):
+            def write(self, block, again=again):
+                if self.tell() == 0:
+                    again()
+                return super().write(block)
+
+        proxy.fail(reset("response", at=1 * MB), method="GET", nth=1)
+        target = Target()
+        both.get_file("x", target, size=len(data), sha256=hashlib.sha256(data).digest())
+        assert target.getvalue() == data
+        proxy.forgive()
+        store.put_file("x", path, metadata={})
+        read(both, "x")
+        arrived = bytearray()
+
+        def write(block, arrived=arrived, again=again):
+            if not arrived:
+                again()
+            arrived.extend(block)
+
+        proxy.fail(reset("response", at=1 * MB), method="GET", nth=1)
+        with pytest.raises(PreconditionFailed):
+            both.get_range("x", 0, len(data), write)
+        assert data.startswith(arrived)
+        proxy.forgive()
+    both.close()
 
 
 def test_the_hash_of_the_content_is_hidden(store, secure, file):

@@ -167,6 +167,7 @@ def test_changing_a_blob_that_was_never_read(cold, proxy, mode):
     assert proxy.counts("/blobs/")["GetObject"] == 1
 
 
+@pytest.mark.clear
 def test_overwriting_a_blob_does_not_fetch_it(cold, proxy):
     db = cold()
     with connected(db) as connection:

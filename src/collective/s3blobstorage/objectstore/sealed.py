@@ -28,7 +28,7 @@ from collective.s3blobstorage.objectstore.content import SealedContent
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT
-from collective.s3blobstorage.objectstore.ways import REMEMBERED
+from collective.s3blobstorage.objectstore.ways import REMEMBERED, Emptied, Once
 
 log = logging.getLogger(__name__)
 
@@ -264,14 +264,11 @@ class SealedStore(S3ObjectStore):
         opened = _OpenedFile(self, target, size)
         for again in (True, False):
             try:
+                emptied = Emptied(opened)
                 self._first(
                     key,
-                    lambda way: download.get_file(
-                        way,
-                        key,
-                        opened,  # type: ignore[arg-type]
-                        begin=opened.begin,
-                        hashed=False,
+                    lambda way, emptied=emptied: download.get_file(  # type: ignore[misc]
+                        way, key, emptied.anew(), begin=opened.begin, hashed=False
                     ),
                 )
                 return opened.finished(sha256)
@@ -296,23 +293,24 @@ class SealedStore(S3ObjectStore):
         if start < 0 or length < 1:
             raise ValueError(f"{length} bytes from {start} on are no range")
         sealed = self._otherwise.get(key, self._seals(key))
+        once = Once(write)
         for _ in range(2):
-            opened = _OpenedRange(self, start, length, write, size, sealed=sealed)
-            first, count = opened.stored
-            try:
-                info = self._first(
-                    key,
-                    lambda way, first=first, count=count, opened=opened: ranges.get_range(  # type: ignore[misc]
-                        way, key, first, count, opened.write, if_match=if_match, begin=opened.begin
-                    ),
+
+            def ask(way: Connection, sealed: bool = sealed) -> ObjectInfo:
+                once.check()
+                opened = _OpenedRange(self, start, length, once.write, size, sealed=sealed)
+                first, count = opened.stored
+                return opened.finished(
+                    ranges.get_range(way, key, first, count, opened.write, if_match=if_match, begin=opened.begin)
                 )
+
+            try:
+                return self._first(key, ask)
             except _Otherwise:
                 sealed = not sealed
                 self._otherwise[key] = sealed
                 if len(self._otherwise) > REMEMBERED:
                     self._otherwise.popitem(last=False)
-                continue
-            return opened.finished(info)
         raise Corrupt(DIFFERENT)  # rewritten twice, each time to the other form
 
 

@@ -50,7 +50,7 @@ from collective.s3blobstorage.objectstore.presigned import Presigned
 from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.storetime import StoreTime
 from collective.s3blobstorage.objectstore.transfer import refuse_sealed
-from collective.s3blobstorage.objectstore.ways import Ways
+from collective.s3blobstorage.objectstore.ways import Emptied, Once, Ways
 from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -370,7 +370,12 @@ class S3ObjectStore:
     def get_file(
         self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
     ) -> ObjectInfo:
-        return self._first(key, lambda way: download.get_file(way, key, target, size=size, sha256=sha256))
+        emptied = Emptied(target)
+
+        def ask(way: Connection) -> ObjectInfo:
+            return download.get_file(way, key, emptied.anew(), size=size, sha256=sha256)
+
+        return self._first(key, ask)
 
     def get_range(
         self,
@@ -382,9 +387,13 @@ class S3ObjectStore:
         size: int | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
-        return self._first(
-            key, lambda way: ranges.get_range(way, key, start, length, write, size=size, if_match=if_match)
-        )
+        once = Once(write)
+
+        def ask(way: Connection) -> ObjectInfo:
+            once.check()
+            return ranges.get_range(way, key, start, length, once.write, size=size, if_match=if_match)
+
+        return self._first(key, ask)
 
     def get_bytes(self, key: str, *, limit: int = 1048576) -> bytes:
         target = download.Limited(limit)

@@ -7,10 +7,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
-from collective.s3blobstorage.errors import EncryptionNotHonoured, Refused
+from collective.s3blobstorage.errors import EncryptionNotHonoured, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,43 @@ T = TypeVar("T")
 REMEMBERED = 4096
 
 
+class Emptied:
+    """A target that each way begins with empty."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+        self._used = False
+
+    def anew(self) -> Any:
+        if self._used:
+            self._target.seek(0)
+            self._target.truncate(0)
+        self._used = True
+        return self._target
+
+
+class Once:
+    """A callback that cannot take back what it was given: then no other way is tried."""
+
+    def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
+        self._write = write
+        self._given = False
+
+    def write(self, block: bytes | memoryview) -> None:
+        self._given = True
+        self._write(block)
+
+    def check(self) -> None:
+        if self._given:
+            raise PreconditionFailed("The object was changed.")
+
+
 class Ways:
     """The ways of one store, most likely first. From any thread.
 
     A key of SSE-C cannot be told from the object without it: a store answers 400 or 403 to a request with another key,
     or without one, and some ignore a key for an object in clear, which shows in the answer. So each way is tried until
-    one fits. Nothing of a body was given on by then.
+    one fits.
     """
 
     def __init__(self, connection: Connection, encryptions: Sequence[IServerSideEncryption]) -> None:
@@ -41,7 +72,11 @@ class Ways:
 
     def first(self, key: str, ask: Callable[[Connection], T]) -> T:
         """What ``ask`` returns for the first way that the object can be read in. Raises what it raises, and of several
-        refusals the first one: that of the way in which objects are written now."""
+        refusals the first one: that of the way in which objects are written now.
+
+        ``ask`` is called again also where it had bytes of the object already, and a request that went on was refused,
+        since another process had replaced the object: it begins anew, or raises PreconditionFailed.
+        """
         if len(self.connections) == 1:
             return ask(self.connections[0])
         refusal: Exception | None = None
