@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import io
 
+import boto3
 import pytest
 import ZConfig
 from botocore.exceptions import ClientError
@@ -16,6 +17,7 @@ from servers.ceph import KMS_KEY
 from sites import raw_client
 from ZODB.config import getStorageSchema
 
+from collective.s3blobstorage.encryption.register import open_ring
 from collective.s3blobstorage.errors import EncryptionKeyMissing, EncryptionNotHonoured, Refused
 from collective.s3blobstorage.objectstore import open_store
 
@@ -149,3 +151,19 @@ def test_two_processes_while_a_key_is_rolled_out(opened):
     with pytest.raises(EncryptionKeyMissing) as raised:
         read(opened(SECTIONS["client-side"]), NEXT)
     assert raised.value.id == "a2"
+
+
+def test_a_key_that_aws_kms_wraps(opened, s3_server, pytestconfig, monkeypatch, raw):
+    if pytestconfig.getoption("--s3") != "ministack":
+        pytest.skip("Ceph has no KMS of AWS")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    kms = boto3.client("kms", endpoint_url=s3_server.endpoint_url, region_name=s3_server.region)
+    lines = f"kms-key-id {kms.create_key()['KeyMetadata']['Arn']}\nregion {s3_server.region}"
+    section = f"<kms-key k1>\n{lines}\nendpoint-url {s3_server.endpoint_url}\n</kms-key>"
+    first, second = (opened(f"<client-side-encryption>\n{section}\n</client-side-encryption>") for _ in range(2))
+    for store in (first, second):
+        open_ring(store, store.encryption.ring, "client-side", writable=True)
+    first.put_bytes(NAME, DATA)
+    check_stored(raw, NAME, "client-side")
+    assert read(second) == DATA

@@ -5,6 +5,7 @@ Run as a program (``python tests/unit/test_config_docs.py``) it writes the lists
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import textwrap
@@ -197,10 +198,12 @@ def test_example_is_allowed(name):
         assert key(example) is not None
 
 
-@pytest.mark.parametrize(("document", "count"), [("configuration.md", 2), ("overlay.md", 3)])
+@pytest.mark.parametrize(("document", "count"), [("configuration.md", 2), ("overlay.md", 3), ("encryption.md", 7)])
 def test_document_has_examples_that_parse(document, count, monkeypatch):
     text = DOCUMENT.with_name(document).read_text(encoding="utf-8")
-    examples = re.findall(r"```zconfig\n(.*?)```", text, re.DOTALL)
+    monkeypatch.syspath_prepend(str(DOCUMENT.parents[1] / "examples" / "vault"))
+    monkeypatch.setenv("BLOB_KEY_2025_03", base64.b64encode(bytes(32)).decode())
+    examples = re.findall(r"```zconfig(?: vault)?\n(.*?)```", text, re.DOTALL)
     assert len(examples) == count
     for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY", "PRODUCTION_ACCESS_KEY", "PRODUCTION_SECRET_KEY"):
         monkeypatch.setenv(name, "x")

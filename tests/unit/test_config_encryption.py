@@ -126,6 +126,12 @@ def test_the_order_of_the_file_counts():
     assert (back.name, back.seals, back.ring.ids) == ("none", False, ("c1",))
 
 
+def test_sections_in_a_file_of_their_own(tmp_path):
+    """For configurations that a template writes anew."""
+    (tmp_path / "encryption.conf").write_text(mode("client-side-encryption", key("k1")) + "\n")
+    assert encryption(f"%include {tmp_path}/encryption.conf").ring.ids == ("k1",)
+
+
 def test_require_encryption():
     assert encryption(mode("sse-s3"), "require-encryption on").required
     assert not encryption(mode("sse-s3"), "require-encryption off").required
@@ -260,13 +266,11 @@ AGREEMENT = [
     ([mode("sse-c", "active-key k2", key("k1"))], "<sse-c>: active-key 'k2' is none of the section's keys: k1."),
     (
         [mode("sse-c", key("", f"value {ONE}"))],
-        "<sse-c>: <key> needs an id, which objects name. Example: <key 2026-11>",
+        "<sse-c>: a key has the id '': objects name the key that they need, by 1 to 64 lower-case letters, digits,",
     ),
-    (
-        [mode("sse-c", key("a/b"))],
-        "<sse-c>: <key a/b>: the id of a key is 1 to 64 lower-case letters, digits, dots, hyphens and underscores",
-    ),
-    ([mode("sse-c", key("k" * 65))], "the id of a key is 1 to 64 lower-case letters"),
+    ([mode("sse-c", key("a/b"))], "<sse-c>: a key has the id 'a/b': objects name the key"),
+    ([mode("sse-c", kms("-"))], "<sse-c>: a key has the id '-': objects name the key"),
+    ([mode("sse-c", key("k" * 65))], "Example: <key 2026-11>"),
     ([mode("sse-c", key("k1", ""))], "<sse-c>: <key k1>: none of file, value and command is given"),
     (
         [mode("sse-c", key("k1", f"value {ONE}\ncommand /bin/true"))],
@@ -340,6 +344,53 @@ def test_small_blobs_may_be_in_the_database_where_new_ones_need_no_key_of_ours(s
 def test_the_others_need_no_tls(type):
     lines = [key("k1")] if type in KEYED else []
     assert encryption(mode(type, *lines), "s3-endpoint-url http://s3.example.org")
+
+
+# Types of another package
+
+THEIRS = """
+from zope.interface import implementer
+from collective.s3blobstorage.encryption.configured import StoreMode
+from collective.s3blobstorage.encryption.interfaces import IEncryptionSection
+from collective.s3blobstorage.encryption.managed import SSES3
+from collective.s3blobstorage.errors import ConfigurationError
+
+
+@implementer(IEncryptionSection)
+class Section:
+    type = "their-way"
+
+    def __init__(self, config):
+        self.strength = config.strength
+
+    def settings(self, environ):
+        if environ.get("THEIR_WAY") == "weak":
+            raise ConfigurationError("it is weak today")
+        return StoreMode(f"their-way-{self.strength}", lambda required: SSES3(required=required))
+"""
+COMPONENT = """
+<component>
+  <import package="collective.s3blobstorage"/>
+  <sectiontype name="their-way" implements="collective.s3blobstorage.encryption" datatype="their_way.Section">
+    <key name="strength" default="1"/>
+  </sectiontype>
+</component>
+"""
+
+
+def test_a_mode_of_another_package(tmp_path, monkeypatch):
+    package = tmp_path / "their_way"
+    package.mkdir()
+    (package / "__init__.py").write_text(THEIRS)
+    (package / "component.xml").write_text(COMPONENT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    section = "%import their_way\n<their-way>\nstrength 11\n</their-way>"
+    factory = parsed(section, mode("client-side-encryption", key("k1")), "require-encryption on")
+    found = factory.settings.store.encryption
+    assert (found.name, found.ring.ids, found.required) == ("their-way-11", ("k1",), True)
+    assert found.server_side.write_parameters() == {"ServerSideEncryption": "AES256"}
+    monkeypatch.setenv("THEIR_WAY", "weak")
+    assert failure(section).startswith("<s3blobstorage>: <their-way>: it is weak today")
 
 
 # Secrets

@@ -160,6 +160,12 @@ def _ring(config: Any, environ: Mapping[str, str]) -> tuple[tuple[IKeyProvider, 
             f"it has no key; add a section <key 2026-11> to it, with one of file, value and command. {keys.file.advice}"
         )
     ids = [provider.id for provider in providers]
+    wrong = next((id for id in ids if not is_key_id(id)), None)
+    if wrong is not None:
+        raise ConfigurationError(
+            f"a key has the id {wrong!r}: objects name the key that they need, by 1 to 64 lower-case letters, digits,"
+            " dots, hyphens and underscores, a letter or digit first. Example: <key 2026-11>"
+        )
     active = config.active_key
     if active is None and len(ids) > 1:
         raise ConfigurationError(f"active-key is missing, and there are the keys {', '.join(ids)}. {_advice(ids)}")
@@ -178,20 +184,13 @@ def _advice(ids: Sequence[str]) -> str:
 
 
 class _KeySection(_Section):
+    @property
     def id(self) -> str:
-        """ZConfig gives the names of sections in lower case."""
-        name = self.config.getSectionName()
-        if name is None:
-            raise ConfigurationError(f"<{self.type}> needs an id, which objects name. Example: <{self.type} 2026-11>")
-        if not is_key_id(name):
-            raise ConfigurationError(
-                f"<{self.type} {name}>: the id of a key is 1 to 64 lower-case letters, digits, dots, hyphens and"
-                f" underscores, a letter or digit first. Example: <{self.type} 2026-11>"
-            )
-        return str(name)
+        """The section's name, which ZConfig gives in lower case; whether it may be one is looked at with the others."""
+        return self.config.getSectionName() or ""
 
     def placed(self, reason: str) -> ConfigurationError:
-        return ConfigurationError(f"<{self.type} {self.config.getSectionName()}>: {reason}")
+        return ConfigurationError(f"<{self.type} {self.id}>: {reason}")
 
 
 @implementer(IKeySection)
@@ -199,7 +198,7 @@ class KeySection(_KeySection):
     """``<key ID>``"""
 
     def settings(self, environ: Mapping[str, str]) -> IKeyProvider:
-        config, id = self.config, self.id()
+        config, id = self.config, self.id
         given = [name for name in ("file", "value", "command") if getattr(config, name) is not None]
         if len(given) != 1:
             there = f"{' and '.join(given)} are given" if given else "none of file, value and command is given"
@@ -221,7 +220,7 @@ class KMSKeySection(_KeySection):
     """``<kms-key ID>``"""
 
     def settings(self, environ: Mapping[str, str]) -> IKeyProvider:
-        config, id = self.config, self.id()
+        config, id = self.config, self.id
         try:
             kms_key_id = required(config.kms_key_id, keys.kms_key_id)
         except ConfigurationError as error:
