@@ -19,6 +19,7 @@ from ZODB.config import getStorageSchema
 
 from collective.s3blobstorage.encryption.register import open_ring
 from collective.s3blobstorage.errors import EncryptionKeyMissing, EncryptionNotHonoured, Refused
+from collective.s3blobstorage.keys import MARKER
 from collective.s3blobstorage.objectstore import open_store
 
 NAME = "blobs/0000000000000001/" + "0" * 32
@@ -114,6 +115,15 @@ def test_from_one_way_to_another(opened, known, raw, before, after):
         for verb in (read, lambda store: store.head(NAME)):
             with pytest.raises((EncryptionNotHonoured, Refused)):
                 verb(strict)
+
+
+@pytest.mark.parametrize("after", ["sse-kms", "sse-c", "client-side"])
+@pytest.mark.parametrize("before", ["none", "sse-kms", "sse-c", "client-side"])
+def test_the_owner_marker_is_read_in_whatever_way_it_was_written(opened, before, after):
+    opened(SECTIONS[before]).put_bytes(MARKER, b"{}")
+    sections = [SECTIONS[after]] + ([SECTIONS[before]] if before != after else [])
+    strict = opened(*sections, "require-encryption on")
+    assert strict.get_bytes(MARKER) == b"{}" and strict.head(MARKER).size == 2
 
 
 def test_an_earlier_key_reads_and_the_active_one_writes(opened, raw):

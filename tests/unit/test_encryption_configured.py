@@ -11,13 +11,16 @@ from collective.s3blobstorage.encryption.configured import (
     NO_ENCRYPTION,
     ClientSideMode,
     CustomerKeysMode,
+    ExceptBlobs,
     StoreMode,
     configured,
 )
-from collective.s3blobstorage.encryption.interfaces import IEncryption, IEncryptionMode
+from collective.s3blobstorage.encryption.customer_key import CustomerKey
+from collective.s3blobstorage.encryption.interfaces import IEncryption, IEncryptionMode, IServerSideEncryption
 from collective.s3blobstorage.encryption.key_sources import ValueKey
 from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
-from collective.s3blobstorage.errors import ConfigurationError
+from collective.s3blobstorage.encryption.none import NoEncryption
+from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured
 
 
 def key(id: str) -> ValueKey:
@@ -32,7 +35,12 @@ CLIENT = ClientSideMode((key("a1"), key("a2")), "a2")
 
 
 def shown(readers) -> list[str]:
-    return [reader.name if reader.name != "sse-c" else f"sse-c {reader.id}" for reader in readers]
+    """What is no way of reading blobs is in brackets."""
+    names = []
+    for reader in readers:
+        name = reader.name if reader.name != "sse-c" else f"sse-c {reader.id}"
+        names.append(f"({name})" if isinstance(reader, ExceptBlobs) else name)
+    return names
 
 
 @pytest.mark.parametrize("mode", [NO_ENCRYPTION, SSE_S3, SSE_KMS, SSE_C, CLIENT])
@@ -60,23 +68,34 @@ ROWS = {
     "client": Row([CLIENT], "client-side", "none", ["none"], ["none"], "a2", True),
     "from sse-s3 to client": Row([CLIENT, SSE_S3], "client-side", "none", ["none"], ["none"], "a2", True),
     "from client back": Row([NO_ENCRYPTION, CLIENT], "none", "none", ["none"], None, "a2"),
-    "sse-c": Row([SSE_C], "sse-c", "sse-c", ["sse-c c2", "sse-c c1", "none"], ["sse-c c2", "sse-c c1"], "c2"),
+    "sse-c": Row([SSE_C], "sse-c", "sse-c", ["sse-c c2", "sse-c c1", "none"], ["sse-c c2", "sse-c c1", "(none)"], "c2"),
     "from one sse-c to a ring": Row(
         [SSE_C, OLD_C],
         "sse-c",
         "sse-c",
         ["sse-c c2", "sse-c c1", "sse-c customer-key", "none"],
-        ["sse-c c2", "sse-c c1", "sse-c customer-key"],
+        ["sse-c c2", "sse-c c1", "sse-c customer-key", "(none)"],
         "c2",
     ),
     "from sse-c to kms": Row(
-        [SSE_KMS, SSE_C], "sse-kms", "sse-kms", ["sse-kms", "sse-c c2", "sse-c c1"], ["sse-kms"], "c2"
+        [SSE_KMS, SSE_C],
+        "sse-kms",
+        "sse-kms",
+        ["sse-kms", "sse-c c2", "sse-c c1"],
+        ["sse-kms", "(sse-c c2)", "(sse-c c1)"],
+        "c2",
     ),
     "from sse-c to client": Row(
-        [CLIENT, SSE_C], "client-side", "none", ["none", "sse-c c2", "sse-c c1"], ["none"], "a2", True
+        [CLIENT, SSE_C],
+        "client-side",
+        "none",
+        ["none", "sse-c c2", "sse-c c1"],
+        ["none", "(sse-c c2)", "(sse-c c1)"],
+        "a2",
+        True,
     ),
     "from client to sse-c": Row(
-        [SSE_C, CLIENT], "sse-c", "sse-c", ["sse-c c2", "sse-c c1", "none"], ["sse-c c2", "sse-c c1"], "c2"
+        [SSE_C, CLIENT], "sse-c", "sse-c", ["sse-c c2", "sse-c c1", "none"], ["sse-c c2", "sse-c c1", "(none)"], "c2"
     ),
 }
 
@@ -105,6 +124,18 @@ def test_what_is_required_reaches_the_reader():
         for required in (False, True):
             [reader] = configured([mode], required=required).readers
             assert reader.required is required
+
+
+def test_a_way_that_is_not_for_blobs():
+    clear, old = ExceptBlobs(NoEncryption()), ExceptBlobs(CustomerKey(configured([SSE_C]).ring, "c1"))
+    for way in (clear, old):
+        assert verifyObject(IServerSideEncryption, way)
+        with pytest.raises(EncryptionNotHonoured, match="require-encryption"):
+            way.check_read("blobs/0000000000000001/" + "0" * 32, {})
+    clear.check_read(".s3blobs.json", {})
+    with pytest.raises(EncryptionNotHonoured, match="customer's key"):
+        old.check_read(".s3blobs.json", {})
+    assert old.read_parameters()["SSECustomerKey"] == key("c1").material(None) and old.own_key and old.needs_tls
 
 
 def test_the_ring_has_the_keys_of_all_sections():

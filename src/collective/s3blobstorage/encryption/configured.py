@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zope.interface import implementer
 
-from ..errors import ConfigurationError
+from .. import keys
+from ..errors import ConfigurationError, EncryptionNotHonoured
 from .customer_key import CustomerKey
 from .interfaces import IEncryption, IEncryptionMode, IKeyProvider, IServerSideEncryption
 from .none import NoEncryption
@@ -73,6 +75,31 @@ class ClientSideMode:
         return ()
 
 
+@implementer(IServerSideEncryption)
+class ExceptBlobs:
+    """Another encryption, for what is not a blob: with ``require-encryption``, how bookkeeping may have been written.
+
+    Owner marker and gc's notes stay as they were written, in an earlier way or in clear. They hold no content, and a
+    storage that could not read them would not open.
+    """
+
+    def __init__(self, encryption: IServerSideEncryption) -> None:
+        self._encryption = encryption
+
+    def __repr__(self) -> str:
+        return f"<ExceptBlobs {self._encryption!r}>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encryption, name)
+
+    def check_read(self, key: str, response: Mapping[str, Any]) -> None:
+        if key.startswith(keys.BLOBS):
+            raise EncryptionNotHonoured(
+                "An object is not encrypted as the first encryption section asks for, and require-encryption is on."
+            )
+        self._encryption.check_read(key, response)
+
+
 @implementer(IEncryption)
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Encryption:
@@ -86,8 +113,8 @@ class Encryption:
     required: bool
 
     def __repr__(self) -> str:
-        keys = [] if self.ring is None else list(self.ring.ids)
-        return f"<{' '.join(['Encryption', self.name, *keys, *(['required'] if self.required else [])])}>"
+        ids = [] if self.ring is None else list(self.ring.ids)
+        return f"<{' '.join(['Encryption', self.name, *ids, *(['required'] if self.required else [])])}>"
 
 
 def configured(modes: Sequence[IEncryptionMode], *, required: bool = False) -> Encryption:
@@ -106,11 +133,11 @@ def configured(modes: Sequence[IEncryptionMode], *, required: bool = False) -> E
     server_side = first.server_side(ring, required)
     readers = list(first.readers(ring)) or [server_side]
     for mode in modes[1:]:
-        if not required or mode.name == first.name:
-            readers += mode.readers(ring)
-    # Asked without a key an object shows itself, whether it is in clear, sealed, or encrypted by the store's own keys.
-    if not required and all(reader.own_key for reader in readers):
-        readers.append(NoEncryption())
+        earlier = mode.readers(ring)
+        readers += map(ExceptBlobs, earlier) if required and mode.name != first.name else earlier
+    if all(reader.own_key for reader in readers):
+        # Asked without a key an object shows itself, be it in clear, sealed, or encrypted by the store's own keys.
+        readers.append(ExceptBlobs(NoEncryption()) if required else NoEncryption())
     return Encryption(first.name, server_side, tuple(readers), ring, first.seals, required)
 
 
