@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import os
@@ -18,7 +17,7 @@ from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
 from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.options import Options
 from relstorage.storage import RelStorage
-from rings import sse_c
+from rings import sse_c, variables_of
 from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
 from test_preflight_stores import KEY, a_user
@@ -281,11 +280,11 @@ def test_what_is_wrong_is_named_alone_and_with_its_mend(
     place = {"settings": settings, "front": front, "tls_front": tls_front, "ca": ca}
     changed = dataclasses.replace(settings, **mistake(**place, s3_server=s3_server, s3=s3, bucket=bucket))
     base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
-    more, env = [], {"SITE_ACCESS_KEY": changed.access_key, "SITE_SECRET_KEY": changed.secret_key}
+    env = {"SITE_ACCESS_KEY": changed.access_key, "SITE_SECRET_KEY": changed.secret_key}
     if changed.encryption is not None:
-        more, env["SITE_SSE_KEY"] = ["s3-sse-customer-key $(SITE_SSE_KEY)"], base64.b64encode(KEY).decode()
+        env |= variables_of(changed.encryption)
     path = tmp_path / "site.conf"
-    path.write_text(IMPORT + section(changed, tmp_path / "cache", base, *more, name="1"))
+    path.write_text(IMPORT + section(changed, tmp_path / "cache", base, name="1"))
     status, findings = checked(path, **env)
     assert (status, wrong(findings)) == (1, [name])
     assert said in findings[name]["detail"]
