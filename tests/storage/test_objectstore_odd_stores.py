@@ -296,9 +296,9 @@ def test_a_leftover_that_cannot_be_deleted_is_in_the_log(odd, open_odd, caplog):
 
 
 def test_nothing_is_read_without_the_echo(odd, open_odd):
-    odd.objects["x"] = b"abc", {}
-    store = open_odd(encryption=sse_c(KEY))
-    for verb in (lambda: store.get_bytes("x"), lambda: store.head("x"), lambda: read(store, "x")):
+    odd.objects["blobs/x"] = b"abc", {}
+    store = open_odd(encryption=sse_c(KEY, required=True))
+    for verb in (lambda: store.get_bytes("blobs/x"), lambda: store.head("blobs/x"), lambda: read(store, "blobs/x")):
         with pytest.raises(EncryptionNotHonoured):
             verb()
 
@@ -311,8 +311,8 @@ def test_an_etag_of_another_kind_is_no_error(odd, open_odd, file, size):
     path, data = file(size)
     odd.etag = "an-etag-of-its-own"
     store = open_odd()
-    stored = store.put_file("x", path, metadata={})
-    assert stored.etag == "an-etag-of-its-own" and odd.objects["x"][0] == data
+    stored = store.put_file("blobs/x", path, metadata={})
+    assert stored.etag == "an-etag-of-its-own" and odd.objects["blobs/x"][0] == data
 
 
 def test_an_etag_that_is_the_md5_of_other_bytes_is(odd, open_odd, file):
@@ -522,11 +522,11 @@ def test_a_range_of_an_object_of_another_size(odd, open_odd, start):
 
 
 def test_a_range_is_not_read_without_the_echo(odd, open_odd):
-    odd.objects["x"] = b"x" * 1000, {}
+    odd.objects["blobs/x"] = b"x" * 1000, {}
     odd.content_range = "bytes {first}-{last}/{size}"
     arrived = bytearray()
     with pytest.raises(EncryptionNotHonoured):
-        open_odd(encryption=sse_c(KEY)).get_range("x", 10, 100, arrived.extend)
+        open_odd(encryption=sse_c(KEY, required=True)).get_range("blobs/x", 10, 100, arrived.extend)
     assert not arrived
 
 

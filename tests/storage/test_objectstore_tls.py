@@ -126,11 +126,11 @@ def test_another_key_reads_nothing(store, secure, file):
 
 
 def test_an_object_in_clear_is_not_read_as_encrypted(store, plain):
-    plain.put_bytes("x", b"abc")
+    plain.put_bytes("blobs/x", b"abc")
     with pytest.raises((EncryptionNotHonoured, Refused)):
-        store.get_bytes("x")
+        store.get_bytes("blobs/x")
     with pytest.raises((EncryptionNotHonoured, Refused)):
-        store.head("x")
+        store.head("blobs/x")
 
 
 def test_what_was_written_before_is_read(store, secure, plain, file, proxy, caplog):
@@ -269,12 +269,12 @@ def test_a_copy_is_encrypted_anew(store, secure, file):
     other, clear = customer_key(OTHER_KEY), NoEncryption()
     stores = {"own": store, "other": store.encrypted_with(other), "clear": store.encrypted_with(clear)}
     for name, of in stores.items():
-        of.put_file(name, path, metadata={"oid": "1"})
+        of.put_file(f"blobs/{name}", path, metadata={"oid": "1"})
     for source, reading in stores.items():
         for target, of in stores.items():
             counted: list[int] = []
-            key = f"{source}-{target}"
-            of.copy(source, key, source_store=reading, progress=counted.append)
+            key = f"blobs/{source}-{target}"
+            of.copy(f"blobs/{source}", key, source_store=reading, progress=counted.append)
             assert read(of, key) == data and sum(counted) == len(data)
             assert of.head(key).metadata["oid"] == "1"
             for name, wrong in stores.items():
@@ -282,11 +282,11 @@ def test_a_copy_is_encrypted_anew(store, secure, file):
                     with pytest.raises((Refused, EncryptionNotHonoured)):
                         read(wrong, key)
     with pytest.raises(Refused):
-        store.copy("other", "y")
-    assert store.head("y") is None
+        store.copy("blobs/other", "blobs/y")
+    assert store.head("blobs/y") is None
     elsewhere = open_store(dataclasses.replace(secure, prefix="q"))
     with pytest.raises(ValueError, match="one store"):
-        store.copy("own", "y", source_store=elsewhere)
+        store.copy("blobs/own", "blobs/y", source_store=elsewhere)
     elsewhere.close()
 
 

@@ -16,6 +16,8 @@ import pytest
 from rings import sse_c
 from zope.interface.verify import verifyObject
 
+from collective.s3blobstorage.encryption.configured import StoreMode, configured
+from collective.s3blobstorage.encryption.managed import SSES3
 from collective.s3blobstorage.errors import ConfigurationError, Refused, Unavailable
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore
@@ -141,6 +143,20 @@ def test_a_steady_url_works(store):
     signed = store.presign_get(KEY, seconds=600, steady=True)
     assert asked("GET", signed.url)[0] == 200
     assert timedelta(seconds=299) < signed.expires - datetime.now(UTC) <= timedelta(seconds=600)
+
+
+def test_what_others_send_is_encrypted_as_our_own(settings):
+    """The store encrypts what asks for it: the headers of SSE-S3 are signed, and left out the request is refused."""
+    sse_s3 = configured([StoreMode("sse-s3", lambda required: SSES3(required=required))])
+    with closing(open_store(dataclasses.replace(settings, encryption=sse_s3))) as store:
+        put = store.presign_put(KEY, seconds=60, size=len(DATA))
+        assert put.headers["x-amz-server-side-encryption"] == "AES256"
+        assert asked("PUT", put.url, DATA, put.headers)[0] == 200
+        assert store.protection(KEY).mode == "sse-s3"
+        form = store.presign_post(KEY, seconds=60, least=1, most=len(DATA))
+        assert form.fields["x-amz-server-side-encryption"] == "AES256"
+        without = {name: value for name, value in put.headers.items() if "encryption" not in name}
+        assert asked("PUT", put.url, DATA, without)[0] == 403
 
 
 def test_a_put_of_just_so_many_bytes(store):

@@ -66,6 +66,12 @@ def proxy(s3_server, ca):
         yield between
 
 
+@pytest.fixture(autouse=True)
+def _not_sse_s3_on_ceph(request):
+    if request.config.getoption("--s3") != "ministack" and "sse-s3" in request.node.name:
+        pytest.skip("Ceph ignores AES256")
+
+
 @pytest.fixture
 def opened(settings, proxy, ca):
     stores = []
@@ -155,8 +161,10 @@ def test_a_large_object_is_copied_in_parts(opened, file, make, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [sse_c, client_side])
-def test_an_object_that_was_changed_meanwhile_is_left(opened, file, make, monkeypatch):
+def test_an_object_that_was_changed_meanwhile_is_left(opened, file, make, monkeypatch, request):
     """Its ETag is another one than that whose metadata were read."""
+    if make is client_side and request.config.getoption("--s3") != "ministack":
+        pytest.skip("Ceph ignores the condition of a copy; keys are written once, and one rotation runs at a time")
     old = opened(both(make)("one"))
     wrote(old, file)
     store = opened(both(make)("two"))

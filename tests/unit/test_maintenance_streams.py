@@ -13,6 +13,7 @@ import pytest
 from ZODB.blob import FilesystemHelper
 from ZODB.utils import p64
 
+from collective.s3blobstorage.encryption.none import Unencrypted
 from collective.s3blobstorage.errors import ConfigurationError, StagingError
 from collective.s3blobstorage.keys import blob_key, foreign_keys
 from collective.s3blobstorage.maintenance.blobdir import BlobDirectory, BlobFile
@@ -167,6 +168,8 @@ class Bucket:
     def __init__(self, *keys: str) -> None:
         self.keys = sorted(keys)
         self.listed: list[tuple[str, str]] = []
+
+    encryption = Unencrypted()
 
     def list(self, prefix="", *, start_after="", page_size=1000):
         self.listed.append((prefix, start_after))

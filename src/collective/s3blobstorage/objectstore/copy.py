@@ -89,10 +89,16 @@ def copy(
         if source.size <= parts.MAX_COPY:
             return _in_one(connection, origin, target_key, kept, progress=progress)
         return _in_parts(connection, origin, target_key, kept, COPY_PART, progress=progress)
-    except (EncryptionNotHonoured, Refused) as error:
-        # Ceph encrypts what is put, and not what is copied from an object in clear, of which nothing is left; and it
-        # refuses parts of encrypted objects. What a policy refuses is refused once more.
-        if not encrypted or (in_place and isinstance(error, EncryptionNotHonoured)):
+    except EncryptionNotHonoured:
+        # Ceph encrypts what is put, and not what is copied from an object in clear. Of a copy nothing is left; what was
+        # copied onto itself is still in clear, and may have another ETag.
+        there = head(reading, source.key) if in_place else source
+        if there is None or there.size != source.size:
+            raise
+        origin = _Origin(reading, there)
+    except Refused:
+        # It refuses parts of encrypted objects. What a policy refuses is refused once more.
+        if not encrypted:
             raise
     except _CannotCopy:
         pass

@@ -24,6 +24,7 @@ from collective.s3blobstorage.errors import ConfigurationError, Unavailable
 from collective.s3blobstorage.objectstore import client, multipart, sigv4
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.presigned import Presigned, steady_time
+from collective.s3blobstorage.objectstore.signed import headers_of
 
 MOST_SECONDS = 7 * 86400  # of Signature Version 4
 # Temporary credentials that end sooner are renewed, or nothing is signed with them.
@@ -36,7 +37,7 @@ class Presigner:
     ``own_keys``: a key of ours is needed to read or write what is there, so that nothing is signed.
     """
 
-    def __init__(self, connection: Connection, *, own_keys: bool) -> None:
+    def __init__(self, connection: Connection, *, own_keys: bool = False) -> None:
         self.connection = connection
         self._own_keys = own_keys
         self._lock = threading.Lock()
@@ -116,7 +117,8 @@ class Presigner:
         stored = {"Content-Type": multipart.CONTENT_TYPE, "Content-Disposition": multipart.DISPOSITION}
         if self.connection.settings.storage_class:
             stored["x-amz-storage-class"] = self.connection.settings.storage_class
-        return stored
+        # The store encrypts what asks for it, and nothing else (SSE-S3, SSE-KMS).
+        return {**stored, **(headers_of(self.connection.encryption.write_parameters()) or {})}
 
     def _url(
         self,

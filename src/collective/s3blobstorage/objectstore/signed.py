@@ -173,7 +173,7 @@ class SignedRequests:
         Raises ClientError for every other answer, and what botocore raises for the network.
         """
         route = self._route
-        headers = _headers(parameters) if parameters["Bucket"] == self._bucket else None
+        headers = headers_of(parameters) if parameters["Bucket"] == self._bucket else None
         if route is None or headers is None:
             return None
         target = route.path + _quoted(parameters["Key"])
@@ -276,7 +276,7 @@ def _text(header: Any) -> str:
     return header.decode("latin-1") if isinstance(header, bytes) else str(header or "")
 
 
-def _headers(parameters: Mapping[str, Any]) -> dict[str, str] | None:
+def headers_of(parameters: Mapping[str, Any]) -> dict[str, str] | None:
     """The headers of a request, None where a parameter is not known here or is not for a header as it is."""
     headers: dict[str, str] = {}
     for name, value in parameters.items():
