@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 from origins import CONTENTS, IN_A_BUCKET
+from rings import client_side, sse_c
 from servers.faults import answer
-from sites import ALL, commit_blobs, connected, raw_client
+from servers.proxy import Proxy
+from sites import ALL, commit_blobs, connected, raw_client, read_blob
 from ZODB.blob import Blob
 from ZODB.POSException import POSKeyError
 from ZODB.serialize import ObjectWriter
@@ -201,3 +203,20 @@ def test_a_store_that_was_out_at_the_start_signs_nothing_until_it_was_looked_at(
     with addresses(db) as address, pytest.raises(Unavailable):
         found = address("blob")
         found.store.presign_get(found.key, seconds=60)
+
+
+@pytest.mark.parametrize("encryption", [client_side(b"k" * 32), sse_c(b"k" * 32)], ids=["client-side", "sse-c"])
+def test_what_needs_a_key_of_ours_has_no_address(make_site, settings, ca, s3_server, encryption):
+    """Neither the store's nor a CDN's, nor a public one: all of them would give other bytes, or none."""
+    upstream_ca = ca.bundle if s3_server.endpoint_url.startswith("https:") else None
+    with Proxy(s3_server.endpoint_url, ca=ca, upstream_ca=upstream_ca) as tls:
+        secure = dataclasses.replace(
+            settings, endpoint_url=tls.endpoint_url, ca_bundle=ca.bundle, encryption=encryption
+        )
+        site = make_site("filestorage", store=secure)
+        db = site.db()
+        commit_blobs(db, a=b"content")
+        with addresses(db) as address:
+            assert address("a") is None
+        assert read_blob(db, "a") == b"content"
+        site.close_all()

@@ -121,6 +121,9 @@ class IObjectStore(Interface):
     identity = Attribute("str: stable text of endpoint, bucket and prefix, for hashing into a folder's name; no secret")
 
     encryption = Attribute("IEncryption: how blobs are written and may have to be read")
+    own_keys = Attribute(
+        "bool: a key of ours may be needed to read what is there, as one of the configured ways: nobody else can be sent"
+    )
 
     def encrypted_with(encryption: IServerSideEncryption) -> IObjectStore:
         """The same bucket and prefix, written to and read from with another encryption. Makes no request.

@@ -181,7 +181,7 @@ class S3ObjectStore:
         return encryption_of(self.settings)
 
     @property
-    def _own_keys(self) -> bool:
+    def own_keys(self) -> bool:
         return any(reader.own_key for reader in self.encryption.readers)
 
     def _first(self, key: str, ask: Callable[[Connection], T]) -> T:
@@ -450,7 +450,7 @@ class S3ObjectStore:
         # Whatever was found out about the store after the opening made another connection.
         made = self._presigns
         if made is None or made.connection is not self.connection:
-            made = self._presigns = Presigner(self.connection, own_keys=self._own_keys)
+            made = self._presigns = Presigner(self.connection, own_keys=self.own_keys)
         return made
 
     # Multipart uploads left behind
@@ -494,7 +494,7 @@ class EncryptedStore(S3ObjectStore):
         self._its_own_key = encryption.own_key
 
     @property
-    def _own_keys(self) -> bool:
+    def own_keys(self) -> bool:
         return self._its_own_key
 
     def close(self) -> None:

@@ -71,14 +71,15 @@ class Addresses:
         self._asked: float | None = None
 
     def of(self, oid: bytes, tid: bytes, record: bytes) -> Address | None:
-        """None where it is inline or not in the bucket, or where that cannot be told.
+        """None where it is inline or not in the bucket, or where that cannot be told; and where a key of ours may be
+        needed to read it.
 
         Makes no request where the record says enough, else one HEAD for each key that it may have, whose success the
         cache folder remembers; with sources a GET of their mark at most every ``ASK_AGAIN`` seconds. Raises BlobMissing
         where the record is no blob's, RecordError where it is damaged; nothing of the store.
         """
         state = state_of(record, oid, tid)
-        if state.inline is not None:
+        if state.inline is not None or self._store.own_keys:
             return None
         location = self._reader.location(oid, tid, state)
         key: str | None = location.keys[0]
