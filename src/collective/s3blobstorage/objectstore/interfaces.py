@@ -122,7 +122,7 @@ class IObjectStore(Interface):
 
     encryption = Attribute("IEncryption: how blobs are written and may have to be read")
     own_keys = Attribute(
-        "bool: a key of ours may be needed to read what is there, as one of the configured ways: nobody else can be sent"
+        "bool: a key of ours may be needed to read what is there, so that nobody else can be sent to it"
     )
 
     def encrypted_with(encryption: IServerSideEncryption) -> IObjectStore:
