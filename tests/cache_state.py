@@ -33,3 +33,17 @@ def _is_locked(path):
         return kind != fcntl.F_UNLCK
     finally:
         os.close(descriptor)
+
+
+class Form:
+    """In which form the caches of a test keep their files: with a ring they are encrypted."""
+
+    ring = None
+
+
+def stored_bytes(cache, path, oid, tid):
+    """The blob in a file of the cache, in whichever form it lies there."""
+    file = cache.open_stored(path, oid, tid)
+    data = bytearray(file.size)
+    file.read_into(memoryview(data), 0)
+    return bytes(data)

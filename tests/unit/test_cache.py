@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cache_state import downloads_are_locked, until_idle
+from cache_state import Form, downloads_are_locked, stored_bytes, until_idle
+from rings import ring
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache import BlobCache, downloads, durable, layout
@@ -53,11 +54,21 @@ def in_threads(number, work):
         thread.join()
 
 
+@pytest.fixture(autouse=True, params=["plain", "encrypted"])
+def form(request, monkeypatch):
+    """Nearly all here holds whether the files are encrypted or not."""
+    monkeypatch.setattr(Form, "ring", ring() if request.param == "encrypted" else None)
+
+
+def bytes_at(cache, path):
+    return stored_bytes(cache, path, OID, TID)
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
-    cache = BlobCache(tmp_path / "cache", "store", size=10 * MB)
+    cache = BlobCache(tmp_path / "cache", "store", ring=Form.ring, size=10 * MB)
     yield cache
     cache.close()
     assert names_below(tmp_path / "elsewhere") == []
@@ -70,7 +81,7 @@ def test_it_honours_its_contract(cache):
 def test_what_was_fetched_is_there_whole_and_read_only(cache, tmp_path):
     assert cache.get(OID, TID) is None
     path = cache.fetch(OID, TID, download_of(b"data"))
-    assert path.read_bytes() == b"data"
+    assert bytes_at(cache, path) == b"data"
     assert cache.get(OID, TID) == path
     assert cache.fetch(OID, TID, never) == path
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
@@ -81,15 +92,15 @@ def test_what_was_fetched_is_there_whole_and_read_only(cache, tmp_path):
 
 
 def test_a_folder_that_was_open_to_others_is_closed(tmp_path):
-    BlobCache(tmp_path, "store", size=MB).close()
+    BlobCache(tmp_path, "store", ring=Form.ring, size=MB).close()
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     folder.chmod(0o755)
-    BlobCache(tmp_path, "store", size=MB).close()
+    BlobCache(tmp_path, "store", ring=Form.ring, size=MB).close()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_an_empty_blob_is_a_blob(cache):
-    assert cache.fetch(OID, TID, lambda file: None).read_bytes() == b""
+    assert bytes_at(cache, cache.fetch(OID, TID, lambda file: None)) == b""
     assert cache.get(OID, TID) is not None
 
 
@@ -98,7 +109,7 @@ def test_revisions_and_oids_do_not_mix(cache):
     for number, (oid, tid) in enumerate(keys):
         cache.fetch(oid, tid, download_of(b"%d" % number))
     for number, (oid, tid) in enumerate(keys):
-        assert cache.get(oid, tid).read_bytes() == b"%d" % number
+        assert stored_bytes(cache, cache.get(oid, tid), oid, tid) == b"%d" % number
 
 
 def test_a_download_may_start_again_from_zero(cache):
@@ -111,7 +122,7 @@ def test_a_download_may_start_again_from_zero(cache):
         file.write(memoryview(b"right"))
         file.write(bytearray())
 
-    assert cache.fetch(OID, TID, download).read_bytes() == b"right"
+    assert bytes_at(cache, cache.fetch(OID, TID, download)) == b"right"
 
 
 def test_nothing_is_left_where_a_download_fails(cache, tmp_path):
@@ -129,7 +140,7 @@ def test_nothing_is_left_where_a_download_fails(cache, tmp_path):
         name for name in before if not name.endswith(ours)
     ]
     assert cache.get(OID, TID) is None
-    assert cache.fetch(OID, TID, download_of(b"now")).read_bytes() == b"now"
+    assert bytes_at(cache, cache.fetch(OID, TID, download_of(b"now"))) == b"now"
 
 
 def test_an_oserror_of_the_download_is_its_own(cache):
@@ -157,7 +168,7 @@ def test_ten_threads_miss_and_one_downloads(cache):
     in_threads(10, lambda: paths.append(cache.fetch(OID, TID, download)))
     assert len(calls) == 1
     assert len(paths) == 10 and len(set(paths)) == 1
-    assert paths[0].read_bytes() == b"once"
+    assert bytes_at(cache, paths[0]) == b"once"
 
 
 def test_a_failure_reaches_every_waiting_thread_and_no_later_one(cache):
@@ -176,7 +187,7 @@ def test_a_failure_reaches_every_waiting_thread_and_no_later_one(cache):
 
     in_threads(5, fetch)
     assert len(calls) == 1 and len(errors) == 5
-    assert cache.fetch(OID, TID, download_of(b"up again")).read_bytes() == b"up again"
+    assert bytes_at(cache, cache.fetch(OID, TID, download_of(b"up again"))) == b"up again"
 
 
 def test_an_interrupted_thread_leaves_the_work_to_those_that_wait(cache):
@@ -195,7 +206,7 @@ def test_an_interrupted_thread_leaves_the_work_to_those_that_wait(cache):
     leader = threading.Thread(target=lead)
     leader.start()
     wait_until(lambda: cache.counters.snapshot()["downloads"] == 1)
-    assert cache.fetch(OID, TID, download_of(b"done")).read_bytes() == b"done"
+    assert bytes_at(cache, cache.fetch(OID, TID, download_of(b"done"))) == b"done"
     leader.join()
     assert seen == ["interrupted"]
 
@@ -216,7 +227,7 @@ def test_two_revisions_of_one_oid_are_downloaded_at_the_same_time(cache):
 
 def test_two_caches_of_one_store_in_one_process_download_once(cache, tmp_path):
     calls = []
-    second = BlobCache(tmp_path / "cache", "store", size=10 * MB)
+    second = BlobCache(tmp_path / "cache", "store", ring=Form.ring, size=10 * MB)
     started = threading.Event()
 
     def slow(file):
@@ -228,7 +239,7 @@ def test_two_caches_of_one_store_in_one_process_download_once(cache, tmp_path):
     thread = threading.Thread(target=lambda: cache.fetch(OID, TID, slow))
     thread.start()
     assert started.wait(10)
-    assert second.fetch(OID, TID, never).read_bytes() == b"once"
+    assert bytes_at(cache, second.fetch(OID, TID, never)) == b"once"
     thread.join()
     second.close()
     assert calls == [1]
@@ -236,7 +247,7 @@ def test_two_caches_of_one_store_in_one_process_download_once(cache, tmp_path):
 
 def test_a_download_elsewhere_that_never_ends_is_waited_for_only_so_long(cache, tmp_path):
     """A process that was stopped in the middle of a download must not stop the readers of all others."""
-    impatient = BlobCache(tmp_path / "cache", "store", size=10 * MB, patience=0.1)
+    impatient = BlobCache(tmp_path / "cache", "store", ring=Form.ring, size=10 * MB, patience=0.1)
     started, finish = threading.Event(), threading.Event()
 
     def stuck(file):
@@ -248,11 +259,11 @@ def test_a_download_elsewhere_that_never_ends_is_waited_for_only_so_long(cache, 
     thread.start()
     assert started.wait(10)
     path = impatient.fetch(OID, TID, download_of(b"slow"))
-    assert path.read_bytes() == b"slow"
+    assert bytes_at(cache, path) == b"slow"
     assert tmp_path / "elsewhere" in path.parents
     finish.set()
     thread.join()
-    assert cache.get(OID, TID).read_bytes() == b"slow"
+    assert bytes_at(cache, cache.get(OID, TID)) == b"slow"
     impatient.close()
 
 
@@ -285,6 +296,7 @@ def test_a_miss_makes_one_file_and_removes_none(cache, tmp_path, monkeypatch):
 # Opening
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)  # which opens the file itself
 def test_open_gives_an_unbuffered_file(cache):
     with cache.open(OID, TID, download_of(b"0123456789")) as file:
         assert os.read(file.fileno(), 4) == b"0123"
@@ -293,6 +305,7 @@ def test_open_gives_an_unbuffered_file(cache):
             file.write(b"no")
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)  # which opens the file itself
 def test_evicted_between_fetch_and_open_is_fetched_again(cache):
     calls, opened = [], []
 
@@ -307,6 +320,7 @@ def test_evicted_between_fetch_and_open_is_fetched_again(cache):
     assert len(calls) == 2 and len(opened) == 2
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)  # which opens the file itself
 def test_evicted_each_time_before_it_is_opened_ends_in_a_private_file(cache, tmp_path):
     def opener(path):
         if path.startswith(f"{tmp_path}/cache/"):
@@ -328,6 +342,7 @@ def test_an_error_of_the_opener_for_every_file_goes_through(cache):
     assert len(calls) == 2  # the shared file and the private one, not for ever
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)  # which opens the file itself
 def test_an_open_file_stays_readable_when_it_is_evicted(cache):
     with cache.open(OID, TID, download_of(b"still here")) as file:
         os.unlink(cache.get(OID, TID))
@@ -359,13 +374,14 @@ def append(path):
 @pytest.mark.parametrize("damage", [cut, empty, write_into, append])
 def test_a_file_that_was_changed_is_not_served(cache, damage, caplog):
     path = cache.fetch(OID, TID, download_of(b"as it was"))
+    until_idle(cache)  # the cleaner's thread sets the time that says that the file is on the disk
     path.chmod(0o600)
     damage(path)
     assert cache.get(OID, TID) is None
     assert not path.exists()
     assert "was changed by something else" in caplog.text
-    assert cache.fetch(OID, TID, download_of(b"as it was")).read_bytes() == b"as it was"
-    assert cache.get(OID, TID).read_bytes() == b"as it was"
+    assert bytes_at(cache, cache.fetch(OID, TID, download_of(b"as it was"))) == b"as it was"
+    assert bytes_at(cache, cache.get(OID, TID)) == b"as it was"
 
 
 def test_a_file_half_written_under_a_final_name_is_not_served(cache):
@@ -434,11 +450,11 @@ def test_it_is_brought_to_the_disk_in_the_background_and_then_believed_for_ever(
 
 
 def test_what_is_left_is_brought_to_the_disk_at_the_end(tmp_path, boots):
-    cache = BlobCache(tmp_path, "store", size=1000000)
+    cache = BlobCache(tmp_path, "store", ring=Form.ring, size=1000000)
     cache.fetch(OID, TID, download_of(b"data"))
     cache.close()
     boots(2)
-    assert cache.get(OID, TID).read_bytes() == b"data"
+    assert bytes_at(cache, cache.get(OID, TID)) == b"data"
 
 
 @pytest.mark.parametrize("how", ["fetched", "adopted"])
@@ -462,7 +478,7 @@ def test_a_machine_that_does_not_tell_its_boots_syncs_at_once(cache, boots, how,
     steps = [step for step in order if step[0] != "moved"]
     assert steps[0] == ("fsync", inode) and set(steps[1:]) == {("rename", inode)}
     boots(2)
-    assert cache.get(OID, TID).read_bytes() == b"data"
+    assert bytes_at(cache, cache.get(OID, TID)) == b"data"
 
 
 def test_an_evicted_file_is_not_brought_to_the_disk(cache, boots):
@@ -477,6 +493,7 @@ def test_a_boot_is_told_apart():
 # Committing
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)
 @pytest.mark.parametrize("prepared", [False, True])
 def test_a_staged_file_is_adopted(cache, prepared):
     folder = cache.staging()
@@ -489,7 +506,7 @@ def test_a_staged_file_is_adopted(cache, prepared):
         assert cache.get(OID, TID) is None, "not before it is committed"
     assert cache.adopt(OID, TID, staged, prepared=prepared) is True
     path = cache.get(OID, TID)
-    assert path.read_bytes() == b"committed"
+    assert bytes_at(cache, path) == b"committed"
     assert path.stat().st_ino == inode  # moved, not copied
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
     assert not staged.exists()
@@ -503,7 +520,7 @@ def test_a_staged_file_of_another_file_system_is_copied(cache):
         if staged.stat().st_dev == cache.staging().stat().st_dev:
             pytest.skip("/dev/shm is on the same file system as the temporary folder")
         assert cache.adopt(OID, TID, staged) is True
-        assert cache.get(OID, TID).read_bytes() == b"far away"
+        assert bytes_at(cache, cache.get(OID, TID)) == b"far away"
         assert not staged.exists()
     finally:
         staged.unlink(missing_ok=True)
@@ -518,18 +535,19 @@ def test_adopting_what_is_not_there_or_after_close_is_false(cache):
     assert cache.adopt(OID, TID, staged) is False
 
 
+@pytest.mark.parametrize("form", ["plain"], indirect=True)  # which opens the file itself
 def test_adopting_what_is_here_already_changes_nothing_for_readers(cache):
     with cache.open(OID, TID, download_of(b"same")) as file:
         staged = cache.staging() / "staged"
         staged.write_bytes(b"same")
         assert cache.adopt(OID, TID, staged) is True
         assert file.read() == b"same"
-    assert cache.get(OID, TID).read_bytes() == b"same"
+    assert bytes_at(cache, cache.get(OID, TID)) == b"same"
 
 
 def test_a_staging_folder_of_its_own(tmp_path):
     staging = tmp_path / "staging" / "deep"
-    cache = BlobCache(tmp_path / "cache", "store", size=MB, staging_dir=staging)
+    cache = BlobCache(tmp_path / "cache", "store", ring=Form.ring, size=MB, staging_dir=staging)
     folder = cache.staging()
     assert staging in folder.parents and cache.staging() == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -544,7 +562,7 @@ def test_a_staging_folder_of_its_own(tmp_path):
 def test_close_leaves_only_complete_files_and_no_thread(tmp_path):
     before = set(threading.enumerate())
     descriptors = len(os.listdir("/proc/self/fd"))
-    cache = BlobCache(tmp_path, "store", size=MB)
+    cache = BlobCache(tmp_path, "store", ring=Form.ring, size=MB)
     path = cache.fetch(OID, TID, download_of(b"x"))
     (cache.staging() / "staged").write_bytes(b"x")
     cache.clean()
@@ -553,6 +571,8 @@ def test_close_leaves_only_complete_files_and_no_thread(tmp_path):
     assert set(threading.enumerate()) == before
     assert len(os.listdir("/proc/self/fd")) == descriptors
     left = {"cache.json", "counters.json", "cleaner.lock", "downloads.lock", path.name}
+    if cache.seals:
+        left |= {"machine.key", "machine.key.lock"}
     assert {Path(name).name for name in names_below(tmp_path)} == left
     assert list(tmp_path.glob("*/processes/*")) == []
     assert cache.get(OID, TID) == path
@@ -563,7 +583,7 @@ def test_close_leaves_only_complete_files_and_no_thread(tmp_path):
 
 
 def test_close_during_a_download_leaves_nothing(tmp_path):
-    cache = BlobCache(tmp_path, "store", size=MB)
+    cache = BlobCache(tmp_path, "store", ring=Form.ring, size=MB)
     started, finish = threading.Event(), threading.Event()
     caught = []
 

@@ -110,6 +110,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "cache-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "cache-min-free": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "cache-fill-on-commit": same("is neither on, off nor small", empty="is empty"),
+    "cache-encrypt": _BOOLEAN,
     "part-threshold": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "part-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "staging-dir": {**_FOLDER, "empty": ALLOWED},

@@ -19,10 +19,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cache_state import downloads_are_locked
+from cache_state import Form, downloads_are_locked, stored_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_source import MemorySource
+from rings import ring
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache import BlobCache, prefetch
@@ -37,6 +38,16 @@ TID = bytes.fromhex("03f0000000000001")
 PART = 1000
 THRESHOLD = 2500
 NAME = Path("/the/name")
+
+
+@pytest.fixture(autouse=True, params=["plain", "encrypted"])
+def form(request, monkeypatch):
+    """Everything here holds whether the files are encrypted or not."""
+    monkeypatch.setattr(Form, "ring", ring() if request.param == "encrypted" else None)
+
+
+def bytes_at(cache, path):
+    return stored_bytes(cache, path, OID, TID)
 
 
 def content(size, seed=1):
@@ -77,7 +88,7 @@ def open_cache(tmp_path, monkeypatch):
     caches = []
 
     def open_cache(**options):
-        options = {"size": 100 * MB, "part_threshold": THRESHOLD, "part_size": PART, **options}
+        options = {"size": 100 * MB, "part_threshold": THRESHOLD, "part_size": PART, "ring": Form.ring, **options}
         cache = BlobCache(tmp_path / "cache", "store", **options)
         caches.append(cache)
         return cache
@@ -164,7 +175,7 @@ def test_every_size_is_read_whole_once_and_becomes_a_file(cache, size, known):
         assert source.downloads == 0
     if size:
         path = published(cache)
-        assert path.read_bytes() == source.data and path.stat().st_mode & 0o777 == 0o400
+        assert bytes_at(cache, path) == source.data and path.stat().st_mode & 0o777 == 0o400
         requests = source.requests
         with lazily(cache, source) as reader:
             assert reader.read() == source.data
@@ -336,7 +347,7 @@ def test_a_whole_large_blob_costs_few_requests(open_cache, small_scale, how):
     cache = open_cache(part_threshold=8 * mb, part_size=4 * mb)
     source = MemorySource(content(256 * mb))
     if how == "complete":
-        assert cache.complete(OID, TID, source).read_bytes() == source.data
+        assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
     else:
         with lazily(cache, source) as reader:
             assert reader.read() == source.data
@@ -352,7 +363,7 @@ def test_a_smaller_one_is_completed_by_four_requests_at_the_same_time(cache):
         reader.raw.readinto(bytearray(1))
     together = threading.Barrier(4, timeout=10)  # breaks where one waits for the other
     source.before = lambda start, length: together.wait()
-    assert cache.complete(OID, TID, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
     assert sorted(source.reads[1:]) == [(at * PART, 4 * PART) for at in (1, 5, 9, 13)]
 
 
@@ -691,7 +702,7 @@ def test_complete_uses_the_parts_that_are_here(cache):
         reader.seek(7 * PART)
         reader.raw.readinto(bytearray(2 * PART))
         assert len(source.reads) == 2
-        assert cache.complete(OID, TID, source).read_bytes() == source.data
+        assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
     assert source.parts(PART) == list(range(20))
     counted = cache.counters.snapshot()
     assert (counted["misses"], counted["parts"], counted["bytes"]) == (2, 20, 20 * PART)
@@ -709,7 +720,7 @@ def test_complete_in_ten_threads_downloads_once(cache):
 
 def test_complete_of_a_small_blob_is_one_download(cache):
     source = MemorySource(content(THRESHOLD))
-    assert cache.complete(OID, TID, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
     assert (source.downloads, source.reads) == (1, [])
     assert cache.counters.snapshot()["misses"] == 1
 
@@ -808,7 +819,7 @@ def test_rewritten_with_the_same_bytes_begins_anew(cache):
         assert reader.raw.readall() == source.data[2 * PART :]
         reader.seek(0)
         assert reader.read() == source.data
-    assert published(cache).read_bytes() == source.data
+    assert bytes_at(cache, published(cache)) == source.data
     assert set(source.validators) == {None, "v1", "v2"}
     with lazily(cache, source) as reader:
         assert reader.read() == source.data
@@ -839,7 +850,7 @@ def test_complete_begins_anew_once(cache):
     with lazily(cache, source) as reader:
         reader.raw.readinto(bytearray(2 * PART))
     source.version = "v2"
-    assert cache.complete(OID, TID, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
 
 
 def test_parts_of_two_versions_never_become_one_file(cache):
@@ -886,7 +897,7 @@ def test_evicted_while_it_is_read(cache, tmp_path, suffixes):
         reader.seek(0)
         assert reader.read() == source.data
         assert source.parts(PART) == list(range(10))  # it goes on with what it has open
-    assert published(cache).read_bytes() == source.data
+    assert bytes_at(cache, published(cache)) == source.data
 
 
 @pytest.mark.parametrize("suffixes", [(".map", ".part"), (".map",), (".part",)])
@@ -900,10 +911,10 @@ def test_evicted_and_begun_anew_by_another_reader(cache, tmp_path, suffixes):
             assert files_of_blobs(tmp_path) == [".map", ".part"]
             old.seek(0)
             assert old.read() == source.data  # publishes a copy: the names are the new reader's
-            assert published(cache).read_bytes() == source.data
+            assert bytes_at(cache, published(cache)) == source.data
             new.seek(0)
             assert new.read() == source.data
-    assert cache.get(OID, TID).read_bytes() == source.data
+    assert bytes_at(cache, cache.get(OID, TID)) == source.data
 
 
 @pytest.mark.parametrize("exchanged", [False, True])
@@ -922,9 +933,9 @@ def test_evicted_while_it_is_published(cache, tmp_path, monkeypatch, exchanged):
 
     seal = PartFile.seal
     monkeypatch.setattr(PartFile, "seal", evicting)
-    assert cache.complete(OID, TID, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
     assert evicted
-    assert cache.get(OID, TID).read_bytes() == source.data
+    assert bytes_at(cache, cache.get(OID, TID)) == source.data
 
 
 def test_the_use_is_noted(open_cache, tmp_path):

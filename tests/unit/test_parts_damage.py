@@ -8,13 +8,15 @@ import zlib
 from pathlib import Path
 
 import pytest
+from cache_state import Form, stored_bytes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from part_source import MemorySource
+from rings import ring
 
 from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.downloads import DiskFailure
-from collective.s3blobstorage.cache.partfile import Header, PartFile, describe
+from collective.s3blobstorage.cache.partfile import Header, PartFile, Place, describe
 from collective.s3blobstorage.cache.partstore import PartStore
 
 MB = 1024 * 1024
@@ -23,12 +25,24 @@ PART = 1000
 SIZE = 10 * PART + 123
 
 
+@pytest.fixture(autouse=True, params=["plain", "encrypted"])
+def form(request, monkeypatch):
+    """Everything here holds whether the files are encrypted or not."""
+    monkeypatch.setattr(Form, "ring", ring() if request.param == "encrypted" else None)
+
+
+def bytes_at(cache, path):
+    return stored_bytes(cache, path, *KEY)
+
+
 def content(size=SIZE, seed=1):
     return random.Random(seed).randbytes(size)
 
 
 def opened(folder, **options):
-    return BlobCache(folder, "store", **{"size": MB, "part_threshold": 2000, "part_size": PART, **options})
+    return BlobCache(
+        folder, "store", **{"size": MB, "part_threshold": 2000, "part_size": PART, "ring": Form.ring, **options}
+    )
 
 
 def lazily(cache, source):
@@ -108,7 +122,7 @@ def test_never_a_wrong_byte(tmp_path_factory, parts, damages, known):
         assert reader.raw.readall() == source.data[SIZE // 2 :]
         reader.seek(0)
         assert reader.read() == source.data
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     assert cache.counters.snapshot()["errors"] == 0
     cache.close()
 
@@ -184,7 +198,7 @@ def test_cut_while_it_is_read(tmp_path, length, known):
         assert reader.raw.readall() == source.data[6 * PART :]
         reader.seek(0)
         assert reader.raw.readall() == source.data
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     cache.close()
 
 
@@ -201,7 +215,7 @@ def test_cut_between_the_last_part_and_publishing(tmp_path, monkeypatch):
         return seal(file, now)
 
     monkeypatch.setattr(PartFile, "seal", cutting)
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     assert cuts
     cache.close()
 
@@ -213,7 +227,7 @@ def test_a_map_that_is_cut_while_it_is_read(tmp_path):
         reader.raw.readinto(bytearray(2 * PART))
         os.truncate(the_file(tmp_path, ".map"), 100)
         assert reader.raw.readall() == source.data[2 * PART :]
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     cache.close()
 
 
@@ -296,8 +310,10 @@ def test_a_store_without_versions(tmp_path):
 def test_what_a_map_says_of_the_blob(tmp_path):
     filled(tmp_path, [0])
     base = str(the_file(tmp_path, ".map")).removesuffix(".map")
-    assert describe(base)[0] == SIZE
-    assert describe(str(tmp_path / "nothing")) is None
+    cache = opened(tmp_path)
+    assert describe(Place(base, cache._form, *KEY))[0] == SIZE
+    assert describe(Place(str(tmp_path / "nothing"), cache._form, *KEY)) is None
+    cache.close()
 
 
 def test_a_process_that_died_after_it_sealed_the_file(tmp_path):
@@ -307,6 +323,6 @@ def test_a_process_that_died_after_it_sealed_the_file(tmp_path):
     cache = opened(tmp_path)
     with lazily(cache, source) as reader:
         assert reader.read() == source.data
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     assert cache.counters.snapshot()["errors"] == 0
     cache.close()

@@ -12,8 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from cache_state import until_idle
+from cache_state import Form, stored_bytes, until_idle
 from part_source import MemorySource
+from rings import ring
 
 from collective.s3blobstorage.cache import BlobCache, partreader
 from collective.s3blobstorage.errors import Unavailable
@@ -22,6 +23,16 @@ KB = 1024
 MB = 1024 * KB
 KEY = bytes(8), bytes(8)
 PART = 128 * KB
+
+
+@pytest.fixture(autouse=True, params=["plain", "encrypted"])
+def form(request, monkeypatch):
+    """Everything here holds whether the files are encrypted or not."""
+    monkeypatch.setattr(Form, "ring", ring() if request.param == "encrypted" else None)
+
+
+def bytes_at(cache, path):
+    return stored_bytes(cache, path, *KEY)
 
 
 @pytest.fixture
@@ -53,7 +64,9 @@ def source():
 
 
 def opened(root, **options):
-    return BlobCache(root, "store", **{"size": 10 * MB, "part_threshold": 256 * KB, "part_size": PART, **options})
+    return BlobCache(
+        root, "store", **{"size": 10 * MB, "part_threshold": 256 * KB, "part_size": PART, "ring": Form.ring, **options}
+    )
 
 
 def lazily(cache, source):
@@ -93,7 +106,7 @@ def test_a_disk_that_fills_up_in_the_middle(small_disk, elsewhere, source, caplo
         assert reader.read(PART) == source.data[:PART]
         assert len(source.reads) == requests, "a part that is on the disk was fetched again"
     assert len(warnings_of(caplog)) == 1 and f"cache-dir {small_disk}" in warnings_of(caplog)[0]
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     assert cache.counters.snapshot()["errors"] >= 2
     cache.close()
 
@@ -123,7 +136,7 @@ def test_a_disk_that_is_read_only(small_disk, elsewhere, source):
     cache = opened(small_disk)
     with lazily(cache, source) as reader:
         assert all_of(reader) == source.data
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     cache.close()
 
 
@@ -199,7 +212,7 @@ def test_somebody_deletes_the_folder(tmp_path, elsewhere, source):
         assert reader.read(10) == source.data[:10]
         shutil.rmtree(tmp_path / "cache")
         assert all_of(reader) == source.data
-    assert cache.complete(*KEY, source).read_bytes() == source.data
+    assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     cache.close()
 
 

@@ -87,6 +87,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         cache_size=section.cache_size,
         cache_min_free=section.cache_min_free,
         cache_fill_on_commit=section.cache_fill_on_commit,
+        cache_encrypt=section.cache_encrypt,
         part_threshold=section.part_threshold,
         part_size=section.part_size,
         staging_dir=section.staging_dir,

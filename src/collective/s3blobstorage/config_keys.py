@@ -227,6 +227,7 @@ cache_min_free = Key(
 cache_fill_on_commit = Key(
     "cache-fill-on-commit", datatypes.fill_on_commit, "on, off (also true, false, yes, no) or small", "on"
 )
+cache_encrypt = Key("cache-encrypt", datatypes.boolean, ON_OFF, "on")
 part_threshold = Key(
     "part-threshold",
     datatypes.size,

@@ -96,6 +96,7 @@ class StorageSettings:
     cache_size: int = 1 * GB
     cache_min_free: MinFree = MinFree(share=0.05)
     cache_fill_on_commit: str = "small"  # on, off or small
+    cache_encrypt: bool = False
     part_threshold: int = 8 * MB  # a larger blob is read by parts
     part_size: int = 4 * MB
     staging_dir: Path | None = None  # None: a folder inside cache_dir

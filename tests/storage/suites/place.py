@@ -35,6 +35,7 @@ class Place:
         self.ca_bundle: Path | None = None
         self.encrypt: str | None = None  # see --encrypt
         self.folder = Path()
+        self.cache_encrypt = False
         self._prefix = ""
         self._databases: dict[str, str] = {}
         self._cleanups = contextlib.ExitStack()
@@ -87,14 +88,23 @@ class Place:
             secret_key=self.s3.secret_key,
             addressing_style="path",
             ca_bundle=self.ca_bundle,
-            encryption=encrypted(self.encrypt) if self.encrypt else None,
+            encryption=self._encryption(),
         )
         # One test opens nearly 800 storages within its two minutes; what the preflight finds is tested elsewhere.
-        settings = StorageSettings(store=store, cache_dir=self.folder / f"cache-{name}", preflight=False)
+        settings = StorageSettings(
+            store=store,
+            cache_dir=self.folder / f"cache-{name}",
+            cache_encrypt=self.cache_encrypt,
+            preflight=False,
+        )
         self.close_later(base)
         return self.close_later(open_storage(base, settings))
 
-    def _encryption(self) -> str:
+    def _encryption(self) -> Any:
+        mode = self.encrypt or ("client-side" if self.cache_encrypt else None)  # a cache takes the keys of its section
+        return encrypted(mode) if mode else None
+
+    def _section(self) -> str:
         """A server in a process of its own has no environment of ours: the keys stand in its section."""
         if not self.encrypt:
             return ""
@@ -126,7 +136,7 @@ class Place:
           s3-secret-key {self.s3.secret_key}
           s3-addressing-style path
           {f"s3-ca-bundle {self.ca_bundle}" if self.ca_bundle else ""}
-          {self._encryption()}
+          {self._section()}
           cache-dir {self.folder}/cache-{name}
           preflight off
           {base}

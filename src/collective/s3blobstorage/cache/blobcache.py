@@ -17,22 +17,28 @@ from typing import Any, BinaryIO
 
 from zope.interface import implementer
 
+from ..encryption.ring import KeyRing
 from ..errors import ConfigurationError, StagingError, Unavailable
 from ..settings import MinFree
 from . import bound, room
 from .cleaner import Cleaner
+from .clear import ClearFiles, ClearPath, OnDemand
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
-from .downloads import DiskFailure, DownloadFile, disk, run, seal
+from .downloads import DiskFailure, disk, run, seal
 from .durable import Unsynced
 from .flights import Flights
+from .form import Form, Lost, Plain, StoredFile
 from .found import Found
 from .interfaces import IBlobCache, IBlobSource
-from .layout import Layout, is_whole, stores
+from .layout import Layout, is_whole, sealed_identity, stores
+from .leftovers import remove_clear, remove_unreadable
+from .machinekey import MachineKeyFile
 from .partreader import PartReader
 from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
+from .sealedform import Sealed
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,12 @@ PATIENCE = 3600.0  # seconds
 
 # A use is noted at most this often per file: a system call less for all reads in between.
 _NOTING = 60.0  # seconds
+
+# How often files that are lost again and again are opened anew before the blob is read from a private one.
+ATTEMPTS = 3
+
+# Bytes that are copied at a time.
+_COPIED = 1024 * 1024
 
 # The default of cache-min-free.
 MIN_FREE = MinFree(share=0.05)
@@ -65,7 +77,8 @@ class BlobCache:
     limit_commits: whether ``size`` also limits what is being committed and downloaded at one time (``make_room``).
     part_threshold: a larger blob is read by parts of ``part_size`` bytes. patience: seconds to wait for another
     process's download. clock: seconds since 1970. completed: called with oid, tid and path when a complete file was
-    made of what a source delivered, in the thread that made it and before it is handed out; it raises nothing.
+    made of what a source delivered, in the thread that made it and before it is handed out; it raises nothing. ring:
+    what the files are encrypted with (``cache-encrypt``, see ``cipher.py``); None: they lie there as they are.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -88,10 +101,18 @@ class BlobCache:
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
-        completed: Callable[[bytes, bytes, str], None] = lambda oid, tid, path: None,
+        completed: Callable[[bytes, bytes, str | os.PathLike[str]], None] = lambda oid, tid, path: None,
+        ring: KeyRing | None = None,
     ) -> None:
         self.counters = Counters()
-        self._layout = Layout(Path(root), identity)
+        self.seals = ring is not None
+        self._layout = Layout(Path(root), sealed_identity(identity) if self.seals else identity)
+        self._form: Form = Plain()
+        self._keys: MachineKeyFile | None = None
+        if ring is not None:
+            self._in_clear = Layout(Path(root), identity)  # the same store's, without cache-encrypt
+            self._keys = MachineKeyFile(self._layout.folder, self._layout.store, ring)
+            self._form = Sealed(self._keys)
         self._min_free = min_free
         self._adopted_size = {"on": None, "off": -1, "small": part_threshold}[fill_on_commit]  # None: any
         self._staging_dir = staging_dir
@@ -102,7 +123,7 @@ class BlobCache:
         self._margins = bound.Margins(size=size, protect=protect + self._noting)
         self._patience = patience
         self._clock = clock
-        self._completed = completed
+        self._tell_completed = completed
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._closed = False
         surroundings = Surroundings(
@@ -110,7 +131,7 @@ class BlobCache:
             here=self._here,
             publish=self._publish,
             published=lambda path: self._unsynced.add(path),
-            completed=completed,
+            completed=self._completed,
             count=self._count,
             written=self._note_written,
             failed=self._note_failure,
@@ -118,7 +139,7 @@ class BlobCache:
         )
         self.found = Found(self._layout.found)
         self._parts = PartStore(
-            self._layout, surroundings, threshold=part_threshold, part_size=part_size, patience=patience
+            self._layout, self._form, surroundings, threshold=part_threshold, part_size=part_size, patience=patience
         )
         # tempfile finds it out once, under a lock. Where the cleaner's thread held it while another thread forked, the
         # child would wait for it for ever (seen once).
@@ -126,6 +147,9 @@ class BlobCache:
         self._own()
         with self._degrading():
             self._layout.check_foreign()
+            if self.seals:
+                self._layout.prepare()
+                self._form.settle()  # here, so that what is wrong with the key is told
             self._here()
         self._cleaner.start()
         _caches.add(self)
@@ -137,10 +161,11 @@ class BlobCache:
         self._lock = threading.Lock()
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
-        self._private = PrivateFiles(self._layout.store, self._protect)
+        self._private = PrivateFiles(self._layout.store, self._form, self._protect)
+        self._clear = ClearFiles((self._here, self._private.folder), self._protect)
         self._unsynced = Unsynced()
         self._cleaner = Cleaner(
-            self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep, self._unsynced.sync
+            self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep, self._tick
         )
 
     # Reading
@@ -240,10 +265,91 @@ class BlobCache:
                 self._note_failure(error)
                 break
         # A file of our own, which no other process touches.
-        path = self._flights.run(
+        return opener(self._fetch_private(oid, tid, download))
+
+    def _fetch_private(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
+        return self._flights.run(
             (oid, tid, "private"), lambda: self._bring_private((oid, tid), download), lambda: self.counters.add("waits")
         )
-        return opener(path)
+
+    def open_whole(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> StoredFile:
+        """The complete file, which was not there just now, opened. Raises what ``fetch`` raises, and DiskFailure."""
+        return self.open(oid, tid, download, lambda path: self.open_stored(path, oid, tid), looked=True)
+
+    def open_stored(self, path: str | Path, oid: bytes, tid: bytes) -> StoredFile:
+        """A complete file that was handed out. FileNotFoundError where it was evicted, or is damaged, and then removed;
+        other OSErrors, and DiskFailure."""
+        try:
+            return self._form.open(path, oid, tid)
+        except Lost:
+            self._discard(os.fspath(path), oid, tid)
+            raise FileNotFoundError(errno.ENOENT, "a cache file was damaged", os.fspath(path)) from None
+
+    def discard(self, file: StoredFile, oid: bytes, tid: bytes) -> None:
+        """Remove a complete file that turned out to be damaged, where it still bears its name."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.descriptor), os.stat(file.path, follow_symlinks=False)):
+                self._discard(os.fspath(file.path), oid, tid)
+
+    # As it is
+
+    def path(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> str:
+        if self.seals:
+            return self._clear_path(oid, tid, source)
+        cached = self.get_text(oid, tid)
+        return os.fspath(self.complete(oid, tid, source())) if cached is None else cached
+
+    def _clear_path(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> ClearPath:
+        return self._flights.run((oid, tid, "clear"), lambda: self._make_clear(oid, tid, source), lambda: None)
+
+    def _make_clear(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> ClearPath:
+        path = self._clear.find(oid, tid)
+        if path is not None:
+            self._find_text(oid, tid)  # the encrypted one is in use
+            self.counters.add("hits")
+            return path
+        for _ in range(ATTEMPTS):
+            stored = self.get_text(oid, tid) or self.complete(oid, tid, source())
+            try:
+                return self._decrypt(stored, oid, tid)
+            except FileNotFoundError:
+                continue  # evicted, or damaged and removed
+            except (OSError, DiskFailure) as error:
+                self._note_failure(error)
+                break
+        try:
+            return self._decrypt(self._fetch_private(oid, tid, source().download), oid, tid)
+        except (OSError, DiskFailure) as error:
+            raise Unavailable("The blob could not be decrypted: the cache's files are lost again and again.") from error
+
+    def _decrypt(self, stored: str | Path, oid: bytes, tid: bytes) -> ClearPath:
+        """FileNotFoundError where it was evicted, or is damaged; other OSErrors, DiskFailure, Unavailable."""
+        file = self.open_stored(stored, oid, tid)
+        try:
+            path = self._clear.make(oid, tid, file)
+        except Lost:
+            self.discard(file, oid, tid)
+            raise FileNotFoundError(errno.ENOENT, "a cache file was damaged", os.fspath(stored)) from None
+        self._cleaner.written(file.size)
+        return path
+
+    def keep(self, path: str) -> None:
+        if isinstance(path, ClearPath):
+            self._clear.keep(path)
+
+    def open_plain(self, oid: bytes, tid: bytes, source: IBlobSource) -> StoredFile:
+        """A file whose descriptor has the blob's bytes as they are. Raises what ``path`` raises, and OSError."""
+        for _ in range(ATTEMPTS):
+            path = self.path(oid, tid, lambda: source)
+            with contextlib.suppress(FileNotFoundError):  # evicted between the two lines
+                return StoredFile(path)
+        if self.seals:
+            raise Unavailable("The blob could not be decrypted: the files are lost again and again.")
+        return self.open(oid, tid, source.download, StoredFile)
+
+    def _completed(self, oid: bytes, tid: bytes, path: str) -> None:
+        given = OnDemand(lambda: self._decrypt(path, oid, tid)) if self.seals else path
+        self._tell_completed(oid, tid, given)
 
     def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find((oid, tid))
@@ -293,7 +399,7 @@ class BlobCache:
             temporary = folder.new_name()
             try:
                 with disk():
-                    file = DownloadFile(temporary, self._note_written)
+                    file = self._form.download(temporary, self._note_written, oid, tid)
                 with file:
                     self.counters.add("downloads")
                     run(download, file)
@@ -371,6 +477,8 @@ class BlobCache:
         return self._adopted_size is None or size <= self._adopted_size
 
     def prepare(self, staged: Path) -> bool:
+        if self.seals:
+            return False  # nothing of it is ahead of ``adopt``
         try:
             self._seal(staged)
         except OSError as error:
@@ -379,19 +487,26 @@ class BlobCache:
         return True
 
     def _seal(self, path: str | Path) -> None:
-        # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
-        used = self._clock() - self._margins.protect - 1
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            seal(descriptor, used)
+            seal(descriptor, self._unprotected())
         finally:
             os.close(descriptor)
+
+    def _unprotected(self) -> float:
+        """When a file was used that was not handed out to anybody yet, so that it may go: a copy of gigabytes must not
+        be protected as a whole."""
+        return self._clock() - self._margins.protect - 1
 
     def adopt(self, oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
         try:
             size = os.stat(staged).st_size
             if self._closed or not self.adopts(size):
                 return False
+            if self.seals:
+                self._publish_copy(staged, oid, tid)
+                self._note_written(size)
+                return True
             if not prepared:
                 self._seal(staged)
             try:
@@ -400,7 +515,7 @@ class BlobCache:
                 if error.errno != errno.EXDEV:
                     raise
                 self._publish_copy(staged, oid, tid)
-        except OSError as error:
+        except (OSError, DiskFailure) as error:
             self._note_failure(error)
             return False
         except Unavailable:
@@ -409,11 +524,12 @@ class BlobCache:
         return True
 
     def _publish_copy(self, staged: Path, oid: bytes, tid: bytes) -> None:
-        """From another file system."""
+        """From another file system, or encrypted."""
         temporary = self._here().new_name()
         try:
-            shutil.copyfile(staged, temporary)
-            self._seal(temporary)
+            with staged.open("rb") as source, self._form.download(temporary, lambda size: None, oid, tid) as file:
+                shutil.copyfileobj(source, file, _COPIED)
+                file.seal(self._unprotected())
             self._publish(temporary, oid, tid)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -496,12 +612,37 @@ class BlobCache:
         """What the cleaner's thread does, now and in the calling thread: sweep, and enforce the bound."""
         self._cleaner.clean()
 
+    def _tick(self) -> None:
+        self._unsynced.sync()
+        self._clear.drop()
+
     def _sweep(self) -> None:
+        self._remove_leftovers()
         if self._staging_dir is not None:
             for _ in living(self._staging_dir, self._staging_prefix):
                 pass
         self._private.drop(self._protect)
         self._private.sweep()
+
+    def _remove_leftovers(self) -> None:
+        """What must not lie there any more: see ``leftovers.py``. In the cleaner's thread."""
+        if self._keys is None:
+            return
+        count = remove_clear(self._in_clear, self._is_closed)
+        if count:
+            logger.warning("cache-encrypt is on: %d files in clear are removed from %s", count, self._in_clear.folder)
+        for parent in (self._staging_dir, Path(tempfile.gettempdir())):
+            if parent is not None:
+                for _ in living(parent, f"s3blobs-{self._in_clear.store}-"):
+                    pass
+        if self._keys.replaced:
+            self._keys.replaced = False
+            count = remove_unreadable(self._layout, self._form, self._is_closed)
+            if count:
+                logger.warning("%d files that no key opens any more are removed from %s", count, self._layout.folder)
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     # The disk and the process
 
@@ -516,6 +657,7 @@ class BlobCache:
                     self._folder = None
                 try:
                     self._layout.prepare()
+                    self._form.settle()
                 except ConfigurationError as error:
                     # Refused at the start; exchanged while running it is a disk that cannot be used.
                     raise OSError(errno.EINVAL, str(error)) from error
@@ -552,6 +694,7 @@ class BlobCache:
             here, staging = self._folder, self._staging
             self._folder = self._staging = None
         self._cleaner.close()
+        self._clear.close()
         self._unsynced.sync()
         self.counters.end()
         if here is not None:

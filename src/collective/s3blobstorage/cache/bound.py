@@ -226,6 +226,18 @@ def _folders(store: StoreFolder, stopped: Callable[[], bool]) -> Iterator[_Files
             yield _sorted(store, folder, _statuses(folder))
 
 
+def files_of(store: StoreFolder) -> Iterator[tuple[str, str, str]]:
+    """Path, revision (oid and tid in hex) and suffix of each file that the cache may delete. Never raises."""
+    for files in _folders(store, lambda: False):
+        paths = [path for path, _, _ in files.strays]
+        for entry in files.entries:
+            paths += [entry.path] if entry.data is None else [entry.path, entry.data]
+        for path in paths:
+            match = _FILE.fullmatch(os.path.basename(path))
+            if match is not None:
+                yield path, match[1], match[2]
+
+
 def _statuses(folder: str) -> dict[str, os.stat_result]:
     found: dict[str, os.stat_result] = {}
     try:

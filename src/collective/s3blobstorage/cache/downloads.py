@@ -43,7 +43,7 @@ class DownloadFile(io.RawIOBase):
     def __init__(self, path: str, written: Callable[[int], None]) -> None:
         super().__init__()
         self._descriptor = -1
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         self._written = written
         self.failure: DiskFailure | None = None
 

@@ -50,6 +50,11 @@ class IBlobCache(Interface):
 
     counters = Attribute("counters.Counters: what was done in this process since it was opened; saved in its folder")
 
+    seals = Attribute(
+        "bool: the files are encrypted (``cache-encrypt``). Then the paths that are handed out are of files that only"
+        " ``open_lazily``, ``path`` and the cache itself can read"
+    )
+
     found = Attribute("found.Found: which objects were seen in the bucket, by their keys")
 
     def expected(oid: bytes, tid: bytes) -> str:
@@ -101,6 +106,17 @@ class IBlobCache(Interface):
     def complete(oid: bytes, tid: bytes, source: IBlobSource) -> Path:
         """The file of that revision, as ``fetch``: a blob above ``part-threshold`` by parts, using those that are here
         already; a few requests in parallel, each for adjacent missing ones."""
+
+    def path(oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> str:
+        """The path of a complete file with the blob's bytes as they are; ``source`` is called where it is not here.
+
+        The cache's own file, as ``complete``. Where the cache is encrypted, a decrypted one (mode 0400) in this
+        process's folder: it is removed when nobody has this very object any more, and after a crash by the next process
+        that cleans. All who ask meanwhile get the same. A damaged file is fetched anew.
+        """
+
+    def keep(path: str) -> None:
+        """What ``path`` returned is passed on as text: keep the file for ``protect`` seconds, where it is decrypted."""
 
     def open_lazily(oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None) -> Any:
         """A binary file open for reading, that makes no request before somebody needs a byte.

@@ -10,6 +10,7 @@
             blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
             blobs/{3 hex}/{oid}-{tid}.part some parts of a large blob, a sparse file
             blobs/{3 hex}/{oid}-{tid}.map  which parts those are
+            machine.key                    what the files are encrypted under (cache-encrypt), wrapped: machinekey.py
             found                          which objects were seen in the bucket
             downloads.lock                 of downloads that are running, each locks its place in it
             processes/{token}/             one folder per living process: temporary files, staging, counters
@@ -156,6 +157,12 @@ def _parse_marker(text: bytes) -> tuple[str | None, int, str]:
         return marker["kind"], int(marker["format"]), str(marker.get("store"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, 0, ""
+
+
+def sealed_identity(identity: str) -> str:
+    """Of the same store's cache where it is encrypted. A folder of its own: no process, not one of an earlier release
+    or with the other setting, ever takes the one's files for the other's."""
+    return f"{identity}\nencrypted"
 
 
 def _store_name(identity: str) -> str:

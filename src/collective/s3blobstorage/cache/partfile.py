@@ -5,11 +5,12 @@
     {oid}-{tid}.part    the blob's bytes, as long as the whole blob from the beginning, with holes; mode 0600
     {oid}-{tid}.map     a header of 512 bytes, then eight bytes per part: the CRC-32 of its bytes, and its complement
 
-The header says size, part size, SHA-256 and version of the blob, and carries a checksum of its own. An entry is written
-after the part's bytes were, and one that is half written, zero or foreign is not its own complement: then the part is
-not there. Nothing is synced, since a part is not believed because of its entry: a process that did not download it
-compares the CRC-32 before it uses it. So a machine that crashed, or a file that something else cut or wrote to, costs a
-download and never a wrong byte.
+With ``cache-encrypt`` the bytes are encrypted, and so is the header, which is 28 bytes longer then; the CRC-32 is of
+what lies on the disk. The header says size, part size, SHA-256 and version of the blob, and carries a checksum of its
+own. An entry is written after the part's bytes were, and one that is half written, zero or foreign is not its own
+complement: then the part is not there. Nothing is synced, since a part is not believed because of its entry: a process
+that did not download it compares the CRC-32 before it uses it. So a machine that crashed, or a file that something else
+cut or wrote to, costs a download and never a wrong byte.
 
 The file of bytes is never made longer: where it is shorter than the blob something cut it, and the bytes behind the cut
 would come back as zeros. Both files are then given up.
@@ -23,10 +24,11 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .downloads import DiskFailure, disk, seal
+from .downloads import disk, seal
+from .form import Body, Form, Lost, PartWriter, fill, write_at
 from .layout import MAP_SUFFIX, PART_SUFFIX
 
 _MAGIC = b"s3bparts"
@@ -41,10 +43,6 @@ _ALL_BITS = 0xFFFFFFFF
 
 # Bytes that are read at a time to compute a checksum.
 _BLOCK = 256 * 1024
-
-
-class Lost(Exception):
-    """The files are not what they were when they were opened. Open them anew. Never leaves the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +76,37 @@ class Header:
         return cls(size, part_size, sha256 if known else None, validator[:length].decode() if length else None)
 
 
-def describe(base: str) -> tuple[int, bytes | None] | None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the two files of a revision are (``base``: without their suffixes), and in which form."""
+
+    base: str
+    form: Form
+    oid: bytes
+    tid: bytes
+
+    def read_header(self, map_: int) -> Header | None:
+        """OSError."""
+        stored = os.pread(map_, self.header_size, 0)
+        return Header.decode(self.form.open_note(stored, self.oid, self.tid))
+
+    def write_header(self, map_: int, header: Header, behind: bytes = b"") -> None:
+        """OSError."""
+        write_at(map_, self.form.seal_note(header.encode(), self.oid, self.tid) + behind, 0)
+
+    @property
+    def header_size(self) -> int:
+        return self.form.noted(_HEADER_SIZE)
+
+
+def describe(place: Place) -> tuple[int, bytes | None] | None:
     """Size and SHA-256 by the map that is there, or None. Makes nothing and never raises for the disk."""
     try:
-        descriptor = os.open(base + MAP_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(place.base + MAP_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
-        header = Header.decode(os.pread(descriptor, _HEADER_SIZE, 0))
+        header = place.read_header(descriptor)
     except OSError:
         return None
     finally:
@@ -102,8 +123,9 @@ class PartFile:
     Every method raises DiskFailure where the disk does not do what was asked.
     """
 
-    def __init__(self, base: str, header: Header, data: int, map_: int) -> None:
-        self._base = base
+    def __init__(self, place: Place, header: Header, data: int, map_: int, body: Body) -> None:
+        self._place = place
+        self._body = body
         self._data = data
         self._map = map_
         self.header = header
@@ -118,33 +140,35 @@ class PartFile:
                 os.close(descriptor)
 
     @classmethod
-    def open(cls, base: str, size: int, sha256: bytes | None, part_size: int) -> PartFile:
+    def open(cls, place: Place, size: int, sha256: bytes | None, part_size: int) -> PartFile:
         """The files that are there, where they are whole and of this blob; else they are made anew."""
         header = Header(size, part_size, sha256)
         with disk():
-            found = cls._open(base, header)
+            found = cls._open(place, header)
             if found is not None:
                 return found
             for suffix in (MAP_SUFFIX, PART_SUFFIX):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(base + suffix)
-            return cls._make(base, header)
+                    os.unlink(place.base + suffix)
+            return cls._make(place, header)
 
     @classmethod
-    def _open(cls, base: str, wanted: Header) -> PartFile | None:
+    def _open(cls, place: Place, wanted: Header) -> PartFile | None:
         opened: list[int] = []
         found = None
         try:
             for suffix in (PART_SUFFIX, MAP_SUFFIX):
-                opened.append(os.open(base + suffix, os.O_RDWR | os.O_NOFOLLOW))
+                opened.append(os.open(place.base + suffix, os.O_RDWR | os.O_NOFOLLOW))
             data, map_ = opened
-            header = Header.decode(os.pread(map_, _HEADER_SIZE, 0))
+            header = place.read_header(map_)
             if header is None or wanted != Header(header.size, header.part_size, header.sha256):
                 return None
-            file = cls(base, header, data, map_)
+            body = place.form.body(data, header.size, header.part_size, place.oid, place.tid)
+            if body is None:
+                return None
+            file = cls(place, header, data, map_, body)
             opened.clear()  # the file closes them from here on
-            map_size = _HEADER_SIZE + _ENTRY.size * file.count
-            if os.fstat(data).st_size == header.size and os.fstat(map_).st_size == map_size:
+            if os.fstat(map_).st_size == place.header_size + _ENTRY.size * file.count:
                 found = file
             return found
         except (FileNotFoundError, PermissionError):
@@ -155,23 +179,23 @@ class PartFile:
                 os.close(descriptor)
 
     @classmethod
-    def _make(cls, base: str, header: Header) -> PartFile:
-        os.makedirs(os.path.dirname(base), mode=0o700, exist_ok=True)
+    def _make(cls, place: Place, header: Header) -> PartFile:
+        os.makedirs(os.path.dirname(place.base), mode=0o700, exist_ok=True)
         opened: list[int] = []
         try:
             for suffix in (PART_SUFFIX, MAP_SUFFIX):
-                opened.append(os.open(base + suffix, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+                opened.append(os.open(place.base + suffix, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
             data, map_ = opened
-            os.ftruncate(data, header.size)
-            file = cls(base, header, data, map_)
+            body = place.form.new_body(data, header.size, header.part_size, place.oid, place.tid)
+            file = cls(place, header, data, map_, body)
             opened.clear()
             # A process that dies in between leaves a map that does not parse, or is too short.
-            _write(map_, header.encode() + bytes(_ENTRY.size * file.count), 0)
+            place.write_header(map_, header, bytes(_ENTRY.size * file.count))
             return file
         except BaseException:
             for suffix in (MAP_SUFFIX, PART_SUFFIX):
                 with contextlib.suppress(OSError):
-                    os.unlink(base + suffix)
+                    os.unlink(place.base + suffix)
             raise
         finally:
             for descriptor in opened:
@@ -183,7 +207,7 @@ class PartFile:
         if self.header.validator is None:
             with disk():
                 # Without the lock: a header that is being written does not parse, and then there is none yet.
-                self.header = Header.decode(os.pread(self._map, _HEADER_SIZE, 0)) or self.header
+                self.header = self._place.read_header(self._map) or self.header
         return self.header.validator or None
 
     @property
@@ -201,7 +225,7 @@ class PartFile:
     def missing(self) -> list[int]:
         """The parts without an entry."""
         with disk():
-            entries = os.pread(self._map, _ENTRY.size * self.count, _HEADER_SIZE)
+            entries = os.pread(self._map, _ENTRY.size * self.count, self._place.header_size)
         if len(entries) < _ENTRY.size * self.count:
             raise Lost
         pairs = enumerate(_ENTRY.iter_unpack(entries))
@@ -212,59 +236,50 @@ class PartFile:
         return not self.missing()
 
     def check(self, part: int) -> bool:
-        """Whether the part is there and its bytes are those that were downloaded."""
+        """Whether the part is there and its bytes, as they lie on the disk, are those that were written."""
         with disk():
-            entry = os.pread(self._map, _ENTRY.size, self._place(part))
+            entry = os.pread(self._map, _ENTRY.size, self._entry(part))
         if len(entry) < _ENTRY.size:
             raise Lost
         expected, complement = _ENTRY.unpack(entry)
         if expected ^ complement != _ALL_BITS:
             return False
         crc = 0
-        for block in self.blocks(part):
+        for block in _blocks(*self._body.span(part), lambda view, offset: fill(view, self._data, offset)):
             crc = zlib.crc32(block, crc)
         return crc == expected
 
     def blocks(self, part: int) -> Iterator[memoryview]:
         """The part's bytes, a block at a time, each valid until the next one."""
-        start, end = self.span(part)
-        with memoryview(bytearray(min(_BLOCK, end - start))) as buffer:
-            while start < end:
-                block = buffer[: min(len(buffer), end - start)]
-                self.read_into(block, start)
-                yield block
-                start += len(block)
+        return _blocks(*self.span(part), self.read_into)
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill the buffer. Lost where the file is too short for it."""
-        fill(view, self._data, offset)
+        """Fill the buffer. Lost where the file is too short for it, or does not hold what was written."""
+        self._body.read_into(view, offset)
 
-    def write(self, octets: memoryview, offset: int) -> None:
-        """Bytes of a part that is being downloaded. Lost where something cut the file."""
-        with disk():
-            if os.fstat(self._data).st_size != self.size:
-                raise Lost
-            _write(self._data, octets, offset)
+    def writer(self, part: int) -> PartWriter:
+        """For the bytes of a part that is being downloaded, from its first one on."""
+        return self._body.writer(part)
 
     def enter(self, part: int, crc: int) -> None:
         """Note that the part is there: in one call, after its bytes were written."""
         with disk():
-            _write(self._map, _ENTRY.pack(crc, crc ^ _ALL_BITS), self._place(part))
+            write_at(self._map, _ENTRY.pack(crc, crc ^ _ALL_BITS), self._entry(part))
 
-    def _place(self, part: int) -> int:
-        return _HEADER_SIZE + _ENTRY.size * part
+    def _entry(self, part: int) -> int:
+        return self._place.header_size + _ENTRY.size * part
 
     # The whole
 
     def settle(self, validator: str) -> bool:
         """Note which version the parts are of, where nobody did yet; whether it is this one."""
         with disk():
-            header = Header.decode(os.pread(self._map, _HEADER_SIZE, 0))
+            header = self._place.read_header(self._map)
             if header is None:
                 raise Lost
             if header.validator is None:
                 header = Header(self.size, self.part_size, self.sha256, validator)
-                _write(self._map, header.encode(), 0)
+                self._place.write_header(self._map, header)
         self.header = header
         return header.validator == validator
 
@@ -273,7 +288,7 @@ class PartFile:
         with disk():
             try:
                 return all(
-                    os.path.samestat(os.fstat(descriptor), os.stat(self._base + suffix, follow_symlinks=False))
+                    os.path.samestat(os.fstat(descriptor), os.stat(self._place.base + suffix, follow_symlinks=False))
                     for descriptor, suffix in ((self._data, PART_SUFFIX), (self._map, MAP_SUFFIX))
                 )
             except FileNotFoundError:
@@ -288,8 +303,8 @@ class PartFile:
         """Remove the files, where they still bear their names."""
         with disk():
             if self.is_named():
-                os.unlink(self._base + MAP_SUFFIX)
-                os.unlink(self._base + PART_SUFFIX)
+                os.unlink(self._place.base + MAP_SUFFIX)
+                os.unlink(self._place.base + PART_SUFFIX)
 
     def note_use(self, now: float) -> None:
         """The map's access time is when the parts were used last: by it they are evicted. Never raises."""
@@ -301,7 +316,7 @@ class PartFile:
         with disk():
             seal(self._data, now)
             # Sealed first: what cuts it from here on changes its time, and is noticed by that.
-            if os.fstat(self._data).st_size != self.size:
+            if os.fstat(self._data).st_size != self._body.stored:
                 raise Lost
 
     def take(self, path: str) -> bool:
@@ -313,9 +328,9 @@ class PartFile:
         """
         with disk():
             try:
-                os.rename(self._base + PART_SUFFIX, path)
+                os.rename(self._place.base + PART_SUFFIX, path)
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._base + MAP_SUFFIX)
+                    os.unlink(self._place.base + MAP_SUFFIX)
                 if os.path.samestat(os.fstat(self._data), os.stat(path, follow_symlinks=False)):
                     return True
                 os.unlink(path)
@@ -324,22 +339,10 @@ class PartFile:
             return False
 
 
-def fill(view: memoryview, descriptor: int, offset: int) -> None:
-    """Fill the buffer from that place of the file. Lost where the file ends before; DiskFailure."""
-    done = 0
-    while done < len(view):
-        # Not `with disk()`: this is on the path of every read.
-        try:
-            count = os.preadv(descriptor, [view[done:]], offset + done)
-        except OSError as error:
-            raise DiskFailure(str(error)) from error
-        if not count:
-            raise Lost
-        done += count
-
-
-def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    with memoryview(data) as view:
-        done = 0
-        while done < len(view):
-            done += os.pwrite(descriptor, view[done:], offset + done)
+def _blocks(start: int, end: int, read_into: Callable[[memoryview, int], None]) -> Iterator[memoryview]:
+    with memoryview(bytearray(min(_BLOCK, end - start))) as buffer:
+        while start < end:
+            block = buffer[: min(len(buffer), end - start)]
+            read_into(block, start)
+            yield block
+            start += len(block)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PreconditionFailed, Unavailable
 from .downloads import DiskFailure
+from .form import Lost, StoredFile
 from .interfaces import IBlobSource
-from .partfile import Lost, fill
 from .parts import BlobParts
 from .partstore import ATTEMPTS, REWRITTEN, PartStore, Wish, check_rewritten
 from .prefetch import Window
@@ -46,7 +44,7 @@ class PartReader(io.BufferedReader):
         name: os.PathLike[str],
         blob: Any,
     ) -> None:
-        self._blob = blob
+        self.blob = blob  # as of a ``ZODB.blob.BlobFile``
         super().__init__(_Bytes(cache, store, oid, tid, source, name), _BUFFER)
 
     @property
@@ -69,35 +67,8 @@ class PartReader(io.BufferedReader):
         try:
             super().close()
         finally:
-            blob, self._blob = self._blob, None
-            if blob is not None:
-                blob.closed(self)
-
-
-class _Whole:
-    """A complete file, opened.
-
-    FileNotFoundError where it was evicted; DiskFailure where no descriptor is free, which is no fault of this file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.descriptor = -1
-        try:
-            self.descriptor = os.open(path, os.O_RDONLY)
-            self.size = os.fstat(self.descriptor).st_size
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise DiskFailure(str(error)) from error
-            raise
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self.descriptor)
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        """Lost where the file was cut; DiskFailure."""
-        fill(view, self.descriptor, offset)
+            if self.blob is not None:
+                self.blob.closed(self)
 
 
 class _Bytes(io.RawIOBase):
@@ -123,10 +94,10 @@ class _Bytes(io.RawIOBase):
         self._described: tuple[int, bytes | None] | None = None
         self._process = os.getpid()
         # The first of these that is not None is read from; before the first byte and after a fork none is.
-        self._whole: _Whole | None = None
+        self._whole: StoredFile | None = None
         self._parts: BlobParts | None = None
         self._window: Window | None = None
-        self._numbered: _Whole | None = None  # whose descriptor was given away
+        self._numbered: StoredFile | None = None  # whose descriptor was given away
         self._wish = Wish()
         self._noted = float("-inf")
         self._restarted = self._rewritten = False
@@ -181,13 +152,7 @@ class _Bytes(io.RawIOBase):
     def fileno(self) -> int:
         self._check_open()
         if self._numbered is None:
-            for _ in range(ATTEMPTS):
-                path = self._cache.complete(self._oid, self._tid, self._source)
-                with contextlib.suppress(FileNotFoundError):  # evicted between the two lines
-                    self._numbered = _Whole(path)
-                    break
-            else:
-                self._numbered = self._open_whole()
+            self._numbered = self._cache.open_plain(self._oid, self._tid, self._source)
         return self._numbered.descriptor
 
     def close(self) -> None:
@@ -215,9 +180,9 @@ class _Bytes(io.RawIOBase):
         path = self._cache.get(self._oid, self._tid)
         if path is not None:
             try:
-                self._whole = _Whole(path)
+                self._whole = self._cache.open_stored(path, self._oid, self._tid)
             except FileNotFoundError:
-                pass  # evicted just now
+                pass  # evicted just now, or damaged and removed
             except OSError as error:
                 raise DiskFailure(str(error)) from error
 
@@ -242,7 +207,9 @@ class _Bytes(io.RawIOBase):
             except Lost:
                 # Somebody cut or exchanged the file.
                 lost += 1
-                if self._parts is not None:
+                if self._whole is not None:
+                    self._cache.discard(self._whole, self._oid, self._tid)
+                elif self._parts is not None:
                     with contextlib.suppress(DiskFailure):
                         self._store.discard(self._parts)
                 self._whole = self._parts = None
@@ -276,9 +243,9 @@ class _Bytes(io.RawIOBase):
                 return
         raise DiskFailure("a complete file is evicted again and again")
 
-    def _open_whole(self) -> _Whole:
+    def _open_whole(self) -> StoredFile:
         try:
-            return self._cache.open(self._oid, self._tid, self._source.download, _Whole, looked=True)
+            return self._cache.open_whole(self._oid, self._tid, self._source.download)
         except Unavailable as error:
             if isinstance(error.__cause__, DiskFailure):
                 raise error.__cause__ from error  # no disk takes the file, but the store answers

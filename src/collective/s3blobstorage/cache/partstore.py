@@ -16,12 +16,13 @@ from pathlib import Path
 
 from ..errors import PreconditionFailed, StoreError, Unavailable
 from . import partfile
-from .downloads import DiskFailure, DownloadFile, disk
+from .downloads import DiskFailure, disk
 from .flights import Flights
+from .form import Form, Lost
 from .interfaces import IBlobSource
 from .layout import BLOB_SUFFIX, Layout
 from .locks import FileLock
-from .partfile import Lost, PartFile
+from .partfile import PartFile, Place
 from .parts import BlobParts
 from .prefetch import PARALLEL, split
 from .processes import ProcessFolder
@@ -73,9 +74,10 @@ class PartStore:
     """
 
     def __init__(
-        self, layout: Layout, surroundings: Surroundings, *, threshold: int, part_size: int, patience: float
+        self, layout: Layout, form: Form, surroundings: Surroundings, *, threshold: int, part_size: int, patience: float
     ) -> None:
         self._layout = layout
+        self._form = form
         self._around = surroundings
         self._threshold = threshold
         self._part_size = part_size
@@ -93,7 +95,7 @@ class PartStore:
 
     def describe(self, oid: bytes, tid: bytes, source: IBlobSource) -> tuple[int, bytes | None]:
         """Size and SHA-256; a request is made only where neither the record nor a map says them."""
-        return source.described or partfile.describe(self._base(oid, tid)) or source.describe()
+        return source.described or partfile.describe(self._place(oid, tid)) or source.describe()
 
     def is_large(self, size: int) -> bool:
         return size > self._threshold
@@ -116,7 +118,7 @@ class PartStore:
             # was there would begin anew beside it.
             if self._around.find(oid, tid) is not None:
                 return None
-            file = PartFile.open(self._base(oid, tid), size, sha256, self._part_size)
+            file = PartFile.open(self._place(oid, tid), size, sha256, self._part_size)
         parts = BlobParts(self, oid, tid, file)
         with self._lock:
             self._open[oid, tid] = parts
@@ -192,7 +194,7 @@ class PartStore:
         """Evicted while it was filled: a file without a name cannot get one, so it is copied."""
         with disk():
             temporary = self._around.here().new_name()
-            file = DownloadFile(temporary, self._around.written)
+            file = self._form.download(temporary, self._around.written, parts.oid, parts.tid)
         try:
             with file:
                 for part in range(parts.file.count):
@@ -318,8 +320,8 @@ class PartStore:
                         errno.ETIMEDOUT, f"another process downloads one part for over {self._patience:.0f} s"
                     )
 
-    def _base(self, oid: bytes, tid: bytes) -> str:
-        return self._layout.blob(oid, tid).removesuffix(BLOB_SUFFIX)
+    def _place(self, oid: bytes, tid: bytes) -> Place:
+        return Place(self._layout.blob(oid, tid).removesuffix(BLOB_SUFFIX), self._form, oid, tid)
 
     def close(self) -> None:
         """Give up the downloads that are under way, finish what is being published, join the threads. Idempotent."""

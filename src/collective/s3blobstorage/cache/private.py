@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import Unavailable
 from .downloads import DiskFailure, DownloadFile, disk, run
+from .form import Form
 from .processes import ProcessFolder, living
 
 # When the temporary folder is full too, files go before their time, but none that a thread got so lately that it
@@ -31,9 +32,11 @@ class _PrivateFile:
 class PrivateFiles:
     """Files in the machine's temporary folder that only this process uses, each kept ``protect`` seconds after it was
     handed out last. Any thread may call anything; two downloads of one key at a time are the caller's to prevent.
+    They have the form of the cache's other files.
     """
 
-    def __init__(self, store: str, protect: float) -> None:
+    def __init__(self, store: str, form: Form, protect: float) -> None:
+        self._form = form
         self._prefix = f"s3blobs-{store}-"
         self._protect = protect
         self._lock = threading.Lock()
@@ -67,7 +70,7 @@ class PrivateFiles:
         try:
             with disk():
                 path = Path(self.folder().new_name())
-                file = DownloadFile(str(path), lambda size: None)
+                file = self._form.download(str(path), lambda size: None, *key)
             with file:
                 run(download, file)
                 file.seal(time.time())

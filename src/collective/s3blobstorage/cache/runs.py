@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import Corrupt, PreconditionFailed
 from .downloads import DiskFailure
+from .form import PartWriter
 from .interfaces import IBlobSource
 from .locks import FileLock
 
@@ -99,7 +99,7 @@ class Run:
         self._wanted = wanted
         self._lock: FileLock | None = None  # of the part that it is at
         self._until = 0  # the first part that the request does not cover
-        self._crc = 0
+        self._writer: PartWriter | None = None  # of the part that it is at, where some of it has arrived
 
     def bring(self) -> None:
         """Return when all parts are in the file, or nobody wants the rest.
@@ -121,7 +121,7 @@ class Run:
     def _request(self) -> None:
         part = self._numbers[self._index]
         self._until = self._reach()
-        self._crc = 0
+        self._writer = None
         start, end = self._file.span(part)[0], self._file.span(self._until - 1)[1]
         try:
             validator = read_range(self._source, start, end, self._write, self._file.validator)
@@ -152,8 +152,9 @@ class Run:
             part = self._numbers[self._index]
             end = self._file.span(part)[1]
             piece = octets[: end - offset]
-            self._file.write(piece, offset)
-            self._crc = zlib.crc32(piece, self._crc)
+            if self._writer is None:
+                self._writer = self._file.writer(part)
+            self._writer.write(piece)
             octets, offset = octets[len(piece) :], offset + len(piece)
             # The last part is entered when the request ended well.
             if offset == end and part + 1 < self._until:
@@ -181,8 +182,9 @@ class Run:
 
     def _enter(self, part: int) -> None:
         start, end = self._file.span(part)
-        self._file.enter(part, self._crc)
-        self._crc = 0
+        assert self._writer is not None  # a part has a byte at least
+        self._file.enter(part, self._writer.crc)
+        self._writer = None
         self._store.count("parts")
         self._store.written(end - start)
 

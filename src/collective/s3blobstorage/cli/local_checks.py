@@ -17,11 +17,10 @@ from pathlib import Path
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import z64
 
-from ..cache.layout import Layout
 from ..errors import ConfigurationError, RecordError
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.redaction import redact
-from ..storage.owner import cache_identity, read_marker
+from ..storage.owner import cache_layout, read_marker
 from .configuration import Database, opened_read_only
 from .messages import one_line
 from .output import byte_count
@@ -46,8 +45,7 @@ class LocalChecks:
         self.settings = database.settings
         self.store = store
         self.not_ours = _UNKNOWN  # why nothing may be written into the prefix; "" once ``owner`` found that it may
-        self.identity = cache_identity(store.identity, self.settings.owner)
-        self.layout = Layout(self.settings.cache_dir, self.identity)
+        self.layout = cache_layout(self.settings, store.identity)
         self._disk_ahead: float | None = None  # seconds, of the clock that stamps files in cache-dir
         self._last_transaction: float | None = None  # seconds since 1970
 
@@ -111,7 +109,7 @@ class LocalChecks:
 
     def cache_space(self) -> Result:
         settings = self.settings
-        if cache_use(settings.cache_dir, self.identity) is None:
+        if cache_use(self.layout) is None:
             return None, "the folder cannot be read by this user", _as_site("cache-dir")
         use = machine_use(settings.cache_dir, settings.cache_size)
         disk = shutil.disk_usage(_existing(settings.cache_dir))

@@ -118,9 +118,9 @@ def unfinished_uploads(store: IObjectStore) -> Uploads:
     return Uploads(count, _iso(oldest))
 
 
-def cache_use(cache_dir: Path, identity: str) -> CacheUse | None:
+def cache_use(layout: Layout) -> CacheUse | None:
     """None where this user may not read the folder. A folder that is not there is empty. Changes nothing."""
-    return _store_use(Layout(cache_dir, identity))
+    return _store_use(layout)
 
 
 def machine_use(cache_dir: Path, bound: int) -> MachineUse:
@@ -193,7 +193,7 @@ def status(request: Request, as_json: bool) -> int:
 def _collect(database: Database) -> dict[str, Any]:
     from ..objectstore import open_store  # here, since it imports boto3
     from ..storage.mirrored import read_mirrored
-    from ..storage.owner import cache_identity, read_marker
+    from ..storage.owner import cache_layout, read_marker
 
     settings = database.settings
     with closing(open_store(settings.store, read_only=True)) as store:
@@ -214,8 +214,7 @@ def _collect(database: Database) -> dict[str, Any]:
             mirrored = read_mirrored(store)
         except Refused:
             mirrored = None  # a policy that names the marker alone
-        identity = cache_identity(store.identity, settings.owner)
-        use = cache_use(settings.cache_dir, identity)
+        use = cache_use(cache_layout(settings, store.identity))
         machine = machine_use(settings.cache_dir, settings.cache_size)
     layouts = None
     if marker is not None:

@@ -112,7 +112,7 @@ def execute(
     """
     report = Report()
     waiting = iter(planned.wanted)
-    running: dict[Future[str], BlobRevision] = {}
+    running: dict[Future[None], BlobRevision] = {}
     with ThreadPoolExecutor(concurrency, thread_name_prefix="s3blobs-warm") as pool:
         while True:
             while not stop.is_set() and len(running) < concurrency:
@@ -128,11 +128,11 @@ def execute(
     return report
 
 
-def _fetch(reader: BlobReader, revision: BlobRevision) -> str:
-    return reader.path(revision.oid, revision.tid, lambda: revision.record)
+def _fetch(reader: BlobReader, revision: BlobRevision) -> None:
+    reader.bring(revision.oid, revision.tid, lambda: revision.record)
 
 
-def _first_done(running: dict[Future[str], BlobRevision]) -> Iterator[Future[str]]:
+def _first_done(running: dict[Future[None], BlobRevision]) -> Iterator[Future[str]]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     yield from done
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any, BinaryIO, TypeVar
 
 from ZODB.utils import oid_repr, tid_repr
@@ -50,7 +51,7 @@ class NoOverlay:
     def mirror_into(self, store: IObjectStore) -> None:
         pass
 
-    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+    def completed(self, oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
         pass
 
     def mirrored(self) -> dict[str, int]:
@@ -202,7 +203,7 @@ class Overlay:
         """Bytes of the revision come from there; None: from the bucket."""
         self._mirror.note(revision, "off" if member is None else member.options.mirror)
 
-    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+    def completed(self, oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
         self._mirror.completed(oid, tid, path)
 
     def mirrored(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zope.interface import Attribute, Interface
@@ -153,7 +154,7 @@ class IOverlay(Interface):
         Called once, before the first read, and not at all where the storage is read-only.
         """
 
-    def completed(oid: bytes, tid: bytes, path: str) -> None:
+    def completed(oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
         """``path`` is the complete, checked file of that revision, just downloaded into the cache.
 
         Called by the cache, in the thread that completed it. Raises nothing; may wait for an upload (``mirror on``).

@@ -49,7 +49,7 @@ class NoMirror:
     def note(self, revision: Revision, mode: str) -> None:
         pass
 
-    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+    def completed(self, oid: bytes, tid: bytes, path: str | os.PathLike[str]) -> None:
         pass
 
     def counts(self) -> dict[str, int]:
@@ -106,7 +106,7 @@ class Mirror:
         if first and self._copy_into is not None and (revision.state.size or 0) >= _COPIED_FROM:
             self._submit(self._copy, revision, self._copy_into)
 
-    def completed(self, oid: bytes, tid: bytes, path: str) -> None:
+    def completed(self, oid: bytes, tid: bytes, path: str | os.PathLike[str]) -> None:
         """The whole, checked, is the file ``path``. Called by the cache in the thread that completed it, before anybody
         is given the file. With ``mirror on`` it returns when the object is in the bucket, or could not be stored."""
         if not self._begun:  # nearly always: nothing came from a source
@@ -178,7 +178,7 @@ class Mirror:
                 self._copied.popitem(last=False)
         self._count("present" if present else "mirrored")
 
-    def _mirror(self, revision: Revision, path: str) -> None:
+    def _mirror(self, revision: Revision, path: str | os.PathLike[str]) -> None:
         where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"
         key = blob_key(revision.oid, revision.state.name_at(revision.tid))
         try:

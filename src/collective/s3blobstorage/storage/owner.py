@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..cache.layout import Layout, sealed_identity
 from ..errors import ObjectMissing, OwnerError, PreconditionFailed, RecordError
 from ..keys import BLOBS, MARKER
 from ..objectstore.interfaces import IObjectStore
+from ..settings import StorageSettings
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +124,9 @@ def _refuse(present: str | None, owner: str | None) -> None:
 def cache_identity(store_identity: str, owner: str | None) -> str:
     """Whose cache it is, for ``BlobCache``: an owner's files are not read under another name."""
     return f"{store_identity} {owner or ''}"
+
+
+def cache_layout(settings: StorageSettings, store_identity: str) -> Layout:
+    """Where on this machine the cache of that store is."""
+    identity = cache_identity(store_identity, settings.owner)
+    return Layout(settings.cache_dir, sealed_identity(identity) if settings.cache_encrypt else identity)

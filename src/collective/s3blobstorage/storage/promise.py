@@ -24,24 +24,29 @@ class BlobPath:
     after a pack that removed the record. Whoever needs the file for longer than the cache protects one that was handed
     out (five minutes) opens it, or uses the promise again.
 
-    Equal are promises of one revision of one storage, and a promise and the path of its file in the cache.
+    Where the cache is encrypted (``cache-encrypt``) the path is that of a decrypted file of this process's own, which
+    is removed when the promises that were used as paths are gone.
+
+    Equal are promises of one revision of one storage, and a promise and the path of its file.
 
     Using it raises what fetching raises: BlobMissing, Unavailable, Refused, Corrupt.
     """
 
-    __slots__ = ("oid", "tid", "reader", "_record", "__weakref__")
+    __slots__ = ("oid", "tid", "reader", "_path", "_record", "__weakref__")
 
     def __init__(self, reader: BlobReader | PlaceholderReader, oid: bytes, tid: bytes, record: bytes) -> None:
         self.oid = oid
         self.tid = tid
         self.reader = reader
         self._record = record
+        self._path: str | None = None  # kept, since a decrypted file lives as long as this object
 
     def record(self) -> bytes:
         return self._record
 
     def __fspath__(self) -> str:
-        return self.reader.path(self.oid, self.tid, self.record)
+        path = self._path = self.reader.path(self.oid, self.tid, self.record)
+        return path
 
     __str__ = __fspath__
 
@@ -51,7 +56,7 @@ class BlobPath:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, BlobPath):
             return (self.oid, self.tid, self.reader) == (other.oid, other.tid, other.reader)
-        return self._expected() == other if isinstance(other, str) else NotImplemented
+        return other in (self._expected(), self._path) if isinstance(other, str) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._expected())

@@ -17,6 +17,7 @@ from ..objectstore.interfaces import IObjectStore
 from ..overlay.bringing import bring
 from ..overlay.interfaces import IOverlay, Revision
 from .inline import InlineFile
+from .promise import BlobPath
 from .record import BlobState, read_state
 from .source import InlineSource, Location, ObjectSource
 
@@ -103,14 +104,25 @@ class BlobReader:
     # revision that ours does not see any more.
 
     def path(self, oid: bytes, tid: bytes, record: Callable[[], bytes]) -> str:
-        """The path of the complete file; fetched where it is not in the cache."""
-        cached = self._cache.get_text(oid, tid)
-        if cached is None:
-            cached = os.fspath(self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid))))
-        return cached
+        """The path of a complete file with the blob's bytes; fetched where it is not in the cache.
+
+        Where the cache is encrypted the file is removed when nobody has this very object any more.
+        """
+        return self._cache.path(oid, tid, lambda: self.source(oid, tid, state_of(record(), oid, tid)))
+
+    def bring(self, oid: bytes, tid: bytes, record: Callable[[], bytes]) -> None:
+        """Have it whole in the cache."""
+        if self._cache.get_text(oid, tid) is None:
+            self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid)))
 
     def open(self, oid: bytes, tid: bytes, record: Callable[[], bytes], blob: Any = None) -> BinaryIO:
-        """The complete file, opened: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does."""
+        """The complete file, opened: a ``BlobFile`` where a blob is given, as ZODB's own blob storage does, and the
+        cache's own reader where it is encrypted."""
+        if self._cache.seals:
+            self.bring(oid, tid, record)
+            name = BlobPath(self, oid, tid, record())
+            source = self.source(oid, tid, state_of(name.record(), oid, tid))
+            return self._cache.open_lazily(oid, tid, source, name=name, blob=blob)
         try:
             return opened(self.path(oid, tid, record), blob)
         except OSError:
@@ -137,7 +149,7 @@ class BlobReader:
         ``look``: ask first whether it is anywhere, so that BlobMissing is raised now and not by the first read.
         """
         cached = self._cache.get_text(oid, tid)
-        if cached is not None:
+        if cached is not None and not self._cache.seals:
             try:
                 return opened(cached, blob)
             except OSError:  # evicted since, or no file can be opened: read otherwise
@@ -145,7 +157,7 @@ class BlobReader:
         state = state_of(record(), oid, tid)
         if state.inline is not None:
             return InlineFile(state.inline, name, blob)
-        if look and not self.is_somewhere(oid, tid, state):
+        if look and cached is None and not self.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
         return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
 

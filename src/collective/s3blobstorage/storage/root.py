@@ -310,7 +310,9 @@ class S3BlobStorage:
         )
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
-        return self.reader.path(oid, serial, partial(self.read_record, oid, serial))
+        path = self.reader.path(oid, serial, partial(self.read_record, oid, serial))
+        self.cache.keep(path)
+        return path
 
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
         return self.reader.open(oid, serial, partial(self.read_record, oid, serial), blob)

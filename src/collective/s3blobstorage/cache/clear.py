@@ -1,0 +1,127 @@
+"""Files with the plain bytes of blobs that the cache has encrypted, for whoever needs a path or a descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+from ..errors import Unavailable
+from .downloads import DiskFailure, disk
+from .form import StoredFile
+from .layout import BLOB_SUFFIX
+from .processes import ProcessFolder
+
+# Bytes that are decrypted at a time.
+_BLOCK = 1024 * 1024
+
+_NO_SPACE = "The blob could not be decrypted: neither cache-dir nor the temporary folder (TMPDIR) takes a file."
+
+
+class ClearPath(str):
+    """The path of such a file, which is removed when nobody has this object any more.
+
+    Whoever passes the path on keeps the object meanwhile: a promise does, and the local variable of a caller.
+    """
+
+    __slots__ = ("_process", "__weakref__")
+
+    _process: int
+
+    @classmethod
+    def of(cls, path: str) -> ClearPath:
+        made = cls(path)
+        made._process = os.getpid()
+        return made
+
+    def __reduce_ex__(self, protocol: object) -> tuple[type, tuple[str]]:
+        return str, (str.__str__(self),)
+
+    def __del__(self) -> None:
+        # A forked child has a copy of the object; the file is its parent's.
+        if os is not None and getattr(self, "_process", None) == os.getpid():
+            with contextlib.suppress(OSError):
+                os.unlink(self)
+
+
+class ClearFiles:
+    """Those of one process, mode 0400, in its own folders, which are swept after a crash. Any thread.
+
+    ``folders`` gives the folders to try in order; each raises OSError where its disk does not take it.
+    """
+
+    def __init__(self, folders: tuple[Callable[[], ProcessFolder], ...], protect: float) -> None:
+        self._folders = folders
+        self._protect = protect
+        self._lock = threading.Lock()
+        self._living: weakref.WeakValueDictionary[tuple[bytes, bytes], ClearPath] = weakref.WeakValueDictionary()
+        self._kept: dict[ClearPath, float] = {}
+
+    def find(self, oid: bytes, tid: bytes) -> ClearPath | None:
+        """The one that somebody has, and that is there."""
+        with self._lock:
+            path = self._living.get((oid, tid))
+        return path if path is not None and os.path.exists(path) else None
+
+    def make(self, oid: bytes, tid: bytes, stored: StoredFile) -> ClearPath:
+        """Lost where the encrypted file is damaged; Unavailable where no disk takes the file."""
+        failure: BaseException | None = None
+        for folder in self._folders:
+            try:
+                with disk():
+                    path = self._write(folder(), stored)
+            except DiskFailure as error:
+                failure = error
+                continue
+            with self._lock:
+                self._living[oid, tid] = path
+            return path
+        raise Unavailable(_NO_SPACE) from failure
+
+    def _write(self, folder: ProcessFolder, stored: StoredFile) -> ClearPath:
+        path = ClearPath.of(f"{folder.new_name()}{BLOB_SUFFIX}")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb", buffering=0) as file, memoryview(bytearray(min(_BLOCK, stored.size))) as buffer:
+            position = 0
+            while position < stored.size:
+                with buffer[: min(len(buffer), stored.size - position)] as block:
+                    stored.read_into(block, position)
+                    done = 0
+                    while done < len(block):
+                        done += file.write(block[done:])
+                    position += len(block)
+            os.fchmod(file.fileno(), 0o400)
+        return path
+
+    def keep(self, path: ClearPath) -> None:
+        """For whoever was given the path as text only: as long as a file of the cache that was handed out stays."""
+        with self._lock:
+            self._kept[path] = time.monotonic()
+
+    def drop(self) -> None:
+        """Let go of those that were kept long enough."""
+        limit = time.monotonic() - self._protect
+        with self._lock:
+            old = [path for path, handed_out in self._kept.items() if handed_out <= limit]
+            for path in old:
+                del self._kept[path]
+
+    def close(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+
+class OnDemand(os.PathLike):
+    """A path that is made when somebody asks for it, and lives as long as this. For one thread."""
+
+    def __init__(self, make: Callable[[], ClearPath]) -> None:
+        self._make = make
+        self._path: ClearPath | None = None
+
+    def __fspath__(self) -> str:
+        if self._path is None:
+            self._path = self._make()
+        return self._path
