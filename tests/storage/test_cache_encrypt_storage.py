@@ -16,6 +16,8 @@ import pytest
 import transaction
 from rings import client_side, ring
 from sites import commit_blobs, connected
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
 
 from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.partreader import PartReader
@@ -77,6 +79,87 @@ def test_what_is_committed_and_read_is_not_in_clear(make, kind):
                 file.seek(0)
                 assert file.read() == content(LARGE)
             assert in_clear(site.folder) == []
+
+
+@pytest.mark.parametrize("fill", ["on", "off"])
+@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp"])
+def test_what_is_being_committed_is_not_in_clear(make, kind, fill, monkeypatch):
+    """From ``storeBlob`` on: before that ZODB's own file of a blob that is being written is in clear."""
+    site = make(kind, cache_fill_on_commit=fill)
+    db = site.db()
+    storage, looked = db.storage, []
+
+    def looking(call):
+        def look(*args, **kwargs):
+            files = [path for path in site.folder.glob("cache/*/processes/*/staging/*") if path.is_file()]
+            looked.append((len(files), in_clear(site.folder)))
+            return call(*args, **kwargs)
+
+        return look
+
+    monkeypatch.setattr(storage.store_, "put_file", looking(storage.store_.put_file))
+    monkeypatch.setattr(storage, "adopt", looking(storage.adopt))
+    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    assert [count for count, _ in looked][:2] in ([1, 1], [1, 2], [2, 1], [2, 2])  # there was something to look at
+    assert [found for _, found in looked] == [[], [], []]
+    assert in_clear(site.folder) == []
+    assert list(site.folder.glob("cache/*/processes/*/staging/*")) == []
+    with connected(db) as connection:
+        for name, size in (("small", SMALL), ("large", LARGE)):
+            with connection.root()[name].open("r") as file:
+                assert file.read() == content(size)
+
+
+def test_a_blob_that_is_sent_in_parts(make):
+    """Several threads read the encrypted file at once."""
+    data = random.Random(1).randbytes(40 * 1024 * KB + 5)
+    site = make(cache_fill_on_commit="on")
+    db = site.db()
+    commit_blobs(db, a=data)
+    db.close()
+    site.cold()
+    with connected(site.db()) as connection, connection.root()["a"].open("r") as file:
+        assert file.read() == data
+
+
+def test_an_abort_leaves_nothing(make):
+    site = make()
+    db = site.db()
+    with connected(db) as connection:
+        connection.root()["a"] = blob = Blob()
+        with blob.open("w") as file:
+            file.write(content(SMALL))
+        transaction.savepoint()
+        with blob.open("r") as file:
+            assert file.read() == content(SMALL)
+        transaction.abort()
+    gc.collect()
+    db.storage.uploads.settle()
+    assert in_clear(site.folder) == []
+
+
+def test_keep_in_base_gives_the_base_the_blob_as_it_is(make, tmp_path):
+    site = make(keep_in_base=True, cache_fill_on_commit="small")
+    site.base = lambda: FileStorage(str(site.folder / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
+    db = site.db()
+    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    kept = sorted(tmp_path.glob("blobs/0x*/**/*.blob"), key=lambda path: path.stat().st_size)
+    assert [path.read_bytes() for path in kept] == [content(SMALL), content(LARGE)]
+    assert in_clear(site.folder) == []
+
+
+def test_transactions_are_copied_with_their_blobs(make):
+    one, two = make(), make()
+    db = one.db()
+    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    storage = two.open()
+    storage.copyTransactionsFrom(db.storage)
+    storage.close()
+    with connected(two.db()) as connection:
+        for name, size in (("small", SMALL), ("large", LARGE)):
+            with connection.root()[name].open("r") as file:
+                assert file.read() == content(size)
+    assert in_clear(two.folder) == []
 
 
 def test_a_path_lives_as_long_as_the_blob_is_loaded(make):
@@ -156,6 +239,9 @@ CRASH = """
     reader = cache.open_lazily(oid, bytes(7) + b"1", MemorySource(data), name=Path("x"))
     reader.read(150_000)
 
+    Path(sys.argv[3]).rename(sys.argv[3] + ".uncommitted")
+    cache.stage(Path(sys.argv[3] + ".uncommitted"), cache.staging() / "staged", oid)
+
     def download(file):
         file.write(data)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -172,11 +258,12 @@ def test_after_a_kill_the_next_process_leaves_nothing_in_clear(tmp_path):
     program = [sys.executable, "-c", textwrap.dedent(CRASH), paths, str(tmp_path / "cache"), str(given)]
     done = subprocess.run(program, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
-    (left,) = in_clear(tmp_path / "cache")  # the decrypted file that was in use; nothing else
+    assert len(list(tmp_path.glob("cache/*/processes/*/staging/staged"))) == 1
+    (left,) = in_clear(tmp_path)  # the decrypted file that was in use; nothing else
     assert left.parent.parent.name == "processes"
     cache = BlobCache(tmp_path / "cache", "store", size=100_000_000, ring=ring())
     cache.clean()
-    assert in_clear(tmp_path / "cache") == []
+    assert in_clear(tmp_path) == []
     cache.close()
 
 

@@ -408,7 +408,7 @@ def bring(cache, how):
     if how == "fetched":
         return cache.fetch(OID, TID, download_of(b"data"))
     staged = cache.staging() / "staged"
-    staged.write_bytes(b"data")
+    cache.receive(staged, OID, download_of(b"data"))
     assert cache.adopt(OID, TID, staged)
     return Path(cache.expected(OID, TID))
 
@@ -493,16 +493,16 @@ def test_a_boot_is_told_apart():
 # Committing
 
 
-@pytest.mark.parametrize("form", ["plain"], indirect=True)
 @pytest.mark.parametrize("prepared", [False, True])
 def test_a_staged_file_is_adopted(cache, prepared):
     folder = cache.staging()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     staged = folder / "staged"
-    staged.write_bytes(b"committed")
+    cache.receive(staged, OID, download_of(b"committed"))
     inode = staged.stat().st_ino
     if prepared:
-        assert cache.prepare(staged) is True
+        prepared = cache.prepare(staged)
+        assert prepared is not cache.seals
         assert cache.get(OID, TID) is None, "not before it is committed"
     assert cache.adopt(OID, TID, staged, prepared=prepared) is True
     path = cache.get(OID, TID)
@@ -515,7 +515,7 @@ def test_a_staged_file_is_adopted(cache, prepared):
 
 def test_a_staged_file_of_another_file_system_is_copied(cache):
     staged = Path(f"/dev/shm/s3blobs-test-{os.getpid()}-{os.urandom(4).hex()}")
-    staged.write_bytes(b"far away")
+    cache.receive(staged, OID, download_of(b"far away"))
     try:
         if staged.stat().st_dev == cache.staging().stat().st_dev:
             pytest.skip("/dev/shm is on the same file system as the temporary folder")
@@ -530,7 +530,7 @@ def test_adopting_what_is_not_there_or_after_close_is_false(cache):
     assert cache.prepare(cache.staging() / "nothing") is False
     assert cache.adopt(OID, TID, cache.staging() / "nothing") is False
     staged = cache.staging() / "staged"
-    staged.write_bytes(b"x")
+    cache.receive(staged, OID, download_of(b"x"))
     cache.close()
     assert cache.adopt(OID, TID, staged) is False
 
@@ -539,7 +539,7 @@ def test_adopting_what_is_not_there_or_after_close_is_false(cache):
 def test_adopting_what_is_here_already_changes_nothing_for_readers(cache):
     with cache.open(OID, TID, download_of(b"same")) as file:
         staged = cache.staging() / "staged"
-        staged.write_bytes(b"same")
+        cache.receive(staged, OID, download_of(b"same"))
         assert cache.adopt(OID, TID, staged) is True
         assert file.read() == b"same"
     assert bytes_at(cache, cache.get(OID, TID)) == b"same"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -150,13 +152,102 @@ def test_a_map_does_not_say_which_blob_it_is_of(cache, tmp_path):
 
 
 def test_what_was_committed_is_not_in_clear_in_the_cache(cache, tmp_path):
-    staged = cache.staging() / "staged"
-    staged.write_bytes(content(PART))
-    assert cache.adopt(OID, TID, staged, prepared=cache.prepare(staged)) is True
-    assert not staged.exists() and in_clear(tmp_path) == []
+    given = tmp_path / "given"
+    given.write_bytes(content(PART))
+    staged = cache.stage(given, cache.staging() / "staged", OID)
+    assert not given.exists() and in_clear(tmp_path) == []
+    assert staged.sha256 == hashlib.sha256(content(PART)).digest() and staged.size == PART
+    inode = staged.path.stat().st_ino
+    assert cache.adopt(OID, TID, staged.path, prepared=cache.prepare(staged.path)) is True
+    assert not staged.path.exists() and in_clear(tmp_path) == []
+    assert cache.get(OID, TID).stat().st_ino == inode  # moved, not copied
     assert read(cache) == content(PART)
     until_idle(cache)
     assert is_whole(cache.get(OID, TID).stat())
+
+
+# Staged, on its way into the bucket
+
+
+def test_a_staged_file_is_read_in_pieces_of_any_size(cache):
+    data = content(3 * SEGMENT + 100)
+    staged = cache.receive(cache.staging() / "staged", OID, download_of(data))
+    assert b"".join(staged.blocks()) == data
+    with staged.content.opened() as file:
+        assert file.size == len(data)
+        one, two = file.reader(), file.reader()
+        for amount in (1, 1000, SEGMENT, 2 * SEGMENT + 1, len(data)):
+            for start in (0, 5, SEGMENT, len(data) - 1):
+                assert one(amount, start) == two(amount, start) == data[start : start + amount]
+        with pytest.raises(OSError, match="changed"):
+            one(1, len(data))
+
+
+def test_an_empty_file_is_staged_too(cache):
+    staged = cache.receive(cache.staging() / "staged", OID, download_of(b""))
+    assert staged.size == 0 and list(staged.blocks()) == []
+    assert cache.adopt(OID, TID, staged.path) and read(cache) == b""
+
+
+def test_a_staged_file_that_was_damaged_is_not_sent(cache):
+    staged = cache.receive(cache.staging() / "staged", OID, download_of(content(3 * SEGMENT)))
+    flip(staged.path, staged.path.stat().st_size // 2)
+    with pytest.raises(OSError, match="changed"):
+        list(staged.blocks())
+    staged.path.chmod(0o600)
+    os.truncate(staged.path, SEGMENT)
+    with pytest.raises(OSError, match="changed"):
+        list(staged.blocks())
+
+
+def test_what_cannot_be_staged_stays_where_it_was(cache, tmp_path):
+    given = tmp_path / "given"
+    given.write_bytes(content(1000))
+    with pytest.raises(FileNotFoundError):
+        cache.stage(given, cache.staging() / "nowhere" / "staged", OID)
+    (cache.staging() / "there").touch()
+    with pytest.raises(FileExistsError):
+        cache.stage(given, cache.staging() / "there", OID)
+    assert given.read_bytes() == content(1000)
+    given.unlink()
+    with pytest.raises(FileNotFoundError):
+        cache.stage(given, cache.staging() / "staged", OID)
+    assert [path.name for path in cache.staging().iterdir()] == ["there"]
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(cache, monkeypatch):
+    def full(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("collective.s3blobstorage.cache.sealedform.write_at", full)
+    with pytest.raises(OSError, match="full") as raised:
+        cache.receive(cache.staging() / "staged", OID, download_of(content(3 * SEGMENT)))
+    assert raised.value.errno == errno.ENOSPC
+    assert list(cache.staging().iterdir()) == []
+
+
+def test_only_a_staged_file_of_that_oid_is_adopted(cache):
+    staged = cache.receive(cache.staging() / "staged", OID, download_of(b"data"))
+    assert cache.adopt(OTHER, TID, staged.path) is False
+    clear = cache.staging() / "clear"
+    clear.write_bytes(b"not encrypted")
+    assert cache.adopt(OID, TID, clear) is False
+    clear.unlink()
+    assert cache.adopt(OID, TID, staged.path) is True
+
+
+def test_what_was_completed_is_told_as_what_can_be_sent(open_cache):
+    told = []
+
+    def completed(oid, tid, file):
+        with file.opened() as content_:
+            told.append((oid, tid, content_.reader()(MB, 0)))
+
+    cache = open_cache(completed=completed)
+    cache.fetch(OID, TID, download_of(content(1000)))
+    source = MemorySource(content(10 * PART))
+    cache.complete(OID, OTHER, source)
+    assert told == [(OID, TID, content(1000)), (OID, OTHER, source.data)]
 
 
 def test_a_disk_that_takes_nothing_leaves_nothing_in_clear_elsewhere(tmp_path, open_cache):

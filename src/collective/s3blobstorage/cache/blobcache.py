@@ -21,8 +21,9 @@ from ..encryption.ring import KeyRing
 from ..errors import ConfigurationError, StagingError, Unavailable
 from ..settings import MinFree
 from . import bound, room
+from .cipher import FileCipher, Geometry
 from .cleaner import Cleaner
-from .clear import ClearFiles, ClearPath, OnDemand
+from .clear import ClearFiles, ClearPath
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
 from .downloads import DiskFailure, disk, run, seal
@@ -38,7 +39,8 @@ from .partreader import PartReader
 from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
-from .sealedform import Sealed
+from .sealedform import Sealed, SealedFile
+from .staged import SealedContent, Staged, received, taken_over
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +53,6 @@ _NOTING = 60.0  # seconds
 
 # How often files that are lost again and again are opened anew before the blob is read from a private one.
 ATTEMPTS = 3
-
-# Bytes that are copied at a time.
-_COPIED = 1024 * 1024
 
 # The default of cache-min-free.
 MIN_FREE = MinFree(share=0.05)
@@ -101,7 +100,7 @@ class BlobCache:
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
-        completed: Callable[[bytes, bytes, str | os.PathLike[str]], None] = lambda oid, tid, path: None,
+        completed: Callable[[bytes, bytes, str | SealedContent], None] = lambda oid, tid, file: None,
         ring: KeyRing | None = None,
     ) -> None:
         self.counters = Counters()
@@ -348,8 +347,20 @@ class BlobCache:
         return self.open(oid, tid, source.download, StoredFile)
 
     def _completed(self, oid: bytes, tid: bytes, path: str) -> None:
-        given = OnDemand(lambda: self._decrypt(path, oid, tid)) if self.seals else path
-        self._tell_completed(oid, tid, given)
+        self._tell_completed(oid, tid, self._content(path, oid, tid) if self.seals else path)
+
+    def _content(self, path: str, oid: bytes, tid: bytes) -> SealedContent:
+        """Of an encrypted file, for an upload."""
+
+        def opening() -> tuple[int, Geometry, FileCipher]:
+            try:
+                file = self.open_stored(path, oid, tid)
+            except DiskFailure as failure:
+                raise OSError(errno.EIO, str(failure)) from failure
+            assert isinstance(file, SealedFile)
+            return os.dup(file.descriptor), file.geometry, file.cipher
+
+        return SealedContent(opening)
 
     def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find((oid, tid))
@@ -478,7 +489,7 @@ class BlobCache:
 
     def prepare(self, staged: Path) -> bool:
         if self.seals:
-            return False  # nothing of it is ahead of ``adopt``
+            return False  # ``adopt`` writes to it
         try:
             self._seal(staged)
         except OSError as error:
@@ -487,26 +498,21 @@ class BlobCache:
         return True
 
     def _seal(self, path: str | Path) -> None:
+        # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
+        used = self._clock() - self._margins.protect - 1
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            seal(descriptor, self._unprotected())
+            seal(descriptor, used)
         finally:
             os.close(descriptor)
-
-    def _unprotected(self) -> float:
-        """When a file was used that was not handed out to anybody yet, so that it may go: a copy of gigabytes must not
-        be protected as a whole."""
-        return self._clock() - self._margins.protect - 1
 
     def adopt(self, oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
         try:
             size = os.stat(staged).st_size
             if self._closed or not self.adopts(size):
                 return False
-            if self.seals:
-                self._publish_copy(staged, oid, tid)
-                self._note_written(size)
-                return True
+            if isinstance(self._form, Sealed):
+                self._form.commit(staged, oid, tid)
             if not prepared:
                 self._seal(staged)
             try:
@@ -515,7 +521,7 @@ class BlobCache:
                 if error.errno != errno.EXDEV:
                     raise
                 self._publish_copy(staged, oid, tid)
-        except (OSError, DiskFailure) as error:
+        except (OSError, Lost) as error:
             self._note_failure(error)
             return False
         except Unavailable:
@@ -524,12 +530,11 @@ class BlobCache:
         return True
 
     def _publish_copy(self, staged: Path, oid: bytes, tid: bytes) -> None:
-        """From another file system, or encrypted."""
+        """From another file system."""
         temporary = self._here().new_name()
         try:
-            with staged.open("rb") as source, self._form.download(temporary, lambda size: None, oid, tid) as file:
-                shutil.copyfileobj(source, file, _COPIED)
-                file.seal(self._unprotected())
+            shutil.copyfile(staged, temporary)
+            self._seal(temporary)
             self._publish(temporary, oid, tid)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -564,12 +569,24 @@ class BlobCache:
                 self._staging = ProcessFolder.make(self._staging_dir, self._staging_prefix)
             return self._staging.path
 
+    def stage(self, source: Path, target: Path, oid: bytes) -> Staged:
+        return taken_over(self._form, source, target, oid)
+
+    def receive(
+        self,
+        target: Path,
+        oid: bytes,
+        download: Callable[[BinaryIO], Any],
+        written: Callable[[int], None] = lambda size: None,
+    ) -> Staged:
+        return received(self._form, target, oid, download, written)
+
     def make_room(self, path: Path, folder: Path) -> None:
         status = os.stat(path)
         size = status.st_size
         if self._limit_commits:
             self._check_bound(0 if path.is_relative_to(folder) else size)
-        more = 0 if status.st_dev == os.stat(folder).st_dev else size
+        more = 0 if status.st_dev == os.stat(folder).st_dev and not self.seals else size
         lacking = room.missing(folder, more, self._min_free)
         if lacking and os.stat(folder).st_dev == os.stat(self._layout.root).st_dev:
             self._cleaner.free(lacking)

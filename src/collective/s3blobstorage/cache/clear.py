@@ -112,16 +112,3 @@ class ClearFiles:
     def close(self) -> None:
         with self._lock:
             self._kept.clear()
-
-
-class OnDemand(os.PathLike):
-    """A path that is made when somebody asks for it, and lives as long as this. For one thread."""
-
-    def __init__(self, make: Callable[[], ClearPath]) -> None:
-        self._make = make
-        self._path: ClearPath | None = None
-
-    def __fspath__(self) -> str:
-        if self._path is None:
-            self._path = self._make()
-        return self._path

@@ -77,6 +77,9 @@ class DownloadFile(io.RawIOBase):
             os.ftruncate(self._descriptor, size)
         return size
 
+    def end(self) -> None:
+        """No more bytes come. DiskFailure."""
+
     def seal(self, accessed: float) -> None:
         """Make the file read-only and set its times. DiskFailure."""
         with self._noting():

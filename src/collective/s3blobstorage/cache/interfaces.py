@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 from zope.interface import Attribute, Interface
 
+from .staged import Staged
+
 
 class IBlobSource(Interface):
     """Where one revision's bytes come from: the bucket, through the storage. Any thread; makes no request when made.
@@ -146,9 +148,10 @@ class IBlobCache(Interface):
     def adopt(oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only unless ``prepared``.
 
-        Called in ``tpc_finish``: makes no request, never raises. False where it was not taken (``fill_on_commit``
-        leaves it out, or the disk does not take it); the caller then deletes it, if it is there. Syncs the file, and
-        copies it where it lies on another file system. It may be evicted until it is handed out by ``get``.
+        Called in ``tpc_finish``: makes no request, never raises. An encrypted cache takes what ``stage`` made. False
+        where it was not taken (``fill_on_commit`` leaves it out, or the disk does not take it); the caller then deletes
+        it, if it is there. Syncs the file, and copies it where it lies on another file system. It may be evicted until
+        it is handed out by ``get``.
         """
 
     def staging(*, elsewhere: bool = False) -> Path:
@@ -157,6 +160,18 @@ class IBlobCache(Interface):
         ``elsewhere``: one in the machine's temporary folder, for a caller whose file the first one refused. That one is
         also given where the first cannot be made. Ask each time, do not keep the path: somebody may delete the folder,
         and a forked child has its own.
+        """
+
+    def stage(source: Path, target: Path, oid: bytes) -> Staged:
+        """Copy the file ``source`` to the new file ``target`` in a staging folder, encrypted where the cache is, and
+        remove it. In any thread. OSError where the disk does not do it; ``source`` is then as it was."""
+
+    def receive(
+        target: Path, oid: bytes, download: Callable[[BinaryIO], None], written: Callable[[int], None] = ...
+    ) -> Staged:
+        """The same with what ``download(file)`` writes, as of ``fetch``. Raises what that raises, and OSError.
+
+        ``written(bytes)`` is called after each write.
         """
 
     def make_room(path: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from .cipher import HEADER, OVERHEAD, SEGMENT, STAGED, Damaged, FileCipher, Geometry, MachineKey
+from .cipher import HEADER, OVERHEAD, SEGMENT, Damaged, FileCipher, Geometry, MachineKey
 from .downloads import DownloadFile
 from .form import Body, Lost, PartWriter, StoredFile, fill, write_at, write_within
 from .machinekey import MachineKeyFile
@@ -70,10 +70,6 @@ class Sealed:
         finally:
             os.close(descriptor)
 
-    def open_staged(self, path: str | Path, oid: bytes) -> StoredFile:
-        """As ``open``, before there is a tid."""
-        return self.open(path, oid, STAGED)
-
     def is_readable(self, path: str, oid: bytes, tid: bytes) -> bool:
         """Whether the file's header opens. OSError."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -105,7 +101,7 @@ class SealedDownload(DownloadFile):
     """
 
     def __init__(self, path: str, written: Callable[[int], None], key: MachineKey, oid: bytes, tid: bytes) -> None:
-        header, self._cipher = key.new_file(oid, tid)
+        header, self.cipher = key.new_file(oid, tid)
         super().__init__(path, written)
         self._position = 0
         self._number = 0  # of the segment that is held
@@ -114,15 +110,17 @@ class SealedDownload(DownloadFile):
             write_at(self._descriptor, header, 0)
         except BaseException:
             self.close()
+            os.unlink(path)
             raise
 
     @property
-    def _end(self) -> int:
+    def size(self) -> int:
+        """Bytes of plain text so far."""
         return self._number * SEGMENT + len(self._held)
 
     def write(self, data) -> int:
         with memoryview(data) as view, view.cast("B") as octets:
-            if octets and self._position != self._end:
+            if octets and self._position != self.size:
                 raise ValueError("an encrypted file is written in order")
             size, done = octets.nbytes, 0
             while done < size:
@@ -136,7 +134,7 @@ class SealedDownload(DownloadFile):
         return size
 
     def _put(self, *, last: bool) -> None:
-        sealed = self._cipher.seal(self._number, last, self._held)
+        sealed = self.cipher.seal(self._number, last, self._held)
         with self._noting():
             write_at(self._descriptor, sealed, _place(self._number))
         if not last:
@@ -145,7 +143,7 @@ class SealedDownload(DownloadFile):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._check_open()
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"negative seek position {base + offset}")
         self._position = base + offset
@@ -154,7 +152,7 @@ class SealedDownload(DownloadFile):
     def truncate(self, size: int | None = None) -> int:
         self._check_open()
         size = self._position if size is None else size
-        if not 0 <= size <= self._end:
+        if not 0 <= size <= self.size:
             raise ValueError("an encrypted file is written in order")
         # A segment that is full now may be the last one, so it is held again.
         number = max(0, size - 1) // SEGMENT
@@ -170,12 +168,15 @@ class SealedDownload(DownloadFile):
         """A segment that is on the disk already. OSError."""
         sealed = os.pread(self._descriptor, SEGMENT + OVERHEAD, _place(number))
         try:
-            return self._cipher.open(number, False, memoryview(sealed))
+            return self.cipher.open(number, False, memoryview(sealed))
         except Damaged:
             raise OSError("the file was changed while it was written") from None
 
-    def seal(self, accessed: float) -> None:
+    def end(self) -> None:
         self._put(last=True)
+
+    def seal(self, accessed: float) -> None:
+        self.end()
         super().seal(accessed)
 
     def _check_open(self) -> None:
@@ -187,24 +188,24 @@ def _place(number: int) -> int:
     return HEADER + number * (SEGMENT + OVERHEAD)
 
 
-class SealedFile(StoredFile):
-    """A complete file that is decrypted segment by segment, as it is read."""
+class SegmentReader:
+    """Reads a complete encrypted file. For one thread."""
 
-    def __init__(self, path: str | Path, opened: Callable[[bytes], tuple[int, FileCipher]]) -> None:
-        super().__init__(path)
-        try:
-            part_size, self._cipher = opened(os.pread(self.descriptor, HEADER, 0))
-            self._geometry = Geometry.of_stored(self.size, part_size)
-        except Damaged:
-            raise Lost from None
-        self.size = self._geometry.size
-        # The segment that was decrypted last: reads that do not begin with one come back to it. The file's last one is
-        # at the beginning: it says that the file was not cut, and so that the size is right.
+    def __init__(self, descriptor: int, geometry: Geometry, cipher: FileCipher) -> None:
+        self._descriptor = descriptor
+        self._geometry = geometry
+        self._cipher = cipher
+        # The segment that was decrypted last: reads that do not begin with one come back to it.
+        self._last: tuple[int, bytes] = (-1, b"")
+
+    def check_end(self) -> None:
+        """Lost where the file was cut: its last segment says that it is the last."""
         number = self._geometry.count - 1
-        self._last = number, _segment(self.descriptor, self._geometry, self._cipher, number)
+        self._last = number, _segment(self._descriptor, self._geometry, self._cipher, number)
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        if offset + len(view) > self.size:
+        """Lost; DiskFailure."""
+        if offset + len(view) > self._geometry.size:
             raise Lost
         number, plain = self._last
         if len(view) and number == self._geometry.at(offset):
@@ -213,7 +214,25 @@ class SealedFile(StoredFile):
             view[:size] = plain[offset - start : offset - start + size]
             view, offset = view[size:], offset + size
         if len(view):
-            self._last = _read(self.descriptor, self._geometry, self._cipher, view, offset)
+            self._last = _read(self._descriptor, self._geometry, self._cipher, view, offset)
+
+
+class SealedFile(StoredFile):
+    """A complete file that is decrypted segment by segment, as it is read."""
+
+    def __init__(self, path: str | Path, opened: Callable[[bytes], tuple[int, FileCipher]]) -> None:
+        super().__init__(path)
+        try:
+            part_size, self.cipher = opened(os.pread(self.descriptor, HEADER, 0))
+            self.geometry = Geometry.of_stored(self.size, part_size)
+        except Damaged:
+            raise Lost from None
+        self.size = self.geometry.size
+        self._reader = SegmentReader(self.descriptor, self.geometry, self.cipher)
+        self._reader.check_end()  # so the size is right
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        self._reader.read_into(view, offset)
 
 
 class _SealedBody:

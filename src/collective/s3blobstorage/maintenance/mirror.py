@@ -6,12 +6,11 @@ bucket has already is left alone, so that a run that was killed at any instant g
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import BinaryIO
 
-from ..cache.downloads import DiskFailure, DownloadFile, run
 from ..cache.interfaces import IBlobCache
 from ..errors import BlobMissing, ConfigurationError, Corrupt, StoreError
 from ..objectstore.interfaces import IObjectStore
@@ -83,7 +82,7 @@ def execute(
                 findings.blame("different", revision.oid, revision.tid, str(error))
             elif isinstance(error, _SourceFailed):
                 findings.blame("failed", revision.oid, revision.tid, str(error))
-            elif isinstance(error, (DiskFailure, OSError)):
+            elif isinstance(error, OSError):
                 raise ConfigurationError(
                     f"staging-dir takes no file: {error}; make room there, and run it again"
                 ) from None
@@ -106,19 +105,21 @@ def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IB
         return copied
     folder = cache.staging()
     path = folder / f"mirror-{kept.oid.hex()}-{kept.object_name}"  # nobody else's: a key is wanted once
+
+    def fetch(file: BinaryIO) -> None:
+        try:
+            overlay.fetch(revision, file)
+        except (BlobMissing, Corrupt):
+            raise
+        except StoreError as error:
+            raise _SourceFailed(str(error)) from error
+
     try:
-        with DownloadFile(os.fspath(path), transfer.moved) as file:
-            try:
-                run(lambda file: overlay.fetch(revision, file), file)
-            except (BlobMissing, Corrupt):
-                raise
-            except StoreError as error:
-                raise _SourceFailed(str(error)) from error
-        size = path.stat().st_size
-        if kept.size not in (None, size):
-            raise Corrupt(f"{size} bytes came, and the record says {kept.size}")
+        received = cache.receive(path, kept.oid, fetch, transfer.moved)
+        if kept.size not in (None, received.size):
+            raise Corrupt(f"{received.size} bytes came, and the record says {kept.size}")
         cache.make_room(path, folder)
-        store_file(store, kept.key, path, kept.oid, kept.tid, sha256=kept.sha256)
-        return size
+        store_file(store, kept.key, received.content, kept.oid, kept.tid, sha256=kept.sha256)
+        return received.size
     finally:
         path.unlink(missing_ok=True)

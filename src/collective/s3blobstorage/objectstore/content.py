@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from collective.s3blobstorage.encryption import segments
@@ -34,6 +35,24 @@ class Content(Protocol):
         ...
 
 
+class OpenFile(Protocol):
+    """A file whose bytes do not lie on the disk as they are: the cache's, where it is encrypted. ``size``: of them."""
+
+    size: int
+
+    def reader(self) -> Reader:
+        """Raises OSError."""
+        ...
+
+
+class Openable(Protocol):
+    """What ``put_file`` takes in the place of a path."""
+
+    def opened(self) -> AbstractContextManager[OpenFile]:
+        """Raises OSError."""
+        ...
+
+
 class FileContent:
     """An open file as it is. ``pread`` has no position, so threads share the descriptor."""
 
@@ -54,11 +73,23 @@ class FileContent:
         return block
 
     def plain_blocks(self) -> Iterator[bytes]:
+        read = self.reader()
         position = 0
         while position < self.size:
-            block = self._read(min(BLOCK, self.size - position), position)
+            block = read(min(BLOCK, self.size - position), position)
             position += len(block)
             yield block
+
+
+class DecryptedContent(FileContent):
+    """The bytes of an ``OpenFile``."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self.size = file.size
+
+    def reader(self) -> Reader:
+        return self._file.reader()
 
 
 class SealedContent:

@@ -154,7 +154,8 @@ class IObjectStore(Interface):
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
-        """Store the file under the key and return what is stored, with its SHA-256.
+        """Store the file under the key and return what is stored, with its SHA-256. ``path`` may be a
+        ``content.Openable``, for a file whose bytes do not lie on the disk as they are.
 
         One PUT or a multipart upload, as the size asks for (parts computed from the size; never over 10,000; at most
         5 GiB in one PUT). Memory does not grow with the file. The SHA-256 is computed while uploading unless

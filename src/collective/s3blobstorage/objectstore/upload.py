@@ -25,7 +25,7 @@ from collective.s3blobstorage.errors import (
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
-from collective.s3blobstorage.objectstore.content import BLOCK, Content, FileContent
+from collective.s3blobstorage.objectstore.content import BLOCK, Content, DecryptedContent, FileContent, Openable
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
@@ -52,7 +52,7 @@ def put_file(
     connection: Connection,
     lanes: Lanes,
     key: str,
-    path: Path,
+    path: Path | Openable,
     *,
     metadata: Mapping[str, str],
     sha256: bytes | None = None,
@@ -76,8 +76,12 @@ def put_file(
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[FileContent]:
+def opened(path: Path | Openable) -> Iterator[FileContent]:
     """Raises OSError."""
+    if not isinstance(path, os.PathLike):
+        with path.opened() as file:
+            yield DecryptedContent(file)
+        return
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield FileContent(descriptor)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,9 +11,12 @@ from pathlib import Path
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache, IBlobSource
+from ..cache.staged import Staged
 from ..errors import Corrupt, PreconditionFailed, StagingError
 from ..objectstore.connection import recorded_sha256
+from ..objectstore.content import Openable
 from ..objectstore.interfaces import IObjectStore
+from ..objectstore.upload import opened
 
 
 def bring(source: IBlobSource, store: IObjectStore, cache: IBlobCache, key: str, oid: bytes, tid: bytes) -> None:
@@ -23,14 +25,14 @@ def bring(source: IBlobSource, store: IObjectStore, cache: IBlobCache, key: str,
     In the caller's thread. Raises what the source and the store raise; StagingError where the disk does not take the
     file, Corrupt where other bytes are under the key.
     """
-    with _downloaded(source, cache, oid) as path:
-        store_file(store, key, path, oid, tid)
+    with _downloaded(source, cache, oid) as file:
+        store_file(store, key, file.content, oid, tid)
 
 
 def store_file(
     store: IObjectStore,
     key: str,
-    path: Path,
+    file: Path | Openable,
     oid: bytes,
     tid: bytes,
     *,
@@ -44,14 +46,17 @@ def store_file(
     False where the same was there already; Corrupt where something else was, or the file has other bytes. OSError where
     it cannot be read.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.file_digest(file, "sha256").digest()
+    hashed = hashlib.sha256()
+    with opened(file) as content:
+        size = content.size
+        for block in content.plain_blocks():
+            hashed.update(block)
+    digest = hashed.digest()
     if sha256 not in (None, digest):
         raise Corrupt("the file does not have the bytes that the blob's record names")
     metadata = {"oid": oid.hex(), "tid": tid.hex()}
     try:
-        store.put_file(key, path, metadata=metadata, sha256=digest, if_absent=True, cancelled=cancelled)
+        store.put_file(key, file, metadata=metadata, sha256=digest, if_absent=True, cancelled=cancelled)
     except PreconditionFailed:
         if not _is_same(store, key, size, digest):
             raise Corrupt(f"the bucket already holds other bytes for blob {oid_repr(oid)}") from None
@@ -74,20 +79,19 @@ def _is_same(store: IObjectStore, key: str, size: int, digest: bytes) -> bool:
 
 
 @contextmanager
-def _downloaded(source: IBlobSource, cache: IBlobCache, oid: bytes) -> Iterator[Path]:
-    path: Path | None = None
+def _downloaded(source: IBlobSource, cache: IBlobCache, oid: bytes) -> Iterator[Staged]:
+    try:
+        folder = cache.staging()
+        file = cache.receive(folder / f"source-{oid.hex()}.{secrets.token_hex(8)}", oid, source.download)
+    except OSError as error:
+        raise StagingError(f"a blob of a source could not be written into staging-dir: {error.strerror}") from None
     try:
         try:
-            folder = cache.staging()
-            handle, name = tempfile.mkstemp(prefix="source", dir=folder)
-            path = Path(name)
-            with open(handle, "wb") as file:
-                source.download(file)
-            cache.make_room(path, folder)
+            cache.make_room(file.path, folder)
         except OSError as error:
-            raise StagingError(f"a blob of a source could not be written into staging-dir: {error.strerror}") from None
-        yield path
+            why = f"a blob of a source could not be written into staging-dir: {error.strerror}"
+            raise StagingError(why) from None
+        yield file
     finally:
-        if path is not None:
-            with suppress(OSError):
-                path.unlink()
+        with suppress(OSError):
+            file.path.unlink()

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from os import PathLike
 from typing import Any, BinaryIO, TypeVar
 
 from ZODB.utils import oid_repr, tid_repr
@@ -14,6 +13,7 @@ from zope.interface import implementer
 
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, StoreError, Unavailable
+from ..objectstore.content import Openable
 from ..objectstore.interfaces import IObjectStore
 from .behind import BehindBucket, emptied
 from .interfaces import ICopyingSource, IOverlay, ISource, ISourceSettings, Revision, SourceOptions
@@ -51,7 +51,7 @@ class NoOverlay:
     def mirror_into(self, store: IObjectStore) -> None:
         pass
 
-    def completed(self, oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
+    def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
         pass
 
     def mirrored(self) -> dict[str, int]:
@@ -203,8 +203,8 @@ class Overlay:
         """Bytes of the revision come from there; None: from the bucket."""
         self._mirror.note(revision, "off" if member is None else member.options.mirror)
 
-    def completed(self, oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
-        self._mirror.completed(oid, tid, path)
+    def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
+        self._mirror.completed(oid, tid, file)
 
     def mirrored(self) -> dict[str, int]:
         return self._mirror.counts()

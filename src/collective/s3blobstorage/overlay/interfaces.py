@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zope.interface import Attribute, Interface
@@ -18,6 +17,7 @@ from zope.interface import Attribute, Interface
 from ..cache.interfaces import IBlobSource
 
 if TYPE_CHECKING:
+    from ..objectstore.content import Openable
     from ..objectstore.interfaces import IObjectStore  # whose package imports boto3
     from ..storage.record import BlobState  # at run time the storage imports us
 
@@ -154,8 +154,9 @@ class IOverlay(Interface):
         Called once, before the first read, and not at all where the storage is read-only.
         """
 
-    def completed(oid: bytes, tid: bytes, path: str | PathLike[str]) -> None:
-        """``path`` is the complete, checked file of that revision, just downloaded into the cache.
+    def completed(oid: bytes, tid: bytes, file: str | Openable) -> None:
+        """``file`` is the complete, checked file of that revision, just downloaded into the cache: a path, or where the
+        cache is encrypted what gives its bytes.
 
         Called by the cache, in the thread that completed it. Raises nothing; may wait for an upload (``mirror on``).
         """

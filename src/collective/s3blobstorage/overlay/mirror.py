@@ -20,6 +20,7 @@ from ZODB.utils import oid_repr, tid_repr
 
 from ..errors import Corrupt, StoreError
 from ..keys import blob_key
+from ..objectstore.content import Openable
 from ..objectstore.interfaces import Cancelled, IObjectStore
 from .bringing import store_file
 from .interfaces import Revision
@@ -49,7 +50,7 @@ class NoMirror:
     def note(self, revision: Revision, mode: str) -> None:
         pass
 
-    def completed(self, oid: bytes, tid: bytes, path: str | os.PathLike[str]) -> None:
+    def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
         pass
 
     def counts(self) -> dict[str, int]:
@@ -106,8 +107,8 @@ class Mirror:
         if first and self._copy_into is not None and (revision.state.size or 0) >= _COPIED_FROM:
             self._submit(self._copy, revision, self._copy_into)
 
-    def completed(self, oid: bytes, tid: bytes, path: str | os.PathLike[str]) -> None:
-        """The whole, checked, is the file ``path``. Called by the cache in the thread that completed it, before anybody
+    def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
+        """The whole, checked, is in ``file``. Called by the cache in the thread that completed it, before anybody
         is given the file. With ``mirror on`` it returns when the object is in the bucket, or could not be stored."""
         if not self._begun:  # nearly always: nothing came from a source
             return
@@ -118,9 +119,9 @@ class Mirror:
         if revision is None or self._closing.is_set():
             return
         if at_once:
-            self._mirror(revision, path)
+            self._mirror(revision, file)
         else:
-            self._submit(self._mirror, revision, path)
+            self._submit(self._mirror, revision, file)
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -178,14 +179,14 @@ class Mirror:
                 self._copied.popitem(last=False)
         self._count("present" if present else "mirrored")
 
-    def _mirror(self, revision: Revision, path: str | os.PathLike[str]) -> None:
+    def _mirror(self, revision: Revision, file: str | Openable) -> None:
         where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"
         key = blob_key(revision.oid, revision.state.name_at(revision.tid))
         try:
             stored = store_file(
                 self._store,
                 key,
-                Path(path),
+                Path(file) if isinstance(file, str) else file,
                 revision.oid,
                 revision.tid,
                 sha256=revision.state.sha256,

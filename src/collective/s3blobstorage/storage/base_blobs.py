@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ZODB.interfaces as zodb
 from ZODB.blob import rename_or_copy_blob
 
+from ..cache.staged import PlainStaged, Staged
 from ..errors import ConfigurationError, StagingError
 from .interfaces import IBlobObjects
 
@@ -97,21 +97,21 @@ class BaseBlobs:
 
         Raises StagingError where the base's disk does not take it.
         """
-        blob.for_base = self._put(_copy if blob.cached or blob.inline else _move, blob.path)
+        blob.for_base = self._put(_copy if blob.cached or blob.inline else _move, blob.file)
 
     @contextmanager
-    def copied(self, path: Path) -> Iterator[str]:
+    def copied(self, file: Staged) -> Iterator[str]:
         """A copy of the file for a base that takes it over at once. Raises StagingError."""
-        copy = self._put(_copy, path)
+        copy = self._put(_copy, file)
         try:
             yield os.fspath(copy)
         finally:
             copy.unlink(missing_ok=True)
 
-    def _put(self, take: Callable[[Path, Path], object], path: Path) -> Path:
-        target = Path(self._base.temporaryDirectory(), f"{path.name}.{secrets.token_hex(4)}.s3blobs")
+    def _put(self, take: Callable[[Staged, Path], object], file: Staged) -> Path:
+        target = Path(self._base.temporaryDirectory(), f"{file.path.name}.{secrets.token_hex(4)}.s3blobs")
         try:
-            take(path, target)
+            take(file, target)
         except OSError as error:
             target.unlink(missing_ok=True)
             logger.warning("keep-in-base: %s cannot be written: %s", target, error)
@@ -121,9 +121,12 @@ class BaseBlobs:
         return target
 
 
-def _copy(path: Path, target: Path) -> None:
-    shutil.copyfile(path, target)
+def _copy(file: Staged, target: Path) -> None:
+    file.copy_to(target)
 
 
-def _move(path: Path, target: Path) -> None:
-    rename_or_copy_blob(os.fspath(path), os.fspath(target), chmod=False)
+def _move(file: Staged, target: Path) -> None:
+    if isinstance(file, PlainStaged):
+        rename_or_copy_blob(os.fspath(file.path), os.fspath(target), chmod=False)
+    else:
+        file.copy_to(target)

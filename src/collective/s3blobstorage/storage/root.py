@@ -18,6 +18,7 @@ from ZODB.utils import load_current, z64
 from zope.interface import alsoProvides, implementer, providedBy
 
 from ..cache import BlobCache
+from ..cache.staged import PlainStaged, Staged
 from ..errors import ConfigurationError, Unavailable
 from ..objectspace import ObjectSpace
 from ..objectstore import S3ObjectStore, open_store
@@ -367,7 +368,7 @@ class S3BlobStorage:
         if self.base_blobs is None:
             result = self._base.store(oid, oldserial, record, "", transaction)
         else:
-            with self.base_blobs.copied(blob.path) as copy:
+            with self.base_blobs.copied(blob.file) as copy:
                 result = self._base.storeBlob(oid, oldserial, record, copy, "", transaction)
         self.uploads.start(blob)
         return result
@@ -386,20 +387,20 @@ class S3BlobStorage:
             raise Unsupported("restoreBlob was called with a record that is not a ZODB.blob.Blob's")
         if state.inline is not None:
             with taking_inline(blobfilename, state.inline):
-                return self._restore(oid, serial, data, Path(blobfilename), prev_txn, transaction)
+                return self._restore(oid, serial, data, PlainStaged(Path(blobfilename)), prev_txn, transaction)
         blob = stage(oid, blobfilename, self.cache, state.name_at(serial))
         current.add(blob)
-        result = self._restore(oid, serial, data, blob.path, prev_txn, transaction)
+        result = self._restore(oid, serial, data, blob.file, prev_txn, transaction)
         self.uploads.start_restored(blob, state, serial)
         return result
 
     def _restore(
-        self, oid: bytes, serial: bytes, data: bytes, path: Path, prev_txn: bytes | None, transaction: Any
+        self, oid: bytes, serial: bytes, data: bytes, file: Staged, prev_txn: bytes | None, transaction: Any
     ) -> Any:
         """Restore in the base, which gets its own copy of the file where ``keep-in-base`` is on."""
         if self.base_blobs is None:
             return self._base.restore(oid, serial, data, "", prev_txn, transaction)
-        with self.base_blobs.copied(path) as copy:
+        with self.base_blobs.copied(file) as copy:
             return self._base.restoreBlob(oid, serial, data, copy, prev_txn, transaction)
 
     def undo(self, transaction_id: bytes, transaction: Any) -> Any:
@@ -450,7 +451,7 @@ class S3BlobStorage:
         if self.witness is not None and current.has_blobs:
             self.witness.committed(tid, current.changed)
         for blob in current.blobs:
-            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.path, prepared=blob.prepared)):
+            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.file.path, prepared=blob.prepared)):
                 blob.remove_file()
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:

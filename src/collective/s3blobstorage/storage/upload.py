@@ -22,9 +22,12 @@ from ZODB.blob import rename_or_copy_blob
 from ZODB.utils import oid_repr
 
 from ..cache.interfaces import IBlobCache
+from ..cache.staged import PlainStaged, Staged
 from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
 from ..keys import blob_key, draw_name
+from ..objectstore.content import Openable
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
+from ..objectstore.upload import opened
 from .record import BlobState
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class StagedBlob:
 
     __slots__ = (
         "oid",
-        "path",
+        "file",
         "name",
         "drawn",
         "inline",
@@ -57,17 +60,17 @@ class StagedBlob:
         "_future",
     )
 
-    def __init__(self, oid: bytes, path: Path, name: str, *, drawn: bool):
+    def __init__(self, oid: bytes, file: Staged, name: str, *, drawn: bool):
         self.oid = oid
-        self.path = path
+        self.file = file
         self.name = name
         self.drawn = drawn
         self.inline = False
         self.cached = True
         self.prepared = False
         self.for_base: Path | None = None
-        self.size = path.stat().st_size
-        self.sha256: bytes | None = None
+        self.size = file.size
+        self.sha256 = file.sha256
         self._cancelled = threading.Event()
         self._future: Future[ObjectInfo] | None = None
 
@@ -84,7 +87,7 @@ class StagedBlob:
             return BlobState(self.name, self.size, self.sha256)
         # Read here and not before: a transaction may have thousands of them.
         with self.reading():
-            data = self.path.read_bytes()
+            data = b"".join(self.file.blocks())
         return BlobState(size=len(data), inline=data)
 
     @contextmanager
@@ -97,9 +100,13 @@ class StagedBlob:
             raise StagingError(f"a blob could not be read from staging-dir: {error.strerror}") from None
 
     def hash_file(self) -> None:
-        """Compute the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
-        with self.reading(), self.path.open("rb") as file:
-            self.sha256 = hashlib.file_digest(file, "sha256").digest()
+        """Have the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
+        if self.sha256 is None:
+            digest = hashlib.sha256()
+            with self.reading():
+                for block in self.file.blocks():
+                    digest.update(block)
+            self.sha256 = digest.digest()
 
     def wait(self) -> None:
         """Until the object is in the bucket. Raises what the upload raised."""
@@ -117,7 +124,7 @@ class StagedBlob:
 
     def remove_file(self) -> None:
         """Remove the staged file, and the base's where the base did not take it."""
-        for path in (self.path, self.for_base):
+        for path in (self.file.path, self.for_base):
             try:
                 if path is not None:
                     path.unlink(missing_ok=True)
@@ -174,13 +181,13 @@ class Uploads:
         with blob.reading():
             info = self._store.put_file(
                 blob.key,
-                blob.path,
+                blob.file.content,
                 metadata={"oid": blob.oid.hex()},
                 sha256=blob.sha256,
                 cancelled=blob._cancelled.is_set,
             )
         if blob.cached:
-            blob.prepared = self._cache.prepare(blob.path)
+            blob.prepared = self._cache.prepare(blob.file.path)
         elif base_blobs is not None:
             base_blobs.give(blob)
         else:
@@ -201,7 +208,8 @@ class Uploads:
         assert blob.sha256 is not None
         if self._store.head(blob.key) is not None:
             return check_same(self._store, blob.oid, tid, expected, blob.size, blob.sha256)
-        return send_once(self._store, blob.oid, tid, expected, blob.path, blob.sha256, cancelled=blob._cancelled.is_set)
+        content, stop = blob.file.content, blob._cancelled.is_set
+        return send_once(self._store, blob.oid, tid, expected, content, blob.sha256, cancelled=stop)
 
     def take_back(self, blobs: Iterable[StagedBlob]) -> None:
         """Forget blobs of a transaction that aborted, in the background: stop, delete object and file.
@@ -265,7 +273,7 @@ def send_once(
     oid: bytes,
     tid: bytes,
     expected: BlobState,
-    path: Path,
+    file: Path | Openable,
     sha256: bytes,
     *,
     cancelled: Callable[[], bool] | None = None,
@@ -279,7 +287,7 @@ def send_once(
     try:
         return store.put_file(
             blob_key(oid, expected.name_at(tid)),
-            path,
+            file,
             metadata={"oid": oid.hex(), "tid": tid.hex()},
             sha256=sha256,
             if_absent=True,
@@ -287,7 +295,9 @@ def send_once(
             progress=progress,
         )
     except PreconditionFailed:
-        return check_same(store, oid, tid, expected, path.stat().st_size, sha256)
+        with opened(file) as content:
+            size = content.size
+        return check_same(store, oid, tid, expected, size, sha256)
 
 
 def check_same(
@@ -338,10 +348,10 @@ def stage(
 
     A new blob of at most ``inline_size`` bytes, where that is not 0, is to go into its record.
 
-    A rename where both are on one file system, else a copy. Raises StagingError where no disk can take it, or may
-    (``IBlobCache.make_room``). A file to be restored (``name`` is given) is then where it was. Any other is deleted:
-    ZODB has given it away for this commit, which can only abort, and it would take the room that the next one needs.
-    """
+    A rename where both are on one file system, else a copy, and an encrypted one where the cache is encrypted. Raises
+    StagingError where no disk can take it, or may (``IBlobCache.make_room``). A file to be restored (``name`` is given)
+    is then where it was. Any other is deleted: ZODB has given it away for this commit, which can only abort, and it
+    would take the room that the next one needs."""
     drawn = name is None
     name = name or draw_name()
     # The name alone is not unique: an undo's revision shares the name of the revision it brought back.
@@ -349,26 +359,29 @@ def stage(
     source = Path(filename)
     try:
         try:
-            target = _take(source, cache, cache.staging(), staged)
+            file = _take(source, cache, cache.staging(), staged, oid)
         except OSError as error:
             logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
-            target = _take(source, cache, cache.staging(elsewhere=True), staged)
+            file = _take(source, cache, cache.staging(elsewhere=True), staged, oid)
     except OSError as error:
         _abandon(source, drawn)
         raise StagingError(f"a blob could not be moved into staging-dir: {error.strerror}") from None
     except StagingError:
         _abandon(source, drawn)
         raise
-    blob = StagedBlob(oid, target, name, drawn=drawn)
+    blob = StagedBlob(oid, file, name, drawn=drawn)
     blob.inline = drawn and 0 < inline_size >= blob.size
     blob.cached = not blob.inline and cache.adopts(blob.size)
     return blob
 
 
-def _take(source: Path, cache: IBlobCache, folder: Path, staged: str) -> Path:
+def _take(source: Path, cache: IBlobCache, folder: Path, staged: str, oid: bytes) -> Staged:
     cache.make_room(source, folder)
-    _move(source, folder / staged)
-    return folder / staged
+    target = folder / staged
+    if cache.seals:
+        return cache.stage(source, target, oid)
+    _move(source, target)
+    return PlainStaged(target)
 
 
 def _abandon(source: Path, ours: bool) -> None:
