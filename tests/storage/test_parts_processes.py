@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cache_state import downloads_are_locked
+from cache_state import Form, downloads_are_locked, stored_bytes
 from part_source import FileSource
+from rings import ring
 
 from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.prefetch import PARALLEL
@@ -28,8 +29,11 @@ TESTS = Path(__file__).parents[1]
 PRELUDE = """
 import hashlib, logging, os, random, sys, threading, time, warnings
 from pathlib import Path
+from cache_state import stored_bytes
 from part_source import FileSource
+from rings import ring
 from collective.s3blobstorage.cache import BlobCache
+RING = ring() if os.environ["CACHE_FORM"] == "encrypted" else None
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 warnings.simplefilter("ignore")  # forking with threads: it is what is tested
 KB, MB = 1024, 1024 * 1024
@@ -39,12 +43,26 @@ def say(*words):
     print(*words, flush=True)
 def opened(**options):
     return BlobCache(ROOT / "cache", "store", **{"size": 1000 * MB, "part_threshold": 128 * KB, "part_size": 64 * KB,
-                                                 **options})
+                                                 "ring": RING, **options})
+def completed(cache, blob):
+    return stored_bytes(cache, cache.complete(*KEY, blob), *KEY)
 def source(**options):
     return FileSource(ROOT / "blob", ROOT / "log", **options)
 def lazily(cache, source):
     return cache.open_lazily(*KEY, source, name=Path("/name"))
 """
+
+
+@pytest.fixture(autouse=True, params=["plain", "encrypted"])
+def form(request, monkeypatch):
+    """Everything here holds whether the files are encrypted or not."""
+    monkeypatch.setattr(Form, "ring", ring() if request.param == "encrypted" else None)
+    monkeypatch.setenv("CACHE_FORM", request.param)
+
+
+def opened(tmp_path):
+    options = {"size": 1000 * MB, "part_threshold": 2 * PART, "part_size": PART}
+    return BlobCache(tmp_path / "cache", "store", ring=Form.ring, **options)
 
 
 @pytest.fixture
@@ -110,7 +128,7 @@ READING = {
                 digest.update(piece)
         """,
     "complete": """
-        digest.update(cache.complete(*KEY, blob).read_bytes())
+        digest.update(completed(cache, blob))
         """,
     "randomly": """
         data = (ROOT / "blob").read_bytes()
@@ -201,13 +219,13 @@ def test_killed_in_the_middle_and_the_next_one_uses_its_parts(tmp_path, start, b
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(blob.delivered()) < 61
-    cache = BlobCache(tmp_path / "cache", "store", size=1000 * MB, part_threshold=2 * PART, part_size=PART)
+    cache = opened(tmp_path)
     with cache.open_lazily(*KEY, blob, name=Path("/name")) as reader:
         assert reader.read() == blob.path.read_bytes()
     # Only what was under way is fetched again: one part of each request.
     assert len(blob.delivered()) <= 61 + PARALLEL
     assert sorted(set(blob.delivered())) == EACH_PART
-    assert cache.complete(*KEY, blob).read_bytes() == blob.path.read_bytes()
+    assert stored_bytes(cache, cache.complete(*KEY, blob), *KEY) == blob.path.read_bytes()
     cache.clean()
     assert not downloads_are_locked(tmp_path)
     cache.close()
@@ -232,9 +250,9 @@ def test_killed_at_any_instant(tmp_path, start, blob):
         time.sleep(0.007 * instant)
         process.kill()
         process.wait()
+        cache = opened(tmp_path)
         for path in tmp_path.glob("cache/*/blobs/*/*.blob"):
-            assert path.read_bytes() == data
-        cache = BlobCache(tmp_path / "cache", "store", size=1000 * MB, part_threshold=2 * PART, part_size=PART)
+            assert stored_bytes(cache, path, *KEY) == data
         with cache.open_lazily(*KEY, blob, name=Path("/name")) as reader:
             assert reader.read() == data
         cache.close()
@@ -279,7 +297,7 @@ def test_a_forked_child_reads_on_and_so_does_its_parent(tmp_path, start, blob):
         right = right and reader.read(900_000) == data[300_000:1_200_000]
         reader.seek(-1000, os.SEEK_END)
         right = right and reader.read() == data[-1000:]
-        right = right and cache.complete(*KEY, blob).read_bytes() == data
+        right = right and completed(cache, blob) == data
         right = right and os.pread(reader.fileno(), 1000, 0) == data[:1000]
         reader.close()
         cache.close()
@@ -300,7 +318,7 @@ def status(name):
         if line.startswith(name):
             return int(line.split()[1]) * KB
 blob = source()
-cache = BlobCache(Path(sys.argv[2]), "store", size=4000 * MB)
+cache = BlobCache(Path(sys.argv[2]), "store", size=4000 * MB, ring=RING)
 small = cache.open_lazily(bytes(8), b"another.", blob, name=Path("/small"))
 small.read(1)  # so that everything is imported
 small.close()
