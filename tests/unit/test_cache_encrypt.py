@@ -14,6 +14,7 @@ import random
 import stat
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -605,6 +606,50 @@ def test_a_provider_that_fails_says_so_when_the_cache_is_opened(tmp_path):
 
     with pytest.raises(ConfigurationError, match="is not there"):
         BlobCache(tmp_path, "store", size=MB, ring=KeyRing([Broken("2026-11", b"")], "2026-11"))
+
+
+def test_keys_that_cannot_be_read_yet_are_waited_for(open_cache, tmp_path):
+    """The store, which has them wrapped, is out at the start, and the site starts nevertheless."""
+
+    @dataclass
+    class Kept(GivenKey):
+        keeps: bool = True
+
+        def material(self, kept):
+            if kept is None:
+                raise ConfigurationError("the bucket has not told it yet")
+            return kept
+
+    key = bytes(range(32))
+
+    def opened(**more):
+        ring_ = KeyRing([Kept("one", b"")], "one")
+        return open_cache(ring_, **more), ring_
+
+    first, ring_ = opened(ring_later=True)
+    ring_.kept_of = {"one": key}.get
+    first.ring_opened()
+    source = MemorySource(content(1000))
+    first.complete(OID, TID, source)
+    first.close()
+
+    cache, ring_ = opened(ring_later=True)
+    cache.clean()
+    for use in (
+        lambda: lazily(cache, source).read(),
+        lambda: cache.path(OID, TID, lambda: source),
+        lambda: cache.fetch(OID, OTHER, download_of(b"x")),
+        lambda: cache.receive(cache.staging() / "staged", OID, download_of(b"x")),
+    ):
+        with pytest.raises(Unavailable, match="has not been reached since the start"):
+            use()
+    assert cache.get(OID, TID) is not None  # nothing was taken for damaged
+    cache.ring_opened()  # the bucket does not tell it
+    with pytest.raises(Unavailable):
+        lazily(cache, source).read()
+    ring_.kept_of = {"one": key}.get
+    cache.ring_opened()
+    assert read(cache) == source.data and source.requests == 1
 
 
 def test_a_folder_that_is_deleted_while_processes_run_keeps_their_key(open_cache, tmp_path):

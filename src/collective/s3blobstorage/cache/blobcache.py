@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from zope.interface import implementer
 
 from ..encryption.ring import KeyRing
-from ..errors import ConfigurationError, StagingError, Unavailable
+from ..errors import ConfigurationError, S3BlobStorageError, StagingError, Unavailable
 from ..settings import MinFree
 from . import bound, room
 from .cipher import FileCipher, Geometry
@@ -78,6 +78,7 @@ class BlobCache:
     process's download. clock: seconds since 1970. completed: called with oid, tid and path when a complete file was
     made of what a source delivered, in the thread that made it and before it is handed out; it raises nothing. ring:
     what the files are encrypted with (``cache-encrypt``, see ``cipher.py``); None: they lie there as they are.
+    ring_later: its keys cannot be read before ``ring_opened`` is called; until then Unavailable is raised.
 
     Raises ConfigurationError where ``root`` is not a cache of ours. A disk that does not work is no reason to raise.
 
@@ -102,6 +103,7 @@ class BlobCache:
         clock: Callable[[], float] = time.time,
         completed: Callable[[bytes, bytes, str | SealedContent], None] = lambda oid, tid, file: None,
         ring: KeyRing | None = None,
+        ring_later: bool = False,
     ) -> None:
         self.counters = Counters()
         self.seals = ring is not None
@@ -110,7 +112,7 @@ class BlobCache:
         self._keys: MachineKeyFile | None = None
         if ring is not None:
             self._in_clear = Layout(Path(root), identity)  # the same store's, without cache-encrypt
-            self._keys = MachineKeyFile(self._layout.folder, self._layout.store, ring)
+            self._keys = MachineKeyFile(self._layout.folder, self._layout.store, ring, waiting=ring_later)
             self._form = Sealed(self._keys)
         self._min_free = min_free
         self._adopted_size = {"on": None, "off": -1, "small": part_threshold}[fill_on_commit]  # None: any
@@ -152,6 +154,18 @@ class BlobCache:
             self._here()
         self._cleaner.start()
         _caches.add(self)
+
+    def ring_opened(self) -> None:
+        """The ring's keys can be read from now on. In any thread; the log has what is wrong with them."""
+        if self._keys is not None and self._keys.waiting:
+            self._keys.waiting = False
+            try:
+                with self._degrading(), self._lock:
+                    self._layout.prepare()
+                    self._form.settle()
+            except S3BlobStorageError as error:
+                self._keys.waiting = True
+                logger.error("cache-encrypt: %s", error)
 
     def _own(self) -> None:
         """Everything that belongs to one process and must not be shared with a forked child."""
@@ -643,7 +657,7 @@ class BlobCache:
 
     def _remove_leftovers(self) -> None:
         """What must not lie there any more: see ``leftovers.py``. In the cleaner's thread."""
-        if self._keys is None:
+        if self._keys is None or self._keys.waiting:
             return
         count = remove_clear(self._in_clear, self._is_closed)
         if count:

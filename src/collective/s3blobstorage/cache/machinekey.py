@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..encryption.ring import KeyRing, RingKey
 from ..encryption.secret import SecretBytes
-from ..errors import ConfigurationError, EncryptionKeyMissing, StoreError
+from ..errors import ConfigurationError, EncryptionKeyMissing, StoreError, Unavailable
 from .cipher import NONCE, MachineKey
 from .locks import FileLock
 
@@ -35,6 +35,8 @@ _NAME = "machine.key"
 # Whoever holds the lock reads and writes some hundred bytes. After that time the disk does not work.
 _PATIENCE = 30.0  # seconds
 
+_NOT_YET = "The object store, which has the wrapped keys, has not been reached since the start."
+
 
 class _Unreadable(Exception):
     """The file is no machine key that the ring opens; the message says why."""
@@ -43,28 +45,42 @@ class _Unreadable(Exception):
 class MachineKeyFile:
     """The key of one folder in one process. ``store``: the folder's name. Any thread may call anything.
 
+    ``waiting``: the ring's keys cannot be read yet. Until ``waiting`` is False nothing is encrypted or decrypted, and
+    nothing that lies there is taken for damaged.
+
     Makes no request, but for a ring whose keys are with somebody else and were not read yet.
     """
 
-    def __init__(self, folder: Path, store: str, ring: KeyRing) -> None:
+    def __init__(self, folder: Path, store: str, ring: KeyRing, *, waiting: bool = False) -> None:
+        self.waiting = waiting
         self._path = folder / _NAME
         self._lock = folder / f"{_NAME}.lock"
         self._store = store
         self._ring = ring
         self._file: tuple[int, int] | None = None  # inode and time of the file that was read or written last
         self._settled = False
-        self.key = MachineKey.draw()  # until ``settle``: where the disk does not work, nobody else reads our files
+        self._key = MachineKey.draw()  # until ``settle``: where the disk does not work, nobody else reads our files
         self.replaced = False  # whether files of an earlier key may lie in the folder, which nobody can read any more
 
     def __repr__(self) -> str:
         return f"<MachineKeyFile {self._store}>"
 
+    @property
+    def key(self) -> MachineKey:
+        """Raises Unavailable while the ring is waited for."""
+        if self.waiting:
+            raise Unavailable(_NOT_YET)
+        return self._key
+
     def settle(self) -> None:
-        """Have the folder's key, which is there, and make the file where there is none. One caller at a time.
+        """Have the folder's key, which is there, and make the file where there is none. One caller at a time. Nothing
+        while the ring is waited for.
 
         OSError where the disk does not do it: the process goes on with the key it has. Raises ConfigurationError where
         the file is a newer release's, and what reading the ring's active key raises.
         """
+        if self.waiting:
+            return
         active = self._ring.active
         lock = FileLock.take(self._lock, wait=_PATIENCE)
         if lock is None:
@@ -87,7 +103,7 @@ class MachineKeyFile:
             self.replaced = True
             self._write(active)
         else:
-            self.key = key
+            self._key = key
             if wrapped_by != active.name:
                 self._write(active)
         self._settled = True
@@ -100,8 +116,8 @@ class MachineKeyFile:
             _, key = self._read()
         except (OSError, _Unreadable, ConfigurationError, StoreError):
             return False
-        other = key.key != self.key.key
-        self.key = key
+        other = key.key != self._key.key
+        self._key = key
         return other
 
     def _read(self) -> tuple[str, MachineKey]:
@@ -122,7 +138,7 @@ class MachineKeyFile:
 
     def _write(self, active: RingKey) -> None:
         nonce = os.urandom(NONCE)
-        sealed = nonce + AESGCM(active.derived("cache")).encrypt(nonce, self.key.key, self._bound(active.name))
+        sealed = nonce + AESGCM(active.derived("cache")).encrypt(nonce, self._key.key, self._bound(active.name))
         content = {"kind": KIND, "format": FORMAT, "key": active.name, "wrapped": base64.b64encode(sealed).decode()}
         temporary = self._path.with_name(f"{_NAME}.new")  # one at a time, under the lock: a crash leaves one at most
         try:

@@ -45,9 +45,12 @@ _NOT_OURS = "The object store cannot be used as it is configured; the log says w
 VERBS = frozenset(name for name in IObjectStore if isinstance(IObjectStore[name], Method)) - {"close"}
 
 
-def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay) -> BlobCache:
-    """The cache of that store on this machine. Raises ConfigurationError where ``cache-dir`` is something else, or
-    ``cache-encrypt`` has no keys, and what reading the active key raises."""
+def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay, *, late: bool = False) -> BlobCache:
+    """The cache of that store on this machine. ``late``: the store was not reached yet (``BlobCache.ring_opened``).
+
+    Raises ConfigurationError where ``cache-dir`` is something else, or ``cache-encrypt`` has no keys, and what reading
+    the active key raises.
+    """
     encryption = settings.store.encryption
     ring = encryption.ring if settings.cache_encrypt and encryption is not None else None
     if settings.cache_encrypt and ring is None:
@@ -67,6 +70,8 @@ def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay) -> Blob
         part_size=settings.part_size,
         completed=overlay.completed,
         ring=ring,
+        # Keys that somebody else wraps are kept in the bucket.
+        ring_later=late and ring is not None and any(provider.keeps for provider in ring.providers.values()),
     )
 
 

@@ -78,7 +78,7 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         overlay = open_overlay(settings.sources, base, clock, check=settings.preflight)
         if not read_only:
             overlay.mirror_into(late or store)
-        cache = open_cache(settings, store, overlay)
+        cache = open_cache(settings, store, overlay, late=late is not None)
         storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker, clock)
         if late is not None:
             late.when_open(storage.opened)
@@ -163,6 +163,7 @@ class S3BlobStorage:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
         self.marker = marker
         self.reader.with_foreign_keys = marker.foreign_keys
+        self.cache.ring_opened()
 
     def bear_witness(self) -> None:
         """Tell in the bucket, from now on, what this process knows of its database. Once, after the opening."""
