@@ -20,10 +20,9 @@ from zope.interface import implementer
 from ..encryption.ring import KeyRing
 from ..errors import ConfigurationError, S3BlobStorageError, StagingError, Unavailable
 from ..settings import MinFree
-from . import bound, room
-from .cipher import FileCipher, Geometry
+from . import bound, leftovers, room
 from .cleaner import Cleaner
-from .clear import ClearFiles, ClearPath
+from .clear import ATTEMPTS, LOST, ClearFiles, ClearPath
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
 from .downloads import DiskFailure, disk, run, seal
@@ -33,13 +32,12 @@ from .form import Form, Lost, Plain, StoredFile
 from .found import Found
 from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, sealed_identity, stores
-from .leftovers import remove_clear, remove_unreadable
 from .machinekey import MachineKeyFile
 from .partreader import PartReader
 from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
-from .sealedform import Sealed, SealedFile
+from .sealedform import Sealed
 from .staged import SealedContent, Staged, received, taken_over
 
 logger = logging.getLogger(__name__)
@@ -50,9 +48,6 @@ PATIENCE = 3600.0  # seconds
 
 # A use is noted at most this often per file: a system call less for all reads in between.
 _NOTING = 60.0  # seconds
-
-# How often files that are lost again and again are opened anew before the blob is read from a private one.
-ATTEMPTS = 3
 
 # The default of cache-min-free.
 MIN_FREE = MinFree(share=0.05)
@@ -135,7 +130,7 @@ class BlobCache:
             completed=self._completed,
             count=self._count,
             written=self._note_written,
-            failed=self._note_failure,
+            failed=self.failed,
             clock=clock,
         )
         self.found = Found(self._layout.found)
@@ -175,11 +170,11 @@ class BlobCache:
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
         self._private = PrivateFiles(self._layout.store, self._form, self._protect)
-        self._clear = ClearFiles((self._here, self._private.folder), self._protect)
         self._unsynced = Unsynced()
         self._cleaner = Cleaner(
             self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep, self._tick
         )
+        self._clear = ClearFiles(self, (self._here, self._private.folder), self._cleaner.written, self._protect)
 
     # Reading
 
@@ -207,7 +202,7 @@ class BlobCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._note_failure(error)
+            self.failed(error)
             return None
         if not is_whole(status):
             self._discard(path, oid, tid)
@@ -230,7 +225,7 @@ class BlobCache:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._note_failure(error)
+            self.failed(error)
             return
         logger.warning(
             "cache file of oid 0x%s tid 0x%s in cache-dir %s was changed by something else, it is removed",
@@ -275,12 +270,12 @@ class BlobCache:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise  # no file would open now
-                self._note_failure(error)
+                self.failed(error)
                 break
         # A file of our own, which no other process touches.
-        return opener(self._fetch_private(oid, tid, download))
+        return opener(self.fetch_private(oid, tid, download))
 
-    def _fetch_private(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
+    def fetch_private(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         return self._flights.run(
             (oid, tid, "private"), lambda: self._bring_private((oid, tid), download), lambda: self.counters.add("waits")
         )
@@ -308,43 +303,9 @@ class BlobCache:
 
     def path(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> str:
         if self.seals:
-            return self._clear_path(oid, tid, source)
+            return self._clear.path(oid, tid, source)
         cached = self.get_text(oid, tid)
         return os.fspath(self.complete(oid, tid, source())) if cached is None else cached
-
-    def _clear_path(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> ClearPath:
-        return self._flights.run((oid, tid, "clear"), lambda: self._make_clear(oid, tid, source), lambda: None)
-
-    def _make_clear(self, oid: bytes, tid: bytes, source: Callable[[], IBlobSource]) -> ClearPath:
-        path = self._clear.find(oid, tid)
-        if path is not None:
-            self._find_text(oid, tid)  # the encrypted one is in use
-            self.counters.add("hits")
-            return path
-        for _ in range(ATTEMPTS):
-            stored = self.get_text(oid, tid) or self.complete(oid, tid, source())
-            try:
-                return self._decrypt(stored, oid, tid)
-            except FileNotFoundError:
-                continue  # evicted, or damaged and removed
-            except (OSError, DiskFailure) as error:
-                self._note_failure(error)
-                break
-        try:
-            return self._decrypt(self._fetch_private(oid, tid, source().download), oid, tid)
-        except (OSError, DiskFailure) as error:
-            raise Unavailable("The blob could not be decrypted: the cache's files are lost again and again.") from error
-
-    def _decrypt(self, stored: str | Path, oid: bytes, tid: bytes) -> ClearPath:
-        """FileNotFoundError where it was evicted, or is damaged; other OSErrors, DiskFailure, Unavailable."""
-        file = self.open_stored(stored, oid, tid)
-        try:
-            path = self._clear.make(oid, tid, file)
-        except Lost:
-            self.discard(file, oid, tid)
-            raise FileNotFoundError(errno.ENOENT, "a cache file was damaged", os.fspath(stored)) from None
-        self._cleaner.written(file.size)
-        return path
 
     def keep(self, path: str) -> None:
         if isinstance(path, ClearPath):
@@ -357,24 +318,14 @@ class BlobCache:
             with contextlib.suppress(FileNotFoundError):  # evicted between the two lines
                 return StoredFile(path)
         if self.seals:
-            raise Unavailable("The blob could not be decrypted: the files are lost again and again.")
+            raise Unavailable(LOST)
         return self.open(oid, tid, source.download, StoredFile)
 
     def _completed(self, oid: bytes, tid: bytes, path: str) -> None:
-        self._tell_completed(oid, tid, self._content(path, oid, tid) if self.seals else path)
-
-    def _content(self, path: str, oid: bytes, tid: bytes) -> SealedContent:
-        """Of an encrypted file, for an upload."""
-
-        def opening() -> tuple[int, Geometry, FileCipher]:
-            try:
-                file = self.open_stored(path, oid, tid)
-            except DiskFailure as failure:
-                raise OSError(errno.EIO, str(failure)) from failure
-            assert isinstance(file, SealedFile)
-            return os.dup(file.descriptor), file.geometry, file.cipher
-
-        return SealedContent(opening)
+        if self.seals:
+            self._tell_completed(oid, tid, SealedContent(lambda: self.open_stored(path, oid, tid)))
+        else:
+            self._tell_completed(oid, tid, path)
 
     def _bring(self, oid: bytes, tid: bytes, download: Callable[[BinaryIO], Any]) -> str:
         path = self._private.find((oid, tid))
@@ -390,7 +341,7 @@ class BlobCache:
         try:
             return self._bring_here(oid, tid, download)
         except DiskFailure as failure:
-            self._note_failure(failure)
+            self.failed(failure)
         return self._bring_private((oid, tid), download)
 
     def _is_crowded(self) -> bool:
@@ -485,7 +436,7 @@ class BlobCache:
         try:
             return os.fspath(self._parts.complete(oid, tid, described, source))
         except DiskFailure as failure:
-            self._note_failure(failure)
+            self.failed(failure)
         return self._bring_private((oid, tid), source.download)
 
     def open_lazily(
@@ -507,7 +458,7 @@ class BlobCache:
         try:
             self._seal(staged)
         except OSError as error:
-            self._note_failure(error)
+            self.failed(error)
             return False
         return True
 
@@ -536,7 +487,7 @@ class BlobCache:
                     raise
                 self._publish_copy(staged, oid, tid)
         except (OSError, Lost) as error:
-            self._note_failure(error)
+            self.failed(error)
             return False
         except Unavailable:
             return False  # closed
@@ -561,7 +512,7 @@ class BlobCache:
             try:
                 return self._staging_here()
             except OSError as error:
-                self._note_failure(error)
+                self.failed(error)
         try:
             return _subfolder(self._private.folder())
         except OSError as error:
@@ -648,29 +599,13 @@ class BlobCache:
         self._clear.drop()
 
     def _sweep(self) -> None:
-        self._remove_leftovers()
+        if self._keys is not None and not self._keys.waiting:
+            leftovers.sweep(self._layout, self._in_clear, self._form, self._staging_dir, self._is_closed)
         if self._staging_dir is not None:
             for _ in living(self._staging_dir, self._staging_prefix):
                 pass
         self._private.drop(self._protect)
         self._private.sweep()
-
-    def _remove_leftovers(self) -> None:
-        """What must not lie there any more: see ``leftovers.py``. In the cleaner's thread."""
-        if self._keys is None or self._keys.waiting:
-            return
-        count = remove_clear(self._in_clear, self._is_closed)
-        if count:
-            logger.warning("cache-encrypt is on: %d files in clear are removed from %s", count, self._in_clear.folder)
-        for parent in (self._staging_dir, Path(tempfile.gettempdir())):
-            if parent is not None:
-                for _ in living(parent, f"s3blobs-{self._in_clear.store}-"):
-                    pass
-        if self._keys.replaced:
-            self._keys.replaced = False
-            count = remove_unreadable(self._layout, self._form, self._is_closed)
-            if count:
-                logger.warning("%d files that no key opens any more are removed from %s", count, self._layout.folder)
 
     def _is_closed(self) -> bool:
         return self._closed
@@ -703,9 +638,10 @@ class BlobCache:
         try:
             yield
         except OSError as error:
-            self._note_failure(error)
+            self.failed(error)
 
-    def _note_failure(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """The disk failed: for the log and the counters."""
         self.counters.add("errors")
         self._warnings.warn(error)
 

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from .bound import files_of
-from .layout import BLOB_SUFFIX, MAP_SUFFIX, PART_SUFFIX, StoreFolder, lock_key
+from .layout import BLOB_SUFFIX, MAP_SUFFIX, PART_SUFFIX, Layout, StoreFolder, lock_key
 from .locks import FileLock
+from .processes import living
 from .sealedform import Sealed
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(
+    layout: StoreFolder, in_clear: Layout, form: Sealed, staging_dir: Path | None, stopped: Callable[[], bool]
+) -> None:
+    """In the cleaner's thread. ``in_clear``: the same store's cache without ``cache-encrypt``. Never raises."""
+    count = remove_clear(in_clear, stopped)
+    if count:
+        logger.warning("cache-encrypt is on: %d files in clear are removed from %s", count, in_clear.folder)
+    for parent in (staging_dir, Path(tempfile.gettempdir())):
+        if parent is not None:
+            for _ in living(parent, f"s3blobs-{in_clear.store}-"):
+                pass
+    if form.keys.replaced:
+        form.keys.replaced = False
+        count = remove_unreadable(layout, form, stopped)
+        if count:
+            logger.warning("%d files that no key opens any more are removed from %s", count, layout.folder)
 
 
 def remove_clear(store: StoreFolder, stopped: Callable[[], bool]) -> int:

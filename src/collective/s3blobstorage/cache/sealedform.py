@@ -19,19 +19,19 @@ class Sealed:
     sealed = True
 
     def __init__(self, keys: MachineKeyFile) -> None:
-        self._keys = keys
+        self.keys = keys
 
     def settle(self) -> None:
-        self._keys.settle()
+        self.keys.settle()
 
     def download(self, path: str, written: Callable[[int], None], oid: bytes, tid: bytes) -> DownloadFile:
-        return SealedDownload(path, written, self._keys.key, oid, tid)
+        return SealedDownload(path, written, self.keys.key, oid, tid)
 
     def open(self, path: str | Path, oid: bytes, tid: bytes) -> StoredFile:
         return SealedFile(path, lambda header: self._opened(header, oid, tid))
 
     def new_body(self, descriptor: int, size: int, part_size: int, oid: bytes, tid: bytes) -> Body:
-        header, cipher = self._keys.key.new_file(oid, tid, part_size)
+        header, cipher = self.keys.key.new_file(oid, tid, part_size)
         geometry = Geometry(size, part_size)
         os.ftruncate(descriptor, geometry.stored)
         write_at(descriptor, header, 0)
@@ -51,7 +51,7 @@ class Sealed:
         return size + OVERHEAD
 
     def seal_note(self, note: bytes, oid: bytes, tid: bytes) -> bytes:
-        return self._keys.key.seal_note(note, oid, tid)
+        return self.keys.key.seal_note(note, oid, tid)
 
     def open_note(self, stored: bytes, oid: bytes, tid: bytes) -> bytes:
         try:
@@ -87,11 +87,11 @@ class Sealed:
     def _with_key(self, use):
         """``use(key)``, once more where that does not fit and another process has replaced the folder's key."""
         try:
-            return use(self._keys.key)
+            return use(self.keys.key)
         except Damaged:
-            if not self._keys.read_again():
+            if not self.keys.read_again():
                 raise
-        return use(self._keys.key)
+        return use(self.keys.key)
 
 
 class SealedDownload(DownloadFile):
@@ -228,8 +228,12 @@ class SealedFile(StoredFile):
         except Damaged:
             raise Lost from None
         self.size = self.geometry.size
-        self._reader = SegmentReader(self.descriptor, self.geometry, self.cipher)
+        self._reader = self.another_reader()
         self._reader.check_end()  # so the size is right
+
+    def another_reader(self) -> SegmentReader:
+        """For another thread, while somebody has this object."""
+        return SegmentReader(self.descriptor, self.geometry, self.cipher)
 
     def read_into(self, view: memoryview, offset: int) -> None:
         self._reader.read_into(view, offset)

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from .cipher import STAGED, FileCipher, Geometry
+from .cipher import SEGMENT, STAGED, FileCipher
 from .downloads import DiskFailure, DownloadFile, run
-from .form import Form, Lost
-from .sealedform import SealedDownload, SegmentReader
+from .form import Form, Lost, StoredFile
+from .sealedform import SealedDownload, SealedFile
 
 _BLOCK = 1024 * 1024  # bytes that are read at a time
 
@@ -62,33 +62,32 @@ class PlainStaged:
 
 
 class SealedContent:
-    """The bytes of an encrypted file, for an upload: decrypted as they are read. ``opening`` gives a descriptor, where
-    the segments lie and their cipher; who reads closes the descriptor. It raises OSError."""
+    """The bytes of an encrypted file, for an upload: decrypted as they are read. ``opening`` gives the open file, and
+    raises OSError or DiskFailure."""
 
-    def __init__(self, opening: Callable[[], tuple[int, Geometry, FileCipher]]) -> None:
+    def __init__(self, opening: Callable[[], StoredFile]) -> None:
         self._opening = opening
 
     @contextmanager
     def opened(self) -> Iterator[OpenContent]:
-        descriptor, geometry, cipher = self._opening()
+        """OSError."""
         try:
-            yield OpenContent(descriptor, geometry, cipher)
-        finally:
-            os.close(descriptor)
+            file = self._opening()
+        except DiskFailure as failure:
+            raise failure.__cause__ or failure from None
+        yield OpenContent(file)
 
 
 class OpenContent:
     """Any number of threads may read it, each by a reader. ``size``: bytes of the blob."""
 
-    def __init__(self, descriptor: int, geometry: Geometry, cipher: FileCipher) -> None:
-        self._descriptor = descriptor
-        self._geometry = geometry
-        self._cipher = cipher
-        self.size = geometry.size
+    def __init__(self, file: SealedFile) -> None:
+        self._file = file  # which closes its descriptor when nobody has it any more
+        self.size = file.size
 
     def reader(self) -> Callable[[int, int], bytes]:
         """``read(amount, start)``, for one thread: so many bytes from there on. OSError."""
-        segments = SegmentReader(self._descriptor, self._geometry, self._cipher)
+        segments = self._file.another_reader()
 
         def read(amount: int, start: int) -> bytes:
             data = bytearray(max(0, min(amount, self.size - start)))
@@ -97,12 +96,16 @@ class OpenContent:
                     raise Lost
                 segments.read_into(memoryview(data), start)
             except Lost:
-                raise OSError(errno.EIO, "an encrypted file was changed while it was uploaded") from None
+                raise _changed() from None
             except DiskFailure as failure:
                 raise OSError(errno.EIO, str(failure)) from failure
             return bytes(data)
 
         return read
+
+
+def _changed() -> OSError:
+    return OSError(errno.EIO, "an encrypted file was changed while it was uploaded")
 
 
 class SealedStaged:
@@ -118,8 +121,11 @@ class SealedStaged:
     def content(self) -> SealedContent:
         return SealedContent(self._open)
 
-    def _open(self) -> tuple[int, Geometry, FileCipher]:
-        return os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), Geometry(self.size), self._cipher
+    def _open(self) -> SealedFile:
+        try:
+            return SealedFile(self.path, lambda header: (SEGMENT, self._cipher))
+        except Lost:
+            raise _changed() from None
 
     def blocks(self) -> Iterator[bytes]:
         with self.content.opened() as content:
