@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import transaction
+from cache_state import MARK, in_clear, marked
 from rings import client_side, ring
 from sites import commit_blobs, connected
 from ZODB.blob import Blob
@@ -23,24 +24,9 @@ from collective.s3blobstorage.cache import BlobCache
 from collective.s3blobstorage.cache.partreader import PartReader
 from collective.s3blobstorage.delivery.body import whole_file
 
-MARK = b"a secret sentence of the board. "
 KB = 1024
 SMALL, LARGE = 50 * KB, 900 * KB
 KINDS = ["filestorage", "sqlite-hp", "sqlite-hf", "postgresql-hp", "zeo-client"]
-
-
-def content(size, seed=1):
-    return (MARK * (size // len(MARK) + 1))[: size - 8] + random.Random(seed).randbytes(8)
-
-
-def in_clear(*folders):
-    """The files in which a piece of ``content`` can be read."""
-    return [
-        path
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "Data.fs" and MARK[:16] in path.read_bytes() + path.read_bytes()[:16]
-    ]
 
 
 @pytest.fixture
@@ -59,7 +45,7 @@ def make(make_site, settings):
 def test_what_is_committed_and_read_is_not_in_clear(make, kind):
     site = make(kind)
     db = site.db()
-    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    commit_blobs(db, small=marked(SMALL), large=marked(LARGE))
     assert in_clear(site.folder) == []
     for cold in (False, True):
         if cold:
@@ -71,13 +57,13 @@ def test_what_is_committed_and_read_is_not_in_clear(make, kind):
             with root["small"].open("r") as file:
                 assert file.read(10) == MARK[:10]
                 assert isinstance(file, PartReader) and not whole_file(file)
-                assert file.read() == content(SMALL)[10:]
+                assert file.read() == marked(SMALL)[10:]
             with root["large"].open("r") as file:
                 file.seek(850 * KB)
-                assert file.read(KB) == content(LARGE)[850 * KB :][:KB]
+                assert file.read(KB) == marked(LARGE)[850 * KB :][:KB]
                 assert in_clear(site.folder) == []
                 file.seek(0)
-                assert file.read() == content(LARGE)
+                assert file.read() == marked(LARGE)
             assert in_clear(site.folder) == []
 
 
@@ -99,7 +85,7 @@ def test_what_is_being_committed_is_not_in_clear(make, kind, fill, monkeypatch):
 
     monkeypatch.setattr(storage.store_, "put_file", looking(storage.store_.put_file))
     monkeypatch.setattr(storage, "adopt", looking(storage.adopt))
-    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    commit_blobs(db, small=marked(SMALL), large=marked(LARGE))
     assert [count for count, _ in looked][:2] in ([1, 1], [1, 2], [2, 1], [2, 2])  # there was something to look at
     assert [found for _, found in looked] == [[], [], []]
     assert in_clear(site.folder) == []
@@ -107,7 +93,7 @@ def test_what_is_being_committed_is_not_in_clear(make, kind, fill, monkeypatch):
     with connected(db) as connection:
         for name, size in (("small", SMALL), ("large", LARGE)):
             with connection.root()[name].open("r") as file:
-                assert file.read() == content(size)
+                assert file.read() == marked(size)
 
 
 def test_a_blob_that_is_sent_in_parts(make):
@@ -128,10 +114,10 @@ def test_an_abort_leaves_nothing(make):
     with connected(db) as connection:
         connection.root()["a"] = blob = Blob()
         with blob.open("w") as file:
-            file.write(content(SMALL))
+            file.write(marked(SMALL))
         transaction.savepoint()
         with blob.open("r") as file:
-            assert file.read() == content(SMALL)
+            assert file.read() == marked(SMALL)
         transaction.abort()
     gc.collect()
     db.storage.uploads.settle()
@@ -142,34 +128,34 @@ def test_keep_in_base_gives_the_base_the_blob_as_it_is(make, tmp_path):
     site = make(keep_in_base=True, cache_fill_on_commit="small")
     site.base = lambda: FileStorage(str(site.folder / "Data.fs"), blob_dir=str(tmp_path / "blobs"))
     db = site.db()
-    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    commit_blobs(db, small=marked(SMALL), large=marked(LARGE))
     kept = sorted(tmp_path.glob("blobs/0x*/**/*.blob"), key=lambda path: path.stat().st_size)
-    assert [path.read_bytes() for path in kept] == [content(SMALL), content(LARGE)]
+    assert [path.read_bytes() for path in kept] == [marked(SMALL), marked(LARGE)]
     assert in_clear(site.folder) == []
 
 
 def test_transactions_are_copied_with_their_blobs(make):
     one, two = make(), make()
     db = one.db()
-    commit_blobs(db, small=content(SMALL), large=content(LARGE))
+    commit_blobs(db, small=marked(SMALL), large=marked(LARGE))
     storage = two.open()
     storage.copyTransactionsFrom(db.storage)
     storage.close()
     with connected(two.db()) as connection:
         for name, size in (("small", SMALL), ("large", LARGE)):
             with connection.root()[name].open("r") as file:
-                assert file.read() == content(size)
+                assert file.read() == marked(size)
     assert in_clear(two.folder) == []
 
 
 def test_a_path_lives_as_long_as_the_blob_is_loaded(make):
     site = make()
     db = site.db()
-    commit_blobs(db, a=content(SMALL))
+    commit_blobs(db, a=marked(SMALL))
     with connected(db) as connection:
         blob = connection.root()["a"]
         path = os.fspath(blob.committed())
-        assert Path(path).read_bytes() == content(SMALL)
+        assert Path(path).read_bytes() == marked(SMALL)
         assert Path(path).stat().st_mode & 0o777 == 0o400
         assert blob.committed() == path and blob.committed() == blob.committed()
         assert in_clear(site.folder) == [Path(path)]
@@ -184,7 +170,7 @@ def test_a_path_lives_as_long_as_the_blob_is_loaded(make):
 def test_a_blob_that_is_changed_in_place(make):
     site = make()
     db = site.db()
-    commit_blobs(db, a=content(SMALL))
+    commit_blobs(db, a=marked(SMALL))
     with connected(db) as connection:
         blob = connection.root()["a"]
         with blob.open("r+") as file:
@@ -192,7 +178,7 @@ def test_a_blob_that_is_changed_in_place(make):
             file.write(MARK)
         transaction.commit()
         with blob.open("r") as file:
-            assert file.read() == content(SMALL) + MARK
+            assert file.read() == marked(SMALL) + MARK
         gc.collect()
         blob._p_deactivate()
         gc.collect()
@@ -204,9 +190,9 @@ def test_the_root_storage_gives_paths_and_files(make):
     site = make()
     db = site.db()
     storage = db.storage
-    commit_blobs(db, a=content(SMALL), b=content(LARGE))
+    commit_blobs(db, a=marked(SMALL), b=marked(LARGE))
     with connected(db) as connection:
-        for name, data in (("a", content(SMALL)), ("b", content(LARGE))):
+        for name, data in (("a", marked(SMALL)), ("b", marked(LARGE))):
             blob = connection.root()[name]
             blob._p_activate()
             oid, tid = blob._p_oid, blob._p_serial
@@ -253,7 +239,7 @@ CRASH = """
 def test_after_a_kill_the_next_process_leaves_nothing_in_clear(tmp_path):
 
     given = tmp_path / "given"
-    given.write_bytes(content(LARGE))
+    given.write_bytes(marked(LARGE))
     paths = os.pathsep.join(path for path in sys.path if path)
     program = [sys.executable, "-c", textwrap.dedent(CRASH), paths, str(tmp_path / "cache"), str(given)]
     done = subprocess.run(program, timeout=60, check=False)
@@ -270,13 +256,13 @@ def test_after_a_kill_the_next_process_leaves_nothing_in_clear(tmp_path):
 def test_a_blob_in_its_record_has_a_path_too(make):
     site = make(inline_size=100_000)
     db = site.db()
-    commit_blobs(db, a=content(SMALL))
+    commit_blobs(db, a=marked(SMALL))
     with connected(db) as connection:
         blob = connection.root()["a"]
         with open(blob.committed(), "rb") as file:
-            assert file.read() == content(SMALL)
+            assert file.read() == marked(SMALL)
         with blob.open("r") as file:
-            assert os.pread(file.fileno(), SMALL, 0) == content(SMALL)
+            assert os.pread(file.fileno(), SMALL, 0) == marked(SMALL)
         del file  # its name is the promise
         blob._p_deactivate()
     gc.collect()
@@ -286,7 +272,7 @@ def test_a_blob_in_its_record_has_a_path_too(make):
 def test_what_zodb_exports_is_the_blob(make, tmp_path):
     site = make()
     db = site.db()
-    commit_blobs(db, a=content(SMALL))
+    commit_blobs(db, a=marked(SMALL))
     with connected(db) as connection:
         with (tmp_path / "export").open("w+b") as file:
             connection.exportFile(connection.root()["a"]._p_oid, file)
@@ -294,4 +280,4 @@ def test_what_zodb_exports_is_the_blob(make, tmp_path):
             connection.root()["copy"] = connection.importFile(file)
         transaction.commit()
         with connection.root()["copy"].open("r") as file:
-            assert file.read() == content(SMALL)
+            assert file.read() == marked(SMALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import hashlib
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cache_state import downloads_are_locked, stored_bytes, until_idle
+from cache_state import downloads_are_locked, in_clear, marked, stored_bytes, until_idle
 from part_source import MemorySource
 from rings import GivenKey, client_side, ring
 
@@ -39,25 +38,6 @@ TID = bytes.fromhex("03f0000000000001")
 OTHER = bytes.fromhex("03f0000000000002")
 PART = 100_000
 NAME = Path("/the/name")
-
-# What is looked for on the disk: no run of 16 bytes of a blob may be in any file.
-MARK = b"a secret sentence of the board. "
-
-
-def content(size, seed=1):
-    """Bytes that say so wherever some of them lie in clear."""
-    return (MARK * (size // len(MARK) + 1))[: size - 8] + random.Random(seed).randbytes(8)
-
-
-def in_clear(*folders):
-    """The files in which a piece of ``content`` can be read."""
-    found = []
-    for folder in folders:
-        for path in folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if path.is_file() and MARK[:16] in path.read_bytes() + path.read_bytes()[:16]:
-                    found.append(path)
-    return found
 
 
 def download_of(data, calls=None):
@@ -111,7 +91,7 @@ def read(cache, oid=OID, tid=TID):
 
 
 def test_a_whole_file_is_not_in_clear(cache, tmp_path):
-    data = content(3 * SEGMENT)
+    data = marked(3 * SEGMENT)
     with lazily(cache, MemorySource(data)) as file:
         assert file.read() == data
     path = cache.fetch(OID, TID, never)
@@ -121,7 +101,7 @@ def test_a_whole_file_is_not_in_clear(cache, tmp_path):
 
 def test_a_download_is_not_in_clear_while_it_runs(cache, tmp_path):
     def download(file):
-        file.write(content(3 * SEGMENT))
+        file.write(marked(3 * SEGMENT))
         assert in_clear(tmp_path) == []
         assert sum(path.stat().st_size for path in tmp_path.glob("cache/*/processes/*/*")) > SEGMENT
 
@@ -129,7 +109,7 @@ def test_a_download_is_not_in_clear_while_it_runs(cache, tmp_path):
 
 
 def test_parts_are_not_in_clear(cache, tmp_path):
-    data = content(10 * PART)
+    data = marked(10 * PART)
     source = MemorySource(data)
     with lazily(cache, source) as file:
         for part in (7, 2, 9):
@@ -145,7 +125,7 @@ def test_parts_are_not_in_clear(cache, tmp_path):
 
 def test_a_map_does_not_say_which_blob_it_is_of(cache, tmp_path):
     """A SHA-256 in clear would tell whether somebody has a certain file."""
-    source = MemorySource(content(10 * PART), version="etag-of-the-object")
+    source = MemorySource(marked(10 * PART), version="etag-of-the-object")
     with lazily(cache, source) as file:
         file.raw.read(10)
         (map_,) = tmp_path.glob("cache/*/blobs/*/*.map")
@@ -154,15 +134,15 @@ def test_a_map_does_not_say_which_blob_it_is_of(cache, tmp_path):
 
 def test_what_was_committed_is_not_in_clear_in_the_cache(cache, tmp_path):
     given = tmp_path / "given"
-    given.write_bytes(content(PART))
+    given.write_bytes(marked(PART))
     staged = cache.stage(given, cache.staging() / "staged", OID)
     assert not given.exists() and in_clear(tmp_path) == []
-    assert staged.sha256 == hashlib.sha256(content(PART)).digest() and staged.size == PART
+    assert staged.sha256 == hashlib.sha256(marked(PART)).digest() and staged.size == PART
     inode = staged.path.stat().st_ino
     assert cache.adopt(OID, TID, staged.path, prepared=cache.prepare(staged.path)) is True
     assert not staged.path.exists() and in_clear(tmp_path) == []
     assert cache.get(OID, TID).stat().st_ino == inode  # moved, not copied
-    assert read(cache) == content(PART)
+    assert read(cache) == marked(PART)
     until_idle(cache)
     assert is_whole(cache.get(OID, TID).stat())
 
@@ -171,7 +151,7 @@ def test_what_was_committed_is_not_in_clear_in_the_cache(cache, tmp_path):
 
 
 def test_a_staged_file_is_read_in_pieces_of_any_size(cache):
-    data = content(3 * SEGMENT + 100)
+    data = marked(3 * SEGMENT + 100)
     staged = cache.receive(cache.staging() / "staged", OID, download_of(data))
     assert b"".join(staged.blocks()) == data
     with staged.content.opened() as file:
@@ -191,7 +171,7 @@ def test_an_empty_file_is_staged_too(cache):
 
 
 def test_a_staged_file_that_was_damaged_is_not_sent(cache):
-    staged = cache.receive(cache.staging() / "staged", OID, download_of(content(3 * SEGMENT)))
+    staged = cache.receive(cache.staging() / "staged", OID, download_of(marked(3 * SEGMENT)))
     flip(staged.path, staged.path.stat().st_size // 2)
     with pytest.raises(OSError, match="changed"):
         list(staged.blocks())
@@ -203,13 +183,13 @@ def test_a_staged_file_that_was_damaged_is_not_sent(cache):
 
 def test_what_cannot_be_staged_stays_where_it_was(cache, tmp_path):
     given = tmp_path / "given"
-    given.write_bytes(content(1000))
+    given.write_bytes(marked(1000))
     with pytest.raises(FileNotFoundError):
         cache.stage(given, cache.staging() / "nowhere" / "staged", OID)
     (cache.staging() / "there").touch()
     with pytest.raises(FileExistsError):
         cache.stage(given, cache.staging() / "there", OID)
-    assert given.read_bytes() == content(1000)
+    assert given.read_bytes() == marked(1000)
     given.unlink()
     with pytest.raises(FileNotFoundError):
         cache.stage(given, cache.staging() / "staged", OID)
@@ -222,7 +202,7 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(cache, monkeypatch):
 
     monkeypatch.setattr("collective.s3blobstorage.cache.sealedform.write_at", full)
     with pytest.raises(OSError, match="full") as raised:
-        cache.receive(cache.staging() / "staged", OID, download_of(content(3 * SEGMENT)))
+        cache.receive(cache.staging() / "staged", OID, download_of(marked(3 * SEGMENT)))
     assert raised.value.errno == errno.ENOSPC
     assert list(cache.staging().iterdir()) == []
 
@@ -241,19 +221,19 @@ def test_what_was_completed_is_told_as_what_can_be_sent(open_cache):
     told = []
 
     def completed(oid, tid, file):
-        with file.opened() as content_:
-            told.append((oid, tid, content_.reader()(MB, 0)))
+        with file.opened() as opened:
+            told.append((oid, tid, opened.reader()(MB, 0)))
 
     cache = open_cache(completed=completed)
-    cache.fetch(OID, TID, download_of(content(1000)))
-    source = MemorySource(content(10 * PART))
+    cache.fetch(OID, TID, download_of(marked(1000)))
+    source = MemorySource(marked(10 * PART))
     cache.complete(OID, OTHER, source)
-    assert told == [(OID, TID, content(1000)), (OID, OTHER, source.data)]
+    assert told == [(OID, TID, marked(1000)), (OID, OTHER, source.data)]
 
 
 def test_a_disk_that_takes_nothing_leaves_nothing_in_clear_elsewhere(tmp_path, open_cache):
     cache = open_cache()
-    data = content(PART)
+    data = marked(PART)
     (tmp_path / "cache").rename(tmp_path / "gone")
     (tmp_path / "cache").touch()  # the folder cannot be made again
     with lazily(cache, MemorySource(data)) as file:
@@ -289,7 +269,7 @@ def test_files_that_are_not_encrypted_are_of_one_user_only(open_cache, tmp_path)
 
 
 def test_a_path_is_a_private_file_that_goes_with_it(cache, tmp_path):
-    data = content(5 * PART)
+    data = marked(5 * PART)
     source = MemorySource(data)
     path = cache.path(OID, TID, lambda: source)
     assert Path(path).read_bytes() == data
@@ -308,7 +288,7 @@ def test_a_path_is_a_private_file_that_goes_with_it(cache, tmp_path):
 
 
 def test_many_threads_that_want_a_path_get_one(cache, tmp_path):
-    data, paths = content(5 * PART), []
+    data, paths = marked(5 * PART), []
     source = MemorySource(data)
     threads = [threading.Thread(target=lambda: paths.append(cache.path(OID, TID, lambda: source))) for _ in range(8)]
     for thread in threads:
@@ -322,7 +302,7 @@ def test_many_threads_that_want_a_path_get_one(cache, tmp_path):
 
 def test_a_path_given_as_text_is_kept_for_a_while(open_cache, tmp_path):
     cache = open_cache(protect=0.3)
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     path = cache.path(OID, TID, lambda: source)
     cache.keep(path)
     text = str.__str__(path)
@@ -335,7 +315,7 @@ def test_a_path_given_as_text_is_kept_for_a_while(open_cache, tmp_path):
 
 
 def test_a_path_that_somebody_deleted_is_made_again(cache):
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     path = cache.path(OID, TID, lambda: source)
     os.unlink(path)
     again = cache.path(OID, TID, lambda: source)
@@ -346,7 +326,7 @@ def test_a_path_that_somebody_deleted_is_made_again(cache):
 
 
 def test_a_forked_child_does_not_remove_its_parents_file(cache):
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     path = cache.path(OID, TID, lambda: source)
     text = str.__str__(path)
     child = os.fork()
@@ -359,7 +339,7 @@ def test_a_forked_child_does_not_remove_its_parents_file(cache):
 
 
 def test_a_descriptor_is_of_the_bytes_as_they_are(cache, tmp_path):
-    data = content(5 * PART)
+    data = marked(5 * PART)
     with lazily(cache, MemorySource(data)) as file:
         file.seek(10)
         assert os.read(file.fileno(), 100) == data[10:110]
@@ -386,7 +366,7 @@ def flip(path, offset):
 @pytest.mark.parametrize("how", ["read", "seek", "path", "fileno"])
 @pytest.mark.parametrize("where", [0.0, 0.01, 0.4, 0.7, 0.999])
 def test_a_flipped_bit_is_fetched_anew(cache, size, how, where):
-    source = MemorySource(content(size))
+    source = MemorySource(marked(size))
     path = cache.complete(OID, TID, source)
     flip(path, int(where * path.stat().st_size))
     requests = source.requests
@@ -406,7 +386,7 @@ def test_a_flipped_bit_is_fetched_anew(cache, size, how, where):
 
 
 def test_a_bit_flipped_under_an_open_reader(cache):
-    source = MemorySource(content(4 * SEGMENT))
+    source = MemorySource(marked(4 * SEGMENT))
     path = cache.complete(OID, TID, source)
     with lazily(cache, source) as file:
         assert file.read(SEGMENT) == source.data[:SEGMENT]
@@ -416,7 +396,7 @@ def test_a_bit_flipped_under_an_open_reader(cache):
 
 
 def test_files_of_two_revisions_that_were_exchanged(cache):
-    one, two = MemorySource(content(1000, 1)), MemorySource(content(1000, 2))
+    one, two = MemorySource(marked(1000, 1)), MemorySource(marked(1000, 2))
     paths = cache.complete(OID, TID, one), cache.complete(OID, OTHER, two)
     aside = paths[0].with_name("aside")
     paths[0].rename(aside)
@@ -429,7 +409,7 @@ def test_files_of_two_revisions_that_were_exchanged(cache):
 
 
 def test_parts_of_another_revision_are_not_used(cache, tmp_path):
-    one, two = MemorySource(content(10 * PART, 1)), MemorySource(content(10 * PART, 2))
+    one, two = MemorySource(marked(10 * PART, 1)), MemorySource(marked(10 * PART, 2))
     one.sha256 = two.sha256 = None
     with lazily(cache, one) as file:
         file.raw.read(10)
@@ -441,7 +421,7 @@ def test_parts_of_another_revision_are_not_used(cache, tmp_path):
 
 def test_a_blob_that_is_damaged_again_and_again_is_read_nevertheless(cache, monkeypatch):
     """The disk lies: what was just written cannot be read."""
-    source = MemorySource(content(3 * SEGMENT))
+    source = MemorySource(marked(3 * SEGMENT))
     publish = cache._publish
     monkeypatch.setattr(cache, "_publish", lambda *args: (flip(Path(args[0]), SEGMENT), publish(*args))[1])
     with lazily(cache, source) as file:
@@ -459,11 +439,11 @@ def key_file(tmp_path):
 
 def test_all_processes_have_one_key_and_it_survives_them(open_cache, tmp_path):
     first, second = open_cache(), open_cache()
-    first.fetch(OID, TID, download_of(content(1000)))
-    assert read(second) == content(1000)
+    first.fetch(OID, TID, download_of(marked(1000)))
+    assert read(second) == marked(1000)
     first.close()
     second.close()
-    assert read(open_cache()) == content(1000)
+    assert read(open_cache()) == marked(1000)
     assert stat.S_IMODE(key_file(tmp_path).stat().st_mode) == 0o600
 
 
@@ -489,24 +469,24 @@ def test_the_file_holds_no_key_in_clear(open_cache, tmp_path):
 
 def test_a_ring_with_another_active_key_wraps_it_anew(open_cache, tmp_path):
     old = open_cache(ring("old", "new", active="old"))
-    old.fetch(OID, TID, download_of(content(1000)))
+    old.fetch(OID, TID, download_of(marked(1000)))
     assert json.loads(key_file(tmp_path).read_bytes())["key"].startswith("old/")
     new = open_cache(ring("old", "new", active="new"))
     assert json.loads(key_file(tmp_path).read_bytes())["key"].startswith("new/")
-    assert read(new) == content(1000)
+    assert read(new) == marked(1000)
     # The one that runs on with the old key goes on, and one more of its kind may begin.
-    old.fetch(OID, OTHER, download_of(content(2000)))
+    old.fetch(OID, OTHER, download_of(marked(2000)))
     another = open_cache(ring("old", "new", active="old"))
     for cache in (old, new, another):
-        assert read(cache) == content(1000) and read(cache, tid=OTHER) == content(2000)
+        assert read(cache) == marked(1000) and read(cache, tid=OTHER) == marked(2000)
     open_cache(ring("new", "old"))
-    assert read(open_cache(ring("new"))) == content(1000)  # the old key may go
+    assert read(open_cache(ring("new"))) == marked(1000)  # the old key may go
 
 
 @pytest.mark.parametrize("loss", ["deleted", "damaged", "empty", "other", "not ours", "the ring", "the key's bytes"])
 def test_a_key_that_is_lost_begins_the_cache_anew(open_cache, tmp_path, caplog, loss):
     cache = open_cache()
-    source, large = MemorySource(content(1000)), MemorySource(content(10 * PART))
+    source, large = MemorySource(marked(1000)), MemorySource(marked(10 * PART))
     cache.complete(OID, TID, source)
     with lazily(cache, large, tid=OTHER) as file:
         file.raw.read(10)
@@ -516,9 +496,9 @@ def test_a_key_that_is_lost_begins_the_cache_anew(open_cache, tmp_path, caplog, 
     if loss == "deleted":
         path.unlink()
     elif loss == "damaged":
-        content_ = json.loads(path.read_bytes())
-        content_["wrapped"] = content_["wrapped"][:-8] + "AAAAAAA="
-        path.write_text(json.dumps(content_))
+        told = json.loads(path.read_bytes())
+        told["wrapped"] = told["wrapped"][:-8] + "AAAAAAA="
+        path.write_text(json.dumps(told))
     elif loss == "empty":
         path.write_bytes(b"")
     elif loss == "other":
@@ -546,7 +526,7 @@ def test_a_key_that_is_lost_begins_the_cache_anew(open_cache, tmp_path, caplog, 
 
 def test_a_file_that_another_key_encrypted_is_fetched_anew_before_it_is_swept(open_cache, tmp_path):
     cache = open_cache()
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     path = cache.complete(OID, TID, source)
     cache.close()
     stored, status = path.read_bytes(), path.stat()
@@ -573,7 +553,7 @@ def test_two_processes_of_which_one_lacks_the_others_key(open_cache):
     assert [read_through(cache, tid) for tid in (TID, OTHER) for cache in (late, new, old)] == [0] * 6
 
 
-def read_through(cache, tid, source_of=lambda: MemorySource(content(1000))):
+def read_through(cache, tid, source_of=lambda: MemorySource(marked(1000))):
     source = source_of()
     with lazily(cache, source, tid=tid) as file:
         assert file.read() == source.data
@@ -582,9 +562,9 @@ def read_through(cache, tid, source_of=lambda: MemorySource(content(1000))):
 
 def test_a_key_file_of_a_newer_release_is_refused(open_cache, tmp_path):
     open_cache().close()
-    content_ = json.loads(key_file(tmp_path).read_bytes())
-    content_["format"] = 2
-    key_file(tmp_path).write_text(json.dumps(content_))
+    told = json.loads(key_file(tmp_path).read_bytes())
+    told["format"] = 2
+    key_file(tmp_path).write_text(json.dumps(told))
     with pytest.raises(ConfigurationError, match="has format 2, written by a newer release"):
         open_cache()
 
@@ -629,7 +609,7 @@ def test_keys_that_cannot_be_read_yet_are_waited_for(open_cache, tmp_path):
     first, ring_ = opened(ring_later=True)
     ring_.kept_of = {"one": key}.get
     first.ring_opened()
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     first.complete(OID, TID, source)
     first.close()
 
@@ -655,9 +635,9 @@ def test_keys_that_cannot_be_read_yet_are_waited_for(open_cache, tmp_path):
 def test_a_folder_that_is_deleted_while_processes_run_keeps_their_key(open_cache, tmp_path):
     first, second = open_cache(), open_cache()
     os.rename(tmp_path / "cache", tmp_path / "aside")
-    first.fetch(OID, TID, download_of(content(1000)))
-    second.fetch(OID, OTHER, download_of(content(2000)))
-    assert read(second) == content(1000) and read(first, tid=OTHER) == content(2000)
+    first.fetch(OID, TID, download_of(marked(1000)))
+    second.fetch(OID, OTHER, download_of(marked(2000)))
+    assert read(second) == marked(1000) and read(first, tid=OTHER) == marked(2000)
 
 
 # Switched on and off
@@ -665,8 +645,8 @@ def test_a_folder_that_is_deleted_while_processes_run_keeps_their_key(open_cache
 
 def test_what_lay_in_clear_goes_when_it_is_switched_on(open_cache, tmp_path, caplog):
     plain = open_cache(ring=None)
-    large = MemorySource(content(10 * PART))
-    plain.fetch(OID, TID, download_of(content(1000)))
+    large = MemorySource(marked(10 * PART))
+    plain.fetch(OID, TID, download_of(marked(1000)))
     with lazily(plain, large, tid=OTHER) as file:
         file.raw.read(10)
     assert len(in_clear(tmp_path)) == 2
@@ -676,7 +656,7 @@ def test_what_lay_in_clear_goes_when_it_is_switched_on(open_cache, tmp_path, cap
         cache.clean()
     assert in_clear(tmp_path) == []
     assert sum("files in clear are removed" in record.getMessage() for record in caplog.records) == 1
-    source = MemorySource(content(1000))
+    source = MemorySource(marked(1000))
     assert cache.get(OID, TID) is None
     assert read_through(cache, TID, lambda: source) == 1
 
@@ -685,20 +665,20 @@ def test_a_process_that_still_runs_without_it_loses_its_files_and_goes_on(open_c
     plain, cache = open_cache(ring=None), open_cache()
     until_idle(cache)
     for number in range(3):
-        path = plain.fetch(OID, TID, download_of(content(1000)))
-        assert path.read_bytes() == content(1000)
+        path = plain.fetch(OID, TID, download_of(marked(1000)))
+        assert path.read_bytes() == marked(1000)
         cache.clean()
         assert in_clear(tmp_path) == [], number
 
 
 def test_switched_off_the_encrypted_files_are_none(open_cache):
     cache = open_cache()
-    cache.fetch(OID, TID, download_of(content(1000)))
+    cache.fetch(OID, TID, download_of(marked(1000)))
     cache.close()
     plain = open_cache(ring=None)
     assert plain.get(OID, TID) is None
-    path = plain.fetch(OID, TID, download_of(content(1000)))
-    assert path.read_bytes() == content(1000)
+    path = plain.fetch(OID, TID, download_of(marked(1000)))
+    assert path.read_bytes() == marked(1000)
     plain.close()
     path.unlink()
 
@@ -708,13 +688,13 @@ def test_what_a_dead_process_left_in_clear_elsewhere_is_swept(open_cache, tmp_pa
     (store,) = (tmp_path / "cache").glob("*/cache.json")
     left = tmp_path / "elsewhere" / f"s3blobs-{store.parent.name}-1-2-3"
     left.mkdir()
-    (left / "file").write_bytes(content(1000))
+    (left / "file").write_bytes(marked(1000))
     open_cache().clean()
     assert not left.exists()
 
 
 def test_closed_it_decrypts_nothing(cache):
-    cache.fetch(OID, TID, download_of(content(1000)))
+    cache.fetch(OID, TID, download_of(marked(1000)))
     cache.close()
     with pytest.raises(Unavailable):
         cache.path(OID, TID, lambda: MemorySource(b""))
@@ -746,7 +726,7 @@ def test_the_first_byte_decrypts_two_segments_of_many(cache, monkeypatch):
     """One says that the file is whole, one has the byte."""
     from collective.s3blobstorage.cache import sealedform
 
-    source = MemorySource(content(3 * PART + 50 * SEGMENT))
+    source = MemorySource(marked(3 * PART + 50 * SEGMENT))
     cache._parts._threshold = 100 * MB
     cache.complete(OID, TID, source)
     decrypted = []
