@@ -34,7 +34,6 @@ SAME_EVERYWHERE = {
 
 # Where it counts that blobs are encrypted: committing, reading, undoing, copying, mirroring, collecting.
 ENCRYPTED = {
-    "test_address.py",
     "test_cache_processes.py",
     "test_circuit.py",
     "test_concurrency.py",
