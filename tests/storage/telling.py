@@ -57,6 +57,20 @@ SECTION = """
 """
 
 
+ENCRYPTIONS = {
+    "": "",
+    "sse-c": "s3-sse-customer-key $(TOLD_SSE_KEY)",
+    "client-side": """
+  <client-side-encryption>
+    <key told>
+      value $(TOLD_SSE_KEY)
+    </key>
+  </client-side-encryption>
+  cache-encrypt on
+""",
+}
+
+
 class Told(logging.Handler):
     """Formats every record at once, as a handler of a file does, and shows what a handler of its own could show."""
 
@@ -85,7 +99,7 @@ class Site:
             endpoint=proxy.endpoint_url,
             bundle=bundle,
             token="s3-session-token $(TOLD_TOKEN)" if given["token"] else "",
-            sse="s3-sse-customer-key $(TOLD_SSE_KEY)" if given["sse"] else "",
+            sse=ENCRYPTIONS[given["sse"]],
         )
         self.errors: list[str] = []
 

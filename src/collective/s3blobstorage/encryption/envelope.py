@@ -41,7 +41,7 @@ class DataKey:
 
     @classmethod
     def draw(cls) -> DataKey:
-        return cls(os.urandom(KEY))
+        return cls(SecretBytes(os.urandom(KEY)))
 
     def wrapped(self, by: RingKey, object_key: str) -> str:
         """The envelope, as metadata. ``object_key``: relative to the prefix."""

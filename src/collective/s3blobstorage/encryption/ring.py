@@ -44,10 +44,11 @@ class RingKey:
     """
 
     def __init__(self, id: str, material: bytes) -> None:
+        material = SecretBytes(material)  # before anything is raised: reports of errors show local variables
         if len(material) != KEY:
             raise ConfigurationError(f"the key {id} has {len(material)} bytes, and must have {KEY}")
         self.id = id
-        self.material = SecretBytes(material)
+        self.material = material
 
     def __repr__(self) -> str:
         return f"<RingKey {self.name}>"
