@@ -47,12 +47,13 @@ def make_site(tmp_path, settings, request) -> Iterator[Callable[..., Site]]:
 def make_staging(tmp_path, settings) -> Iterator[Callable[..., Staging]]:
     """``make_staging(kind of origin)``: a copy of its database on the prefix ``staging``, its blobs read from a source.
 
-    ``source``: what makes the settings of the source from the origin; ``sources``: of all of them.
+    ``source``: what makes the settings of the source from the origin; ``sources``: of all of them. ``origin_store``:
+    the bucket of an origin that has one, ``store``: that of the copy.
     """
     made: list[Any] = []
 
     def make(kind: str, source: Callable[[Origin], Any] | None = None, **more: Any) -> Staging:
-        origin = make_origin(kind, tmp_path / f"origin{len(made)}", settings)
+        origin = make_origin(kind, tmp_path / f"origin{len(made)}", more.pop("origin_store", settings))
         made.append(origin)
         sources = more.pop("sources", None) or ((source(origin) if source else origin.source),)
         store = more.pop("store", dataclasses.replace(settings, prefix="staging"))

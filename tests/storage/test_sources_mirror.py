@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import ZODB
 from origins import CONTENTS, KINDS, LARGE, PARTS, QUICK, add_blob, large_reader, snapshot
+from rings import client_side
 from servers.faults import answer, hang
 from sites import as_ours, connected, raw_client, read_blob, unfinished_uploads, wait_until
 from ZODB.FileStorage import FileStorage
 
+from collective.s3blobstorage.errors import EncryptionKeyMissing, Unavailable
 from collective.s3blobstorage.keys import blob_key
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.settings import StorageSettings
@@ -249,3 +251,42 @@ def _large_in_production(make_staging, proxy, settings, data):
         staging.origin.through(proxy.endpoint_url), options=SourceOptions("production", mirror="background")
     )
     return staging, source
+
+
+@pytest.mark.clear
+@pytest.mark.parametrize("theirs", ["none", "client-side"])
+@pytest.mark.parametrize("ours", ["none", "client-side"])
+def test_each_side_has_a_ring_of_its_own(make_staging, settings, theirs, ours):
+    """What production sealed is read with its key, and lies in the copy's bucket under the copy's own key, or none."""
+    kinds = {"none": lambda key: None, "client-side": client_side}
+    production = dataclasses.replace(settings, encryption=kinds[theirs](b"p" * 32))
+    copy = dataclasses.replace(settings, encryption=kinds[ours](b"c" * 32), prefix="staging")
+    staging = mirrored(make_staging, "ours", "on", origin_store=production, store=copy)
+    db = staging.db()
+    expected = current_keys_of(db)
+    with connected(db) as connection:
+        for name, data in CONTENTS.items():
+            assert Path(connection.root()[name].committed()).read_bytes() == data
+    assert stored(staging) == expected
+    with as_ours(copy) as opened:
+        assert {opened.protection(key).mode for key in expected} == {ours}
+    other = dataclasses.replace(copy, encryption=client_side(b"x" * 32))
+    if ours == "client-side":
+        with as_ours(other) as opened, pytest.raises(EncryptionKeyMissing):
+            opened.get_bytes(next(iter(expected)))
+
+
+@pytest.mark.clear
+def test_a_source_whose_key_nobody_has_is_not_a_blob_that_is_gone(make_staging, settings):
+    production = dataclasses.replace(settings, encryption=client_side(b"p" * 32))
+    for other in (None, client_side(b"x" * 32)):
+        staging = make_staging(
+            "ours",
+            lambda origin, other=other: dataclasses.replace(
+                origin.source, store=dataclasses.replace(origin.source.store, encryption=other)
+            ),
+            origin_store=dataclasses.replace(production, bucket=settings.bucket),
+        )
+        db = staging.db()
+        with connected(db) as connection, pytest.raises(Unavailable):
+            connection.root()["changed"].open("r").read()

@@ -204,8 +204,8 @@ class Transfer(ABC):
         """
         described = response if total is None else {**response, "ContentLength": total}
         info = self.info = self.connection.info_of(self.key, described, self.wanted_size)
+        self.on_begin(info)  # first: a sealed object without its key has another size too
         self.check_size(info)
-        self.on_begin(info)
         return info
 
     def check_size(self, info: ObjectInfo) -> None:
