@@ -12,6 +12,8 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     gc/…                             what garbage collection remembers, and what processes tell it
     gc-log/…                         what it deleted
     keys/{id}                        what is known of a key of the ring: state, canary; never the key
+    keys/.rotation                   how far a rotation of keys has got; no id of a key begins with a dot
+    keys/.usage                      how many objects were encrypted with which key when they were counted last
     addons/{name}/…                  objects of an add-on's own, of which the database says nothing
 
 All our digits have a fixed width, so that a listing sorts by oid.
@@ -34,6 +36,8 @@ PLAN = "gc/plan/"
 WITNESS = "gc/witness/"
 GC_LOG = "gc-log/"
 KEYS = "keys/"
+ROTATION = "keys/.rotation"
+USAGE = "keys/.usage"
 ADDONS = "addons/"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")

@@ -273,7 +273,7 @@ def _relayed(
     progress: Callable[[int], None] | None,
 ) -> ObjectInfo:
     source = origin.info
-    with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
+    with tempfile.TemporaryFile(prefix="s3blobs-copy-") as file:
         arrived = get_file(
             origin.connection,
             source.key,
@@ -283,7 +283,7 @@ def _relayed(
             begin=_as_stored,
         )
         file.flush()
-        with opened(Path(file.name)) as content:
+        with opened(Path(f"/dev/fd/{file.fileno()}")) as content:
             return put_content(
                 connection,
                 lanes,

@@ -26,9 +26,11 @@ from collective.s3blobstorage.objectstore.translate import BodyBroken, Failure
 log = logging.getLogger(__name__)
 
 
-def head(connection: Connection, key: str) -> ObjectInfo | None:
+def head(connection: Connection, key: str, version: str = "") -> ObjectInfo | None:
     """HEAD; None where the store answers 404. Its answer has no body, so a missing bucket is not told apart."""
     parameters = {**connection.object(key), **connection.encryption.read_parameters()}
+    if version:
+        parameters["VersionId"] = version
 
     def request() -> ObjectInfo | None:
         try:

@@ -101,14 +101,16 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What ``protect`` did, and how the object was encrypted before.
+    """What ``protect`` did, and how the object was encrypted before and is now; None where it is gone.
 
     ``what``: current (nothing to do), rewrapped (another key), converted (another mode), left (another mode, and it was
-    not to be converted), gone.
+    not to be converted), gone. ``after``: of what was rewrapped or converted as it was asked for; the key's id of a key
+    management service is not known then.
     """
 
     what: str
     before: Protection | None = None
+    after: Protection | None = None
 
 
 class Cancelled(Exception):
@@ -213,7 +215,12 @@ class IObjectStore(Interface):
         """
 
     def protect(
-        key: str, *, convert: bool, folder: Path | None = None, progress: Callable[[int], None] | None = None
+        key: str,
+        *,
+        convert: bool,
+        folder: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+        dry_run: bool = False,
     ) -> Protected:
         """Bring an object to the encryption and key that are written with now, under its key, without changing a byte
         of it for its readers.
@@ -222,7 +229,11 @@ class IObjectStore(Interface):
         ``folder`` (None: the machine's temporary one), and uploaded. ``convert``: also where the mode is another one.
         One process per prefix at a time. Raises PreconditionFailed where the object was changed meanwhile;
         EncryptionKeyMissing; and as ``get_file`` and ``put_file``. Whatever is raised, the object can be read as before
-        or is as it should be. ``progress`` as ``put_file``, of what is sent or copied.
+        or is as it should be. ``progress`` as ``put_file``, of what is sent or copied. ``dry_run``: only tell what
+        would be done, by one HEAD.
+
+        Of what this package keeps beside blobs and objects of add-ons nothing is sealed: there client-side encryption
+        is as none.
         """
 
     def delete(keys: Iterable[str]) -> None:
@@ -240,9 +251,9 @@ class IObjectStore(Interface):
     def head(key: str) -> ObjectInfo | None:
         """What is stored, or None where there is no such key (404 only)."""
 
-    def protection(key: str) -> Protection | None:
-        """How it is encrypted, or None where there is no such key. Raises EncryptionKeyMissing only where the store
-        needs the key to say so."""
+    def protection(key: str, version: str = "") -> Protection | None:
+        """How it, or that version of it, is encrypted, or None where there is none. Raises EncryptionKeyMissing only
+        where the store needs the key to say so."""
 
     def get_file(key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None) -> ObjectInfo:
         """Write the whole object to ``target`` (an empty file opened for writing, positioned at 0).

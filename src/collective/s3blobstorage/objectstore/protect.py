@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.envelope import key_name
+from collective.s3blobstorage.encryption.interfaces import IEncryption
 from collective.s3blobstorage.errors import EncryptionNotHonoured
+from collective.s3blobstorage.keys import ADDONS, BLOBS
 from collective.s3blobstorage.objectstore import copy
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo, Protected, Protection
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 CLIENT_SIDE = "client-side"
 # What a store does without being asked counts as nothing that was asked for.
 _AS_NONE = ("none", "sse-s3")
+_OF_THE_RING = (CLIENT_SIDE, "sse-c")
 
 
 def protection_of(info: ObjectInfo, reading: Connection) -> Protection:
@@ -40,25 +43,45 @@ def protection_of(info: ObjectInfo, reading: Connection) -> Protection:
     return Protection("sse-s3" if algorithm else "none", "", info.size)
 
 
+def wanted_mode(encryption: IEncryption, key: str) -> str:
+    """The mode in which that object is written now: only blobs and objects of add-ons are sealed."""
+    if encryption.seals and not key.startswith((BLOBS, ADDONS)):
+        return "none"
+    return encryption.name
+
+
+def wanted_of(encryption: IEncryption, key: str, size: int) -> Protection:
+    """As the object is written now, as far as that is known without asking the store."""
+    mode = wanted_mode(encryption, key)
+    ring = encryption.ring
+    return Protection(mode, ring.active.name if ring is not None and mode in _OF_THE_RING else "", size)
+
+
 def is_current(store: S3ObjectStore, found: Protection, info: ObjectInfo) -> bool:
     """Whether the object is as the store would write it now."""
-    wanted, name = store.encryption, store.encryption.name
-    if name == "none":
+    wanted = wanted_of(store.encryption, info.key, info.size)
+    if wanted.mode == "none":
         return found.mode in _AS_NONE
-    if found.mode != name:
+    if found.mode != wanted.mode:
         return False
-    if wanted.ring is not None and name in (CLIENT_SIDE, "sse-c"):
-        return found.key == wanted.ring.active.name
+    if wanted.mode in _OF_THE_RING:
+        return found.key == wanted.key
     algorithm, _, kms_key = info.encrypted.partition(" ")
     try:
-        wanted.server_side.check_echo({"ServerSideEncryption": algorithm, "SSEKMSKeyId": kms_key})
+        store.encryption.server_side.check_echo({"ServerSideEncryption": algorithm, "SSEKMSKeyId": kms_key})
     except EncryptionNotHonoured:
         return False
     return True
 
 
 def protect(
-    store: S3ObjectStore, key: str, *, convert: bool, folder: Path | None, progress: Callable[[int], None] | None
+    store: S3ObjectStore,
+    key: str,
+    *,
+    convert: bool,
+    folder: Path | None,
+    progress: Callable[[int], None] | None,
+    dry_run: bool = False,
 ) -> Protected:
     """See ``IObjectStore.protect``."""
     looked = store.as_stored(key)
@@ -67,16 +90,18 @@ def protect(
     info, reading = looked
     found = protection_of(info, reading)
     if is_current(store, found, info):
-        return Protected("current", found)
-    wanted = store.encryption.name
-    same = found.mode == wanted or (wanted == "none" and found.mode in _AS_NONE)
+        return Protected("current", found, found)
+    wanted = wanted_of(store.encryption, key, info.size)
+    same = found.mode == wanted.mode or (wanted.mode == "none" and found.mode in _AS_NONE)
     if not same and not convert:
-        return Protected("left", found)
-    if CLIENT_SIDE in (found.mode, wanted) and found.mode != wanted:
+        return Protected("left", found, found)
+    if dry_run:
+        pass
+    elif CLIENT_SIDE in (found.mode, wanted.mode) and found.mode != wanted.mode:
         _through_here(store, key, info, folder, progress)
     else:
         _by_the_store(store, info, reading, progress)
-    return Protected("rewrapped" if same else "converted", found)
+    return Protected("rewrapped" if same else "converted", found, wanted)
 
 
 def _by_the_store(
@@ -97,7 +122,7 @@ def _by_the_store(
 def _through_here(
     store: S3ObjectStore, key: str, info: ObjectInfo, folder: Path | None, progress: Callable[[int], None] | None
 ) -> None:
-    with tempfile.NamedTemporaryFile(prefix="s3blobs-convert-", dir=folder) as file:
+    with tempfile.TemporaryFile(prefix="s3blobs-convert-", dir=folder) as file:
         arrived = store.get_file(key, file)  # type: ignore[arg-type]
         file.flush()
-        store.replace_file(key, Path(file.name), arrived, progress)
+        store.replace_file(key, Path(f"/dev/fd/{file.fileno()}"), arrived, progress)

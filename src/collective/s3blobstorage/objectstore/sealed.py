@@ -224,7 +224,7 @@ class SealedStore(S3ObjectStore):
         progress: Callable[[int], None] | None,
     ) -> ObjectInfo:
         """Of an object in clear: its bytes have to come here."""
-        with tempfile.NamedTemporaryFile(prefix="s3blobs-copy-") as file:
+        with tempfile.TemporaryFile(prefix="s3blobs-copy-") as file:
             arrived = download.get_file(
                 reading,
                 source.key,
@@ -234,7 +234,8 @@ class SealedStore(S3ObjectStore):
             )
             file.flush()
             described = source.metadata if metadata is None else metadata
-            return self._put_sealed(target_key, Path(file.name), described, arrived.sha256, progress=progress)
+            path = Path(f"/dev/fd/{file.fileno()}")
+            return self._put_sealed(target_key, path, described, arrived.sha256, progress=progress)
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]

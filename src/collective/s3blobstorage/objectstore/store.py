@@ -283,9 +283,14 @@ class S3ObjectStore:
         convert: bool,
         folder: Path | None = None,
         progress: Callable[[int], None] | None = None,
+        dry_run: bool = False,
     ) -> Protected:
-        self._check_writable()
-        return protect.protect(self, key, convert=convert, folder=folder, progress=progress)
+        if not dry_run:
+            self._check_writable()
+        done = protect.protect(self, key, convert=convert, folder=folder, progress=progress, dry_run=dry_run)
+        if self._ways is not None:
+            self._ways.forget(key)
+        return done
 
     def rewrapped_metadata(self, info: ObjectInfo) -> Mapping[str, str]:
         """For ``protect``: those of the object that takes the place of ``info``, of the same mode. Or
@@ -349,18 +354,19 @@ class S3ObjectStore:
             refuse_sealed(info)
         return info
 
-    def protection(self, key: str) -> Protection | None:
-        looked = self.as_stored(key)
+    def protection(self, key: str, version: str = "") -> Protection | None:
+        looked = self.as_stored(key, version)
         return None if looked is None else protect.protection_of(*looked)
 
-    def as_stored(self, key: str) -> tuple[ObjectInfo, Connection] | None:
+    def as_stored(self, key: str, version: str = "") -> tuple[ObjectInfo, Connection] | None:
         """The object as it is stored, and the way in which it can be read."""
 
         def look(way: Connection) -> tuple[ObjectInfo, Connection] | None:
-            info = download.head(way, key)
+            info = download.head(way, key, version)
             return None if info is None else (info, way)
 
-        return self._first(key, look)
+        # What fits a former version says nothing of the present one.
+        return self._first(f"{key}?versionId={version}" if version else key, look)
 
     def _head(self, key: str) -> ObjectInfo | None:
         """As it is stored."""

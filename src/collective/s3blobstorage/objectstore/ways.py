@@ -92,6 +92,11 @@ class Ways:
         log.warning("%r was refused with each key of the configuration, and without one: %s", key, refusal)
         raise refusal
 
+    def forget(self, key: str) -> None:
+        """The object was rewritten, as objects are written now."""
+        with self._lock:
+            self._found.pop(key, None)
+
     def _likely(self, key: str) -> list[Connection]:
         with self._lock:
             known = self._found.get(key)

@@ -1,4 +1,4 @@
-"""One gc at a time for each prefix.
+"""One gc, or one rotation of keys, at a time for each prefix.
 
 A lease is the object ``gc/lease/{number}``, made with ``If-None-Match: *``. The one with the highest number counts. It
 is held while it has content and was written less than ``lease_life`` ago, and released by emptying it. Whoever wants it
@@ -7,6 +7,9 @@ process that slept since it looked cannot make one that is valid.
 
 So a lease is also a condition: one that is taken with the number after the one that a plan saw proves that no other gc
 has written the ledger since.
+
+What rotates keys holds it too: it writes every object anew, so that a gc beside it would find other ETags and ages than
+those that it planned with.
 
 Where the store does not keep the condition, each writes a claim ``gc/claim/{id}``, waits ``claim_wait``, and lists all:
 of those that live the oldest goes on, the others go away. A claim is never written again, since its age decides;
@@ -23,6 +26,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -37,7 +41,8 @@ from .margins import Margins
 logger = logging.getLogger(__name__)
 
 _ALIVE = ".alive"
-_FASTER = "another gc of this prefix began meanwhile: run it again when that has ended"
+_OTHER = "another gc of this prefix, or a rotation of its keys,"
+_FASTER = f"{_OTHER} began meanwhile: run it again when that has ended"
 # Numbers of other days are deleted (``execute.swept``): who looked longer ago than this looks again, so that it never
 # makes one of those. Seconds.
 _STALE = 3600.0
@@ -45,7 +50,7 @@ _RENEW = 0.25  # of lease_life: often enough that one failed renewal is no loss
 
 
 class Taken(UnsafeError):
-    """Another gc holds the lease, or was faster."""
+    """Another gc, or a rotation of keys, holds the lease, or was faster."""
 
 
 class Lease:
@@ -61,13 +66,16 @@ class Lease:
 
     def hold(self) -> None:
         """Renew it where that is due. Raises Taken where it may be somebody else's by now."""
-        age = self._clock.monotonic() - self._renewed
-        if age > self._margins.lease_life - self._margins.lease_margin:
-            raise Taken("this gc held its lease for too long without a sign of life, and another may run: run it again")
-        if age > self._margins.lease_life * _RENEW:
+        self.check()
+        if self._clock.monotonic() - self._renewed > self._margins.lease_life * _RENEW:
             before = self._clock.monotonic()
             self._store.put_bytes(self._key + _ALIVE if self._claim else self._key, _who())
             self._renewed = before
+
+    def check(self) -> None:
+        """Raise Taken where it may be somebody else's by now. Any thread; makes no request."""
+        if self._clock.monotonic() - self._renewed > self._margins.lease_life - self._margins.lease_margin:
+            raise Taken("the lease was held for too long without a sign of life, and another may run: run it again")
 
     def release(self) -> None:
         """Let the next one in. A failure is logged: the lease ends by itself."""
@@ -75,7 +83,7 @@ class Lease:
             for key in (self._key, self._key + _ALIVE) if self._claim else (self._key,):
                 self._store.put_bytes(key, b"")
         except StoreError as error:
-            logger.warning("the lease of garbage collection ends in %.0f s only: %s", self._margins.lease_life, error)
+            logger.warning("the lease of this prefix ends in %.0f s only: %s", self._margins.lease_life, error)
 
 
 @contextmanager
@@ -86,6 +94,30 @@ def leased(store: IObjectStore, margins: Margins, clock: Clock, control: Control
         yield lease
     finally:
         lease.release()
+
+
+@contextmanager
+def kept_alive(lease: Lease, margins: Margins) -> Iterator[None]:
+    """Hold the lease in a thread of its own, for work whose pieces may take longer than it lives: call its ``check``
+    before each change. Joined at the end."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(margins.lease_life * _RENEW / 5):
+            try:
+                lease.hold()
+            except Taken:
+                return  # for good; ``check`` says so to everybody
+            except StoreError as error:
+                logger.warning("the lease of this prefix was not renewed, tried again: %s", error)
+
+    keeper = threading.Thread(target=keep, name="s3blobs-lease", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
 
 
 def take(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Lease:
@@ -127,7 +159,7 @@ def _by_claim(store: IObjectStore, margins: Margins, clock: Clock) -> Lease:
             and _lives(beat, control, margins)
         ]
         if not lives or min(lives)[1] != name:
-            raise Taken("another gc of this prefix is running: run it again when that has ended")
+            raise Taken(f"{_OTHER} is running: run it again when that has ended")
     except BaseException:
         with suppress(StoreError):
             store.put_bytes(lease._key, b"")
@@ -141,10 +173,7 @@ def _lives(line: Listed, control: Control, margins: Margins) -> bool:
 
 def _busy(line: Listed, margins: Margins) -> str:
     ends = line.last_modified + timedelta(seconds=margins.lease_life)
-    return (
-        "another gc of this prefix is running, or was killed: run it again when that has ended,"
-        f" or after {ends:%H:%M:%S} UTC"
-    )
+    return f"{_OTHER} is running, or was killed: run it again when that has ended, or after {ends:%H:%M:%S} UTC"
 
 
 def _who() -> bytes:
