@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from blob_sites import OldSite
 from command_line import keys_of
 from kept_sites import KeptSite
 from origins import PARTS, Origin, Staging, make_origin
+from rolling_keys import Stores
 from servers.postgresql import PostgreSQL
+from servers.proxy import Proxy
 from sites import Site
 from strange_front import Front
 
@@ -126,3 +128,25 @@ def tls_front(s3_server, ca) -> Iterator[Front]:
     opened = Front(s3_server, ca)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def secure_proxy(s3_server, ca) -> Iterator[Proxy]:
+    """With https on both sides where the server has it: customers' keys travel over nothing else."""
+    upstream = getattr(s3_server, "tls_endpoint_url", None)
+    with Proxy(upstream or s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle if upstream else None) as between:
+        yield between
+
+
+@pytest.fixture
+def secure(settings, secure_proxy, ca) -> StoreSettings:
+    """Settings by which that proxy is asked; their encryption is the test's."""
+    return dataclasses.replace(
+        settings, endpoint_url=secure_proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p", encryption=None
+    )
+
+
+@pytest.fixture
+def stores(secure) -> Iterator[Stores]:
+    with closing(Stores(secure)) as opened:
+        yield opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from contextlib import closing
 
 import pytest
 from rolling_keys import (
@@ -14,7 +13,6 @@ from rolling_keys import (
     OTHER,
     OURS,
     TWO,
-    Stores,
     after,
     alone,
     before,
@@ -25,7 +23,6 @@ from rolling_keys import (
     used,
 )
 from servers.faults import answer, reset
-from servers.proxy import Proxy
 from store_time import DAY, ShiftedStore
 from test_gc import OWNED, Collected
 
@@ -43,22 +40,6 @@ from collective.s3blobstorage.maintenance.usage import kept_figures
 from collective.s3blobstorage.objectstore.clock import Clock
 
 WITH_KEYS = ("client-side", "sse-c")
-
-
-@pytest.fixture
-def proxy(s3_server, ca):
-    """With https on both sides where the server has it: customers' keys travel over nothing else."""
-    upstream = getattr(s3_server, "tls_endpoint_url", None)
-    with Proxy(upstream or s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle if upstream else None) as between:
-        yield between
-
-
-@pytest.fixture
-def stores(settings, proxy, ca):
-    with closing(
-        Stores(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p"))
-    ) as opened:
-        yield opened
 
 
 def rotated(store, **options):
@@ -96,17 +77,17 @@ def test_everything_of_ours_needs_the_new_key_alone(stores, tmp_path, s3, settin
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_what_is_current_costs_one_request(stores, tmp_path, proxy, mode):
+def test_what_is_current_costs_one_request(stores, tmp_path, secure_proxy, mode):
     fill(stores.open(before(mode)), tmp_path, blob_keys(20))
     store = stores.open(after(mode))
 
     def asked():
-        found = [exchange for exchange in proxy.exchanges if "/blobs/" in exchange.path]
-        proxy.reset()
+        found = [exchange for exchange in secure_proxy.exchanges if "/blobs/" in exchange.path]
+        secure_proxy.reset()
         methods = [exchange.method for exchange in found]
         return {method: methods.count(method) for method in methods}
 
-    proxy.reset()
+    secure_proxy.reset()
     rotated(store)
     first = asked()
     if mode == "client-side":
@@ -149,7 +130,7 @@ def test_convert(stores, tmp_path, former, mode):
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, proxy, mode, monkeypatch):
+def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, secure_proxy, mode, monkeypatch):
     keys = blob_keys(30)
     fill(stores.open(before(mode)), tmp_path, keys)
     store = stores.open(after(mode))
@@ -161,10 +142,10 @@ def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, proxy,
         report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 12 or stop.set())
     assert report.stopped and 12 <= report.count("rewrapped").blobs <= 14
     assert kept_figures(store.unencrypted()) is None  # not of everything
-    proxy.reset()
+    secure_proxy.reset()
     again = rotated(store)
     assert again.resumed in keys[8:14]
-    looked = {exchange.path.partition("/blobs/")[2] for exchange in proxy.exchanges if exchange.method == "HEAD"}
+    looked = {exchange.path.partition("/blobs/")[2] for exchange in secure_proxy.exchanges if exchange.method == "HEAD"}
     assert not looked & {key.removeprefix("blobs/") for key in keys if key <= again.resumed}
     # Both together, as if it had been one.
     assert again.done["rewrapped"].blobs == 30 + (mode == "sse-c")
@@ -211,18 +192,18 @@ def test_a_key_that_is_missing_is_named_and_the_others_go_on(stores, tmp_path):
     assert used(full, [BLOB, OTHER]) == {("client-side", "two")}
 
 
-def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, proxy):
+def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, secure_proxy):
     keys = blob_keys(12)
     fill(stores.open(before("client-side")), tmp_path, keys)
     store = stores.open(after("client-side"))
     stop = threading.Event()
-    proxy.fail(answer(403, "AccessDenied"), method="PUT", target=keys[1].removeprefix("blobs/"), times=1000)
+    secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=keys[1].removeprefix("blobs/"), times=1000)
     rotation = Rotation(store, concurrency=1, stop=stop)
     with rotation.leased() as lease, rotation.plan() as plan:
         seen = []
         report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 6 or stop.set())
     assert report.failures.by_kind == {"Refused": 1}
-    proxy.forgive()
+    secure_proxy.forgive()
     with Rotation(store).plan() as plan:
         assert plan.position.failed == [keys[1]] and plan.position.after > keys[1]
     again = rotated(store)
@@ -230,15 +211,15 @@ def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, pr
     assert used(store, keys) == {("client-side", "two")}
 
 
-def test_a_policy_in_the_way_ends_it(stores, tmp_path, proxy, monkeypatch):
+def test_a_policy_in_the_way_ends_it(stores, tmp_path, secure_proxy, monkeypatch):
     monkeypatch.setattr(rotate, "_REFUSED_ALL", 5)
     keys = blob_keys(12)
     fill(stores.open(before("client-side")), tmp_path, keys)
     store = stores.open(after("client-side"))
-    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="/blobs/", times=1000)
+    secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target="/blobs/", times=1000)
     with pytest.raises(Refused, match="allow s3:GetObject and s3:PutObject"):
         rotated(store, concurrency=1)
-    proxy.forgive()
+    secure_proxy.forgive()
     assert used(store, keys) == {("client-side", "one")}
 
 
@@ -265,7 +246,7 @@ def test_what_vanishes_meanwhile_is_no_failure(stores, tmp_path, monkeypatch):
         store.get_bytes(keys[2])
 
 
-def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, proxy):
+def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, secure_proxy):
     keys = blob_keys(20)
     wrote = fill(stores.open(before("client-side")), tmp_path, keys)
     stores.settings = dataclasses.replace(stores.settings, outage_patience=0.0, download_max_attempts=1)
@@ -277,23 +258,23 @@ def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, prox
         def advance(count, size):
             seen.append(count)
             if len(seen) == 5:
-                proxy.fail(answer(503, "ServiceUnavailable"), method="HEAD", times=1000)
+                secure_proxy.fail(answer(503, "ServiceUnavailable"), method="HEAD", times=1000)
 
         with pytest.raises(Unavailable):
             rotation.execute(plan, lease, advance)
-        proxy.forgive()
+        secure_proxy.forgive()
     report = rotated(store)
     assert report.resumed and not report.failures.count
     assert used(store, keys) == {("client-side", "two")} and {key: read(store, key) for key in keys} == wrote
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_faults_on_the_way_change_nothing(stores, tmp_path, proxy, mode):
+def test_faults_on_the_way_change_nothing(stores, tmp_path, secure_proxy, mode):
     keys = blob_keys(12)
     wrote = fill(stores.open(before(mode)), tmp_path, keys)
     store = stores.open(after(mode))
-    proxy.fail(answer(503, "SlowDown"), target="/blobs/", times=3)
-    proxy.fail(reset("answer"), method="PUT", target="/blobs/", times=2)
+    secure_proxy.fail(answer(503, "SlowDown"), target="/blobs/", times=3)
+    secure_proxy.fail(reset("answer"), method="PUT", target="/blobs/", times=2)
     report = rotated(store)
     assert not report.failures.count and used(store, keys) == {(mode, "two")}
     assert {key: read(store, key) for key in keys} == wrote

@@ -11,6 +11,7 @@ import click
 
 from ..datatypes import KEY
 from ..errors import ConfigurationError
+from .keys_rotate import rotate
 
 
 @click.group()
@@ -61,5 +62,5 @@ def _write_new(file: Path, text: str) -> None:
         raise ConfigurationError(f"--output {str(file)!r} cannot be written: {error.strerror}") from None
 
 
-for _verb in (generate,):
+for _verb in (generate, rotate):
     keys.add_command(_verb)

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -89,6 +90,40 @@ def counting(what: str) -> Iterator[Any]:
     with shown:
         task = shown.add_task(what, total=None)
         yield lambda count: shown.advance(task, count)
+
+
+@contextmanager
+def advancing(what: str, total: int) -> Iterator[Any]:
+    """``advance(objects, bytes)`` moves a bar over so many objects, with rate, time left and when that will be, on
+    standard error, where that is a terminal. Any thread may call it."""
+    shown = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Of(),
+        TimeRemainingColumn(),
+        _End(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with shown:
+        task = shown.add_task(what, total=total)
+        yield lambda count, size=0: shown.advance(task, count)
+
+
+class _Of(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{task.completed:,.0f} of {task.total or 0:,.0f}, {speed:,.0f}/s")
+
+
+class _End(ProgressColumn):
+    """The hour of this machine's clock at which it ends at that rate."""
+
+    def render(self, task: Task) -> Text:
+        if task.time_remaining is None:
+            return Text("")
+        return Text(f"until {datetime.now() + timedelta(seconds=task.time_remaining):%a %H:%M}")
 
 
 class _Bytes(ProgressColumn):

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -217,6 +218,45 @@ class Rotation:
         return kept if kept.after or kept.failed else fresh
 
 
+def looked_at(
+    store: IObjectStore,
+    lines: Iterable[Line],
+    stop: threading.Event,
+    *,
+    convert: bool,
+    concurrency: int = 8,
+    advance: Callable[[int, int], None] = lambda blobs, size: None,
+) -> Report:
+    """What a rotation from the beginning would do, by a HEAD of each. Writes nothing, and needs no lease."""
+    report = Report()
+
+    def look(line: Line) -> Protected:
+        return store.protect(line.key, convert=convert, dry_run=True)
+
+    with closing(in_parallel(lines, look, concurrency=concurrency, stop=stop, name="s3blobs-rotate")) as running:
+        for line, future in running:
+            result = _result(future)
+            if isinstance(result, Exception):
+                report.failures.add(line.key, result)
+            else:
+                report.note(line, result)
+            advance(1, line.size)
+    report.stopped = stop.is_set()
+    return report
+
+
+def _result(future: Future[Protected]) -> Protected | Exception:
+    """What came of one object, where others go on whatever it is. Raises what ends the run."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, ObjectMissing):
+        return Protected("gone")
+    if isinstance(error, StoreError) and not isinstance(error, Unavailable):
+        return error
+    raise error
+
+
 def refuse_former_key(store: IObjectStore) -> None:
     """Raise where the key that this configuration writes with was superseded or retired: it would turn the others'
     work back. One request, none where no key writes."""
@@ -281,15 +321,7 @@ class _Execution:
         )
         with closing(running):
             for (number, line), future in running:
-                error = future.exception()
-                if error is None:
-                    results[number] = future.result()
-                elif isinstance(error, ObjectMissing):
-                    results[number] = Protected("gone")
-                elif isinstance(error, StoreError) and not isinstance(error, Unavailable):
-                    results[number] = error
-                else:
-                    raise error
+                results[number] = _result(future)
                 self._advance(1, line.size)
                 while noted in results:
                     self._note(batch[noted], results.pop(noted), moves=moves)
