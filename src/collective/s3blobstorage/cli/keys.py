@@ -11,7 +11,10 @@ import click
 
 from ..datatypes import KEY
 from ..errors import ConfigurationError
+from .keys_change import activate, add, retire
+from .keys_list import list_
 from .keys_rotate import rotate
+from .keys_verify import verify
 
 
 @click.group()
@@ -62,5 +65,5 @@ def _write_new(file: Path, text: str) -> None:
         raise ConfigurationError(f"--output {str(file)!r} cannot be written: {error.strerror}") from None
 
 
-for _verb in (generate, rotate):
+for _verb in (generate, list_, add, activate, rotate, retire, verify):
     keys.add_command(_verb)

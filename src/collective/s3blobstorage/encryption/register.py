@@ -191,6 +191,23 @@ def open_ring(store: IObjectStore, ring: KeyRing, mode: str, *, writable: bool) 
     return [changed.get(entry.id, entry) for entry in known]
 
 
+def verify(store: IObjectStore, ring: KeyRing, id: str) -> Entry | None:
+    """Read a key of the ring, and compare it with what the bucket knows; None where the bucket does not know it.
+
+    Writes nothing. Raises ConfigurationError where the key cannot be had or is not the one that the bucket knows,
+    RecordError where the entry is damaged, and Unavailable.
+    """
+    entry, provider = read(store, id), ring.providers[id]
+    if provider.keeps and entry is None:
+        return None
+    if provider.keeps and entry is not None and entry.kept is None:
+        _refuse_unmade(store, provider, entry, writable=False)
+    key = ring.key(id)
+    if entry is not None:
+        _compare(entry, key, provider.source)
+    return entry
+
+
 def mode_of(ring: KeyRing, id: str, mode: str) -> str:
     """For which encryption a key is; ``mode`` where the ring does not say so."""
     return ring.modes.get(id, mode)
@@ -218,7 +235,7 @@ def activate(store: IObjectStore, id: str) -> Entry:
     Processes write with it as soon as they start with it as ``active-key``. Raises ConfigurationError where the bucket
     does not know it, or it is retired.
     """
-    entry = _known(store, id)
+    entry = known(store, id)
     if entry.state == RETIRED:
         raise _retired(entry)
     return _activated(store, entry).get(id, entry)
@@ -229,7 +246,7 @@ def retire(store: IObjectStore, id: str) -> Entry:
 
     Raises ConfigurationError where the bucket does not know it, UnsafeError where it is the active one.
     """
-    entry = _known(store, id)
+    entry = known(store, id)
     if entry.state == ACTIVE:
         raise UnsafeError(f"the key {id} is the active one: name another active-key in zope.conf first, then retire it")
     if entry.state == RETIRED:
@@ -349,7 +366,8 @@ def _write(store: IObjectStore, entry: Entry) -> Entry:
     return entry
 
 
-def _known(store: IObjectStore, id: str) -> Entry:
+def known(store: IObjectStore, id: str) -> Entry:
+    """What the bucket knows of that key. Raises ConfigurationError where that is nothing, and as ``read``."""
     entry = read(store, id) if is_key_id(id) else None
     if entry is None:
         raise ConfigurationError(f"the bucket knows no key {id}: run `s3blobs keys list` for those that it knows")

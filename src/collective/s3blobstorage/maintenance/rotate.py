@@ -181,11 +181,7 @@ class Rotation:
         """Hold gc's lease. Raises Taken where a gc or another rotation runs, and UnsafeError or ConfigurationError
         where the key is not one to bring objects to."""
         refuse_former_key(self.store)
-        control = read_control(self.store)
-        with (
-            leased(self.store, self.margins, self.clock, control) as lease,
-            kept_alive(lease, self.margins),
-        ):
+        with held(self.store, self.margins, self.clock) as lease:
             yield lease
 
     def plan(self, advance: Callable[[int], None] = lambda count: None) -> Plan:
@@ -216,6 +212,13 @@ class Rotation:
         if kept is None or (kept.target, kept.convert) != (fresh.target, fresh.convert):
             return fresh
         return kept if kept.after or kept.failed else fresh
+
+
+@contextmanager
+def held(store: IObjectStore, margins: Margins, clock: Clock) -> Iterator[Lease]:
+    """Hold gc's lease, however long it takes. Raises Taken."""
+    with leased(store, margins, clock, read_control(store)) as lease, kept_alive(lease, margins):
+        yield lease
 
 
 def looked_at(

@@ -180,6 +180,12 @@ class Failures:
         if len(self.first) < LISTED:
             self.first.append({"key": key, "error": kind, "reason": reason(error)})
 
+    def merge(self, other: Failures) -> None:
+        """Add those of another step; a key is listed twice where it failed in both."""
+        for kind, count in other.by_kind.items():
+            self.by_kind[kind] = self.by_kind.get(kind, 0) + count
+        self.first += other.first[: LISTED - len(self.first)]
+
     @property
     def count(self) -> int:
         return sum(self.by_kind.values())

@@ -80,7 +80,9 @@ class Ways:
         if len(self.connections) == 1:
             return ask(self.connections[0])
         refusal: Exception | None = None
-        for way in self._likely(key):
+        # The way of today once more at the end: a rotation of keys may have rewritten the object between the first try
+        # and the last one, so that each was refused.
+        for way in [*self._likely(key), self.connections[0]]:
             try:
                 answer = ask(way)
             except (Refused, EncryptionNotHonoured) as error:

@@ -1,8 +1,9 @@
 """Deleting everything of a site below its prefix, versions included: ``s3blobs destroy``.
 
 The plan is a listing on the local disk, so what a person was shown is what goes; what somebody writes meanwhile stays,
-and the next run finds it. The owner marker goes last, and only when all else is gone: as long as anything is left the
-prefix has its owner, and destroying it can go on after any interruption.
+and the next run finds it. The register of keys and the owner marker go last, and only when all else is gone: as long as
+anything is left the prefix has its owner, what is encrypted can be read, and destroying it can go on after any
+interruption.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ...errors import OwnerError, Refused, UnsafeError
-from ...keys import ADDONS, MARKER, is_addon_key, is_bookkeeping, read_foreign_key, read_key
+from ...keys import ADDONS, KEYS, MARKER, is_addon_key, is_bookkeeping, read_foreign_key, read_key
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ...storage.owner import Marker
 from ..findings import Count, Stopped
@@ -55,7 +56,7 @@ class Found:
 
 @dataclass
 class Plan:
-    """``going``: what is deleted, as lines; ``last``: the same of the owner marker; ``uploads``: what is aborted."""
+    """``going``: what is deleted, as lines; ``last``: the same of register and marker; ``uploads``: what is aborted."""
 
     keeps_versions: bool
     everything: bool = False
@@ -152,7 +153,8 @@ def make_plan(
                 if is_past:
                     found.versions.add(size)
             found.going.add(size)
-            (plan.last if key == MARKER else plan.going).add(json.dumps([key, version, size]))
+            # As long as anything is left the keys can be had: one that somebody else wraps is nowhere else.
+            (plan.last if key == MARKER or key.startswith(KEYS) else plan.going).add(json.dumps([key, version, size]))
         for key, upload_id, _ in store.list_uploads():
             if everything or _kind(found, key) is not found.foreign:
                 found.uploads += 1
