@@ -8,7 +8,8 @@ import io
 import pytest
 import ZODB
 from persistent.mapping import PersistentMapping
-from sites import ALL, bucket_keys, commit_blobs, connected
+from rings import client_side
+from sites import ALL, bucket_keys, commit_blobs, connected, read_blob
 from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
 from zope.interface.verify import verifyObject
@@ -22,8 +23,8 @@ Zope2 = pytest.importorskip("Zope2")  # the utility is Plone's side; the storage
 
 from Acquisition import Implicit  # noqa: E402
 
-from collective.s3blobstorage.interfaces import IBlobStorages, IDatabaseBlobs  # noqa: E402
-from collective.s3blobstorage.utilities import BlobStorages  # noqa: E402
+from collective.s3blobstorage.interfaces import IBlobStorages, IDatabaseBlobs, IKeyRing  # noqa: E402
+from collective.s3blobstorage.utilities import BlobStorages, key_ring  # noqa: E402
 
 NAME = "collective.x"
 
@@ -206,3 +207,34 @@ def test_a_database_by_its_name(make_site, storages, monkeypatch):
     monkeypatch.setattr(Zope2, "DB", None)
     assert storages.get().reason == "no Zope application runs in this process"
     other.close()
+
+
+def test_the_keys_of_a_database(make_site, storages, settings):
+    """What they are, how many objects need them, and a rotation; never their bytes."""
+    old = client_side(active="old", old=b"o" * 32, new=b"n" * 32)
+    new = client_side(active="new", old=b"o" * 32, new=b"n" * 32)
+    site = make_site("filestorage", store=dataclasses.replace(settings, encryption=old))
+    db = site.db()
+    commit_blobs(db, a=b"a blob", b=b"another")
+    with connected(db) as connection:
+        ring = key_ring(storages.for_context(connection.root()))
+    assert verifyObject(IKeyRing, ring) and ring.mode == "client-side" and ring.coverage() is None
+    assert [(key.id, key.state, key.writes) for key in ring.list()][0] == ("old", "active", True)
+    assert ring.active().id == "old"
+    db.close()
+    db = site.db(store=dataclasses.replace(settings, encryption=new))
+    with connected(db) as connection:
+        ring = key_ring(storages.for_context(connection.root()))
+        told = []
+        report = ring.rotate(advance=lambda objects, size: told.append(objects))
+        assert report.count("rewrapped").blobs == 2 == sum(told) and not report.failures.count
+        assert ring.active().id == "new" and ring.coverage() is not None
+        assert {key.id: key.state for key in ring.list()} == {"new": "active", "old": "superseded"}
+        assert read_blob(db, "a") == b"a blob"
+        for shown in (repr(ring), repr(ring.list()), repr(ring.coverage())):
+            assert "nnnn" not in shown and "oooo" not in shown
+    with connected(ZODB.DB(DemoStorage(base=db.storage, close_base_on_close=False))) as connection:
+        with pytest.raises(ConfigurationError, match="read-only"):
+            key_ring(storages.for_context(connection.root())).rotate()
+    with pytest.raises(ConfigurationError, match="neither the object"):
+        key_ring(storages.for_context(None))

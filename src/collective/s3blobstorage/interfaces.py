@@ -52,3 +52,39 @@ class IDatabaseBlobs(Interface):
 
         Below a DemoStorage, which does not change what is below it, the space refuses to write.
         """
+
+    def key_ring():
+        """The keys that encrypt its blobs: an ``IKeyRing``, which ``IKeyRing(blobs)`` gives too.
+
+        ConfigurationError with the ``reason`` where there is no bucket. Below a DemoStorage nothing can be rotated.
+        """
+
+
+class IKeyRing(Interface):
+    """The keys that encrypt one database's blobs: ``IKeyRing(blobs)`` of an ``IDatabaseBlobs``. Never a key's bytes.
+
+    In any thread; each method makes requests to the store, and raises as ``IObjectStore`` does, RecordError where what
+    the bucket knows of a key is damaged, and ConfigurationError with the ``reason`` where there is no bucket.
+    """
+
+    mode = Attribute("str: how blobs are written: none, sse-s3, sse-kms, sse-c, client-side, or an add-on's own")
+
+    def list():
+        """Every key that zope.conf or the bucket knows: ``KeyState``s (``maintenance/key_states.py``) with id, version,
+        state, since when, and where zope.conf takes it from. The one that writes first. A request for each key."""
+
+    def active():
+        """The one of them that writes; None where none of ours does. Requests as ``list``."""
+
+    def coverage():
+        """How many objects and bytes need which key and mode, as they were counted last, and when: ``Figures``
+        (``maintenance/usage.py``). None where nobody counted: ``s3blobs keys list --count``. One request."""
+
+    def rotate(convert=False, stop=None, advance=None):
+        """Bring every object to the key, and with ``convert`` to the mode, that is written with now; the report.
+
+        Takes as long as there are objects, at least one request each: for a thread or a process of its own, never for
+        one that serves visitors. ``stop``: a ``threading.Event`` that ends it, to be gone on with. ``advance(objects,
+        bytes)`` is called as it goes on, in the thread of the caller. Raises Taken where another rotation or a garbage
+        collection runs, UnsafeError where this process writes with a key that was superseded.
+        """

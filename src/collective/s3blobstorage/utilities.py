@@ -6,7 +6,7 @@ from ZODB.DemoStorage import DemoStorage
 from zope.interface import implementer
 
 from .errors import ConfigurationError
-from .interfaces import IBlobStorages, IDatabaseBlobs
+from .interfaces import IBlobStorages, IDatabaseBlobs, IKeyRing
 from .keys import addon_prefix
 from .storage.interfaces import IBlobObjects
 
@@ -46,6 +46,9 @@ class DatabaseBlobs:
     def space(self, name):
         return self._storage.space(name, writable=self._writable)
 
+    def key_ring(self):
+        return self._storage.key_ring(writable=self._writable)
+
 
 @implementer(IDatabaseBlobs)
 class NoDatabaseBlobs:
@@ -59,6 +62,15 @@ class NoDatabaseBlobs:
     def space(self, name):
         addon_prefix(name)
         raise ConfigurationError(f"there is no bucket for objects of add-ons: {self.reason}")
+
+    def key_ring(self):
+        raise ConfigurationError(f"there are no keys: {self.reason}")
+
+
+@implementer(IKeyRing)
+def key_ring(blobs):
+    """Adapts an ``IDatabaseBlobs``. Raises ConfigurationError where there is no bucket."""
+    return blobs.key_ring()
 
 
 def _connection_of(context):

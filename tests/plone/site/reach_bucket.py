@@ -6,7 +6,7 @@ import logging
 
 from zope.component import getUtility
 
-from collective.s3blobstorage.interfaces import IBlobStorages
+from collective.s3blobstorage.interfaces import IBlobStorages, IKeyRing
 
 logging.disable(logging.WARNING)
 storages = getUtility(IBlobStorages)
@@ -19,4 +19,5 @@ places = {
 for name, blobs in places.items():
     blobs.space("collective.x").put(f"of/{name}", name.encode())
 read = [line.key for line in storages.get("main").space("collective.x").list("of/")]
-print("FOUND", json.dumps({"keys": read, "unknown": storages.get("catalog").reason}))
+mode = IKeyRing(storages.get()).mode
+print("FOUND", json.dumps({"keys": read, "mode": mode, "unknown": storages.get("catalog").reason}))

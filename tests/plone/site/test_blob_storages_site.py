@@ -28,6 +28,7 @@ def test_objects_of_an_addon(zope, site_bucket):
     [line] = [line.removeprefix("FOUND ") for line in run.stdout.splitlines() if line.startswith("FOUND ")]
     told = json.loads(line)
     assert told["keys"] == ["of/name", "of/root", "of/with", "of/without"]
+    assert told["mode"] == "none"
     assert told["unknown"].startswith("zope.conf has no database 'catalog'; it has ") and "main" in told["unknown"]
     found = site_bucket.client.list_objects_v2(Bucket=site_bucket.name, Prefix="plone/site/addons/")
     assert [entry["Key"] for entry in found["Contents"]] == [

@@ -20,10 +20,13 @@ from zope.interface import implementer
 from ..errors import EncryptionNotHonoured
 from . import hidden
 from .interfaces import IServerSideEncryption
+from .key_sources import ValueKey
 from .ring import KeyRing, RingKey
 from .secret import SecretBytes
 
 ALGORITHM = "AES256"
+
+_ALONE = "customer-key"
 
 SHA256 = "sha256"
 HIDDEN_SHA256 = "hidden-sha256"
@@ -43,6 +46,13 @@ class CustomerKey:
     def __init__(self, ring: KeyRing, id: str) -> None:
         self.id = id
         self._ring = ring
+
+    @classmethod
+    def of(cls, key: bytes) -> CustomerKey:
+        """With a key of its own that is in no ring. Raises ConfigurationError where it does not have 32 bytes."""
+        ring = KeyRing([ValueKey(_ALONE, key, "the caller")], _ALONE)
+        ring.load()
+        return cls(ring, _ALONE)
 
     def __repr__(self) -> str:
         return f"<CustomerKey {self.id}>"

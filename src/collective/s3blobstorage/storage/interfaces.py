@@ -43,6 +43,9 @@ class IBlobObjects(Interface):
         ``writable``: False refuses what writes, beside what ``read-only`` refuses. ValueError where it is no name.
         """
 
+    def key_ring(*, writable: bool = True) -> object:
+        """The keys that encrypt its blobs: an ``IKeyRing`` of the package. Any thread, no request."""
+
 
 class IBlobAddresses(Interface):
     """What a connection's storage offers to those who send browsers to the bucket. In the connection's thread."""

@@ -45,6 +45,7 @@ from .witness import WitnessWriter
 
 if TYPE_CHECKING:
     from ..maintenance.gc.runs import Collection
+    from ..maintenance.key_ring import StoreKeys
 
 logger = logging.getLogger(__name__)
 
@@ -310,6 +311,11 @@ class S3BlobStorage:
             folder=lambda: self.staging,
             writable=writable,
         )
+
+    def key_ring(self, *, writable: bool = True) -> StoreKeys:
+        from ..maintenance.key_ring import StoreKeys  # here: most processes never need it
+
+        return StoreKeys(self.store_, writable=writable and not self.isReadOnly())
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         path = self.reader.path(oid, serial, partial(self.read_record, oid, serial))
