@@ -77,7 +77,7 @@ def findings_of(status: int, told: dict) -> dict[str, dict]:
     """The findings by name, after what holds of every run."""
     assert told["ok"] is (status == 0)
     asked = AT_OPEN.index(LAST_BEFORE_WRITING) + 1
-    remote = [*AT_OPEN[:asked], "owner", *AT_OPEN[asked:], *DEEPER]
+    remote = [*AT_OPEN[:asked], "owner", "keys", *AT_OPEN[asked:], *DEEPER]
     names = [finding["name"] for finding in told["findings"]]
     assert [name for name in names if not name.startswith("source ")] == LOCAL + remote
     for finding in told["findings"]:

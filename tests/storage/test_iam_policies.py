@@ -1,4 +1,4 @@
-"""The two policies of examples/iam, held against the requests that the storage makes.
+"""The policies of examples/iam, held against the requests that the storage makes.
 
 ``ACTIONS`` is Amazon's table of what each operation needs (Service Authorization Reference, "Actions defined by Amazon
 S3"; user guide, "Required permissions for Amazon S3 API operations").
@@ -18,8 +18,10 @@ from fnmatch import fnmatchcase
 import pytest
 import transaction
 import ZODB
-from command_line import keys_of, s3blobs
+from command_line import keys_of, s3blobs, section
 from example_files import EXAMPLES
+from rings import ring_of
+from rolling_keys import OURS, Stores, after, before, fill, read, used
 from servers.faults import answer, reset
 from sites import Against, commit_blobs, connected, raw_client, read_blob
 from store_time import DAY, ShiftedStore
@@ -27,6 +29,8 @@ from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
 
+from collective.s3blobstorage.encryption.register import open_ring
+from collective.s3blobstorage.keys import MARKER
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
@@ -34,6 +38,7 @@ from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.preflight import FOLDER, checks
 from collective.s3blobstorage.storage.mirrored import read_mirrored, write_mirrored
 from collective.s3blobstorage.storage.opening import open_once
+from collective.s3blobstorage.storage.owner import Marker
 
 ARN = "arn:aws:s3:::my-site-blobs"
 
@@ -55,6 +60,13 @@ ACTIONS = {
     "ListParts": ["s3:ListMultipartUploadParts"],
     "ListMultipartUploads": ["s3:ListBucketMultipartUploads"],
     "PostBucket": [],  # a form; its key is in the body, and s3:PutObject is asked for on that
+}
+
+
+OF_VERSIONS = {
+    ("HEAD", "versionId="): "s3:GetObjectVersion",
+    ("GET", "?versions"): "s3:ListBucketVersions",
+    ("GET", "?versioning"): "s3:GetBucketVersioning",
 }
 
 
@@ -97,6 +109,8 @@ def use_everything(site, proxy) -> None:
     store = open_store(site.settings.store)
     assert [finding.name for finding in checks(store, writable=True, thorough=True) if finding.ok is False] == []
     write_mirrored(store, z64, ["files"])  # as `s3blobs mirror` ends
+    ring = ring_of(one=bytes(range(32)))  # as a storage with keys is opened for the first time
+    open_ring(store.unencrypted(), ring, "client-side", writable=True)
     assert read_mirrored(store) is not None
     store.close()
     db = site.db()
@@ -193,6 +207,47 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
         for action in ACTIONS[exchange.operation]:
             assert allowed_by(policy("gc"), action, resource(exchange.path, settings.bucket)), exchange.line
     assert {"DeleteObjects", "AbortMultipartUpload", "ListMultipartUploads", "PutObject"} <= set(proxy.counts())
+
+
+def test_the_policy_for_keys_allows_what_their_commands_do(secure, secure_proxy, tmp_path, s3):
+    """Also with SSE-C, where what lies beside the blobs needs keys too, and in a bucket that keeps versions."""
+    s3.put_bucket_versioning(Bucket=secure.bucket, VersioningConfiguration={"Status": "Enabled"})
+    root = dataclasses.replace(secure, prefix="")
+    conf = tmp_path / "site.conf"
+    with closing(Stores(root)) as stores:
+        fill(stores.open(before("sse-c")), tmp_path)
+        stores.open(before("sse-c")).put_bytes(MARKER, Marker("production", False).to_json())
+        store = dataclasses.replace(root, encryption=after("sse-c"))
+        base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
+        conf.write_text(
+            f"%import collective.s3blobstorage\n{section(store, tmp_path / 'cache', base, 'owner production')}"
+        )
+        secure_proxy.reset()
+        statuses = {}
+        for verb in ("add two", "activate two", "rotate", "list --count", "verify --objects 2", "retire one --yes"):
+            result = s3blobs("--config", conf, "keys", *verb.split(), env=keys_of(store))
+            statuses[verb] = result.returncode
+        exchanges = secure_proxy.exchanges
+        assert used(stores.open(after("sse-c")), OURS) == {("sse-c", "two")}
+        assert read(stores.open(after("sse-c")), MARKER)
+    assert statuses.pop("retire one --yes") == 2 and not any(statuses.values()), "versions need the key"
+    granted = policy("keys")
+    asked = set()
+    for exchange in exchanges:
+        # What the proxy calls by the name of the object's or the bucket's own request.
+        of_versions = [
+            action
+            for (method, query), action in OF_VERSIONS.items()
+            if exchange.method == method and query in exchange.line
+        ]
+        for action in of_versions or ACTIONS[exchange.operation]:
+            asked.add(action)
+            assert allowed_by(granted, action, resource(exchange.path, secure.bucket)), exchange.line
+    assert set(OF_VERSIONS.values()) <= asked
+
+
+def test_the_policy_for_keys_deletes_nothing():
+    assert [resource for action, resource in policy("keys") if "Delete" in action] == [f"{ARN}/{FOLDER}/*"]
 
 
 @pytest.mark.parametrize("name", ["site", "gc"])

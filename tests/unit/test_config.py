@@ -136,6 +136,7 @@ def test_every_key_arrives(tmp_path):
         "gc-grace 48h",
         "gc-keep 30d",
         "gc-on-pack plan",
+        "key-max-age 90d",
         "read-only on",
     )
     assert parsed == StorageSettings(
@@ -184,6 +185,7 @@ def test_every_key_arrives(tmp_path):
         gc_grace=2 * 86400.0,
         gc_keep=30 * 86400.0,
         gc_on_pack="plan",
+        key_max_age=90 * 86400.0,
         read_only=True,
     )
 

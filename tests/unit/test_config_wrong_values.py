@@ -120,6 +120,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "keep-in-base": _BOOLEAN,
     "gc-grace": _INTERVAL,
     "gc-keep": _INTERVAL,
+    "key-max-age": _INTERVAL,
     "gc-on-pack": same("is none of the choices", empty="is empty"),
     "delivery-modes": same("names a mode that does not exist", empty="is empty"),
     "presign-max-expiry": _INTERVAL,

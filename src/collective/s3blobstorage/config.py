@@ -98,6 +98,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         owner=section.owner,
         gc_grace=section.gc_grace,
         gc_keep=section.gc_keep,
+        key_max_age=section.key_max_age,
         gc_on_pack=section.gc_on_pack,
         delivery=_delivery(section),
         read_only=section.read_only,

@@ -273,6 +273,12 @@ gc_keep = Key(
 gc_on_pack = Key(
     "gc-on-pack", partial(datatypes.choice, choices=("off", "plan", "execute")), "off, plan, execute", "plan"
 )
+key_max_age = Key(
+    "key-max-age",
+    partial(datatypes.interval, minimum=0.0, maximum=3650 * datatypes.DAY),
+    "0 to 3650d: seconds, or a figure with s, m, h or d; 0: never",
+    "180d",
+)
 delivery_modes = Key(
     "delivery-modes",
     datatypes.delivery_modes,

@@ -108,6 +108,7 @@ class StorageSettings:
     gc_grace: float = 86400.0  # seconds; younger objects are never judged
     gc_keep: float = 7 * 86400.0  # seconds for which nothing must have referred to an object
     gc_on_pack: str = "execute"  # off, plan or execute
+    key_max_age: float = 365 * 86400.0  # seconds after which `s3blobs check` wants another active key; 0: never
     read_only: bool = False
     preflight: bool = True
     preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt

@@ -94,6 +94,7 @@ def _findings(database: Database, started: float, no_write: bool, no_base: bool)
                 yield finding
                 if finding.name == LAST_BEFORE_WRITING:
                     yield timed("owner", local.owner if reached else lambda: not_asked)
+                    yield timed("keys", local.keys if reached else lambda: not_asked)
         for name, asked in source_checks(database, no_base=no_base):
             yield timed(name, asked)
 

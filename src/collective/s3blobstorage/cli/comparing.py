@@ -61,7 +61,7 @@ def opened_store(
     So many requests send at a time. A blob may take as long as ``--limit-rate`` makes it.
     """
     from ..objectstore import open_store  # here, since it imports boto3
-    from ..storage.opening import open_once
+    from ..storage.opening import keys_explained, open_once
     from ..storage.owner import open_prefix
 
     settings = database.settings
@@ -75,7 +75,8 @@ def opened_store(
     if writable:
         return store, open_once(store, settings, read_only=False)
     store.open_bucket(writable=False)
-    return store, open_prefix(store, settings.owner, read_only=True)
+    with keys_explained(store):
+        return store, open_prefix(store, settings.owner, read_only=True)
 
 
 @dataclass(frozen=True)

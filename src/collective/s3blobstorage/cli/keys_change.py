@@ -80,7 +80,11 @@ def activate(request: Request, id: str, as_json: bool) -> int:
                 f"active-key of zope.conf is {ring.active_id}: name the other one there first, in every process."
                 f" Example: active-key {id}"
             )
-        register.verify(store.unencrypted(), ring, id)
+        if register.verify(store.unencrypted(), ring, id) is None:
+            raise ConfigurationError(
+                f"the bucket does not know the key {id} yet: run `s3blobs keys add {id}` first, and see to it that"
+                " every process has it in its zope.conf"
+            )
         entry = register.activate(store.unencrypted(), id)
     _tell(entry, as_json, "restart every process of the site, then run s3blobs keys rotate")
     return 0

@@ -17,7 +17,9 @@ from pathlib import Path
 from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import z64
 
+from ..encryption.register import RETIRED
 from ..errors import ConfigurationError, RecordError
+from ..maintenance.key_states import KeyState, key_states
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.redaction import redact
 from ..storage.owner import cache_layout, read_marker
@@ -61,6 +63,38 @@ class LocalChecks:
             )
         keeps = f"an object that nothing refers to goes after gc-keep, {_days(settings.gc_keep)}"
         return True, f"{keeps}: a backup of the database that is older would lack blobs", ""
+
+    # The keys
+
+    def keys(self) -> Result:
+        try:
+            states = key_states(self.store)
+        except RecordError as error:
+            return False, one_line(error), "bring an older version of the object below keys/ back"
+        if not states:
+            return None, "no section has keys, and the bucket knows none", ""
+        now = self.store.now()
+        told = "; ".join(self._key(each, now) for each in states)
+        lost = [each.id for each in states if each.is_lost]
+        if lost:
+            mend = f"give zope.conf a <key {lost[0]}>, or run s3blobs keys retire {lost[0]} if nothing needs it"
+            return False, f"{told}; objects may need {', '.join(lost)}, which zope.conf does not have", mend
+        old = [each for each in states if each.writes and self._is_old(each, now)]
+        if old:
+            mend = "change it, as docs/encryption.md says (Changing keys), or set another key-max-age; 0: never"
+            return False, f"{told}; older than key-max-age, {_days(self.settings.key_max_age)}", mend
+        new = [each.id for each in states if each.state is None]
+        return True, told, f"s3blobs keys add {new[0]}, before anybody writes with it" if new else ""
+
+    def _key(self, each: KeyState, now: datetime) -> str:
+        age = each.age(now)
+        state = each.state or "not in the bucket yet"
+        since = "" if age is None or each.state == RETIRED else f", {_days(max(age, 0.0))} old"
+        return f"{each.id} is {state}{since}{', writes' if each.writes else ''}"
+
+    def _is_old(self, each: KeyState, now: datetime) -> bool:
+        age, most = each.age(now), self.settings.key_max_age
+        return bool(most) and age is not None and age > most
 
     # The disk
 

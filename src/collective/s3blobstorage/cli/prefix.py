@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 def looked_at(stack: ExitStack, database: Database, *, writable: bool) -> tuple[S3ObjectStore, Marker | None]:
     """The store, closed with ``stack``, and what the marker says; None where there is none."""
     from ..objectstore import open_store  # here, since it imports boto3
+    from ..storage.opening import keys_explained
     from ..storage.owner import read_marker
 
     store = stack.enter_context(closing(open_store(database.settings.store, read_only=not writable)))
     store.open_bucket(writable=False)
-    return store, read_marker(store)
+    with keys_explained(store):
+        return store, read_marker(store)
 
 
 def place(database: Database) -> str:

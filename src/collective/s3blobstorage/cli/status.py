@@ -15,10 +15,11 @@ import click
 
 from ..cache.counters import Counters, counted_since_made
 from ..cache.layout import BLOB_SUFFIX, PART_SUFFIX, Layout, StoreFolder, occupied, stores
-from ..errors import Refused, StoreError
-from ..keys import is_addon_key, is_key
+from ..errors import RecordError, Refused, StoreError
+from ..keys import is_addon_key, is_bookkeeping, is_key
 from . import output
 from .configuration import Database
+from .keys_list import described
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # Keys of the storage's own: see DESIGN.md section 8.
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
-_BOOKKEEPING = re.compile(r"\.s3blobs(-mirrored)?\.json|\.s3blobs-check/.+|gc(-log)?/.+")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 
@@ -107,7 +107,7 @@ def _kind(found: Objects, key: str) -> Count:
         return found.zodb_s3blobs
     if is_addon_key(key):
         return found.addons
-    return found.bookkeeping if _BOOKKEEPING.fullmatch(key) else found.other
+    return found.bookkeeping if is_bookkeeping(key) else found.other
 
 
 def unfinished_uploads(store: IObjectStore) -> Uploads:
@@ -193,12 +193,15 @@ def status(request: Request, as_json: bool) -> int:
 def _collect(database: Database) -> dict[str, Any]:
     from ..objectstore import open_store  # here, since it imports boto3
     from ..storage.mirrored import read_mirrored
+    from ..storage.opening import keys_explained
     from ..storage.owner import cache_layout, read_marker
 
     settings = database.settings
     with closing(open_store(settings.store, read_only=True)) as store:
         store.open_bucket(writable=False)
-        marker = read_marker(store)
+        with keys_explained(store):
+            marker = read_marker(store)
+        encryption = _encryption(store)
         with output.counting("listing") as advance:
             objects = count_objects(store, advance)
         uploads: Uploads | None
@@ -236,6 +239,7 @@ def _collect(database: Database) -> dict[str, Any]:
         if mirrored is None
         else {"complete_up_to": mirrored.tid.hex(), "sources": list(mirrored.sources)},
         "objects": {**asdict(objects), "total": asdict(objects.total)},
+        "encryption": encryption,
         "unfinished_uploads": asdict(uploads) if uploads is not None else None,
         "cache": asdict(use) if use is not None else None,
         "machine": asdict(machine),
@@ -263,6 +267,7 @@ def _print(document: dict[str, Any]) -> None:
     if objects["other"]["objects"]:
         lines.append(("not of this package", _amount(objects["other"])))
     lines.append(("in all", _amount(objects["total"])))
+    lines += _encryption_lines(document["encryption"])
     if uploads is None:
         lines.append(("unfinished uploads", "not shown: the credentials may not list them, or the store cannot"))
     else:
@@ -283,6 +288,28 @@ def _print(document: dict[str, Any]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+def _encryption(store: Any) -> dict[str, Any]:
+    """Mode, and the keys as the bucket's register has them; ``error`` where that cannot be read."""
+    from ..maintenance.key_states import told
+
+    mode = {"mode": store.encryption.name, "required": store.encryption.required}
+    try:
+        return {**mode, **told(store), "error": None}
+    except (RecordError, Refused) as error:  # damaged, or a policy without keys/
+        return {**mode, "keys": [], "counted": None, "usage": None, "error": str(error)}
+
+
+def _encryption_lines(told: dict[str, Any]) -> list[tuple[str, str]]:
+    required = ", and nothing else is read (require-encryption)" if told["required"] else ""
+    lines = [("encryption", f"{told['mode']}{required}")]
+    if told["error"] is not None:
+        return [*lines, ("keys", f"not shown: {told['error']}")]
+    lines += [(f"key {key['id']}", described(key)) for key in told["keys"]]
+    if told["keys"]:
+        lines.append(("keys counted", told["counted"] or "never yet: s3blobs keys list --count"))
+    return lines
 
 
 def _owner(document: dict[str, Any]) -> str:

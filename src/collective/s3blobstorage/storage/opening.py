@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -80,17 +80,25 @@ def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: boo
 
     Raises ConfigurationError, OwnerError, EncryptionNotHonoured, and Unavailable where trying again may help.
     """
-    encryption = store.encryption
-    if encryption.ring is None:
-        return _open_bucket(store, settings, read_only=read_only)
-    try:
+    with keys_explained(store):
         marker = _open_bucket(store, settings, read_only=read_only)
-    except (Refused, EncryptionNotHonoured, Corrupt):
-        # With SSE-C the marker cannot be read with another key than it was written with: say that.
-        open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=False)
-        raise
-    open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=not read_only)
+    encryption = store.encryption
+    if encryption.ring is not None:
+        open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=not read_only)
     return marker
+
+
+@contextmanager
+def keys_explained(store: S3ObjectStore) -> Iterator[None]:
+    """For the first look at a prefix: with SSE-C its marker cannot be read with another key than it was written with.
+    Then say that, as a ConfigurationError, and not that the store refuses."""
+    try:
+        yield
+    except (Refused, EncryptionNotHonoured, Corrupt):
+        ring = store.encryption.ring
+        if ring is not None:
+            open_ring(store.unencrypted(), ring, store.encryption.name, writable=False)
+        raise
 
 
 def _open_bucket(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
