@@ -108,6 +108,22 @@ def test_a_blob_that_is_sent_in_parts(make):
         assert file.read() == data
 
 
+def test_a_read_of_what_is_cached_counts_once(make):
+    site = make()
+    db = site.db()
+    commit_blobs(db, a=marked(SMALL))
+    counters = db.storage.cache.counters
+    before = counters.snapshot()
+    with connected(db) as connection, connection.root()["a"].open("r") as file:
+        assert file.read() == marked(SMALL)
+    after = counters.snapshot()
+    assert {name: after[name] - before[name] for name in ("hits", "misses", "downloads")} == {
+        "hits": 1,
+        "misses": 0,
+        "downloads": 0,
+    }
+
+
 def test_an_abort_leaves_nothing(make):
     site = make()
     db = site.db()

@@ -147,6 +147,14 @@ def test_what_was_committed_is_not_in_clear_in_the_cache(cache, tmp_path):
     assert is_whole(cache.get(OID, TID).stat())
 
 
+def test_what_is_kept_of_commits_goes_by_the_blobs_size(open_cache):
+    cache = open_cache(fill_on_commit="small", part_threshold=PART)
+    for tid, size, kept in ((TID, PART, True), (OTHER, PART + 1, False)):
+        staged = cache.receive(cache.staging() / "staged", OID, download_of(marked(size)))
+        assert cache.adopts(size) is cache.adopt(OID, tid, staged.path) is kept
+        staged.path.unlink(missing_ok=True)
+
+
 # Staged, on its way into the bucket
 
 

@@ -474,7 +474,7 @@ class BlobCache:
     def adopt(self, oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
         try:
             size = os.stat(staged).st_size
-            if self._closed or not self.adopts(size):
+            if self._closed or not self.adopts(self._form.size_of(size)):
                 return False
             if isinstance(self._form, Sealed):
                 self._form.commit(staged, oid, tid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
@@ -54,9 +53,11 @@ class ClearPath(str):
 
     def __del__(self) -> None:
         # A forked child has a copy of the object; the file is its parent's.
-        if os is not None and getattr(self, "_process", None) == os.getpid():
-            with contextlib.suppress(OSError):
+        try:
+            if self._process == os.getpid():
                 os.unlink(self)
+        except (OSError, AttributeError):  # AttributeError: it was copied without its process, or the interpreter ends
+            pass
 
 
 class ClearFiles:

@@ -91,6 +91,9 @@ class Form(Protocol):
     def body(self, descriptor: int, size: int, part_size: int, oid: bytes, tid: bytes) -> Body | None:
         """For a file that is there; None where it is no such file. OSError."""
 
+    def size_of(self, stored: int) -> int:
+        """Bytes of the blob in a file of ``stored`` bytes that was not made of parts. Lost where none has that many."""
+
     def noted(self, size: int) -> int:
         """How long a note of ``size`` bytes is on the disk."""
 
@@ -120,6 +123,9 @@ class Plain:
 
     def body(self, descriptor: int, size: int, part_size: int, oid: bytes, tid: bytes) -> Body | None:
         return _PlainBody(descriptor, size, part_size) if os.fstat(descriptor).st_size == size else None
+
+    def size_of(self, stored: int) -> int:
+        return stored
 
     def noted(self, size: int) -> int:
         return size

@@ -47,6 +47,12 @@ class Sealed:
             return None
         return _SealedBody(descriptor, geometry, cipher) if found == part_size else None
 
+    def size_of(self, stored: int) -> int:
+        try:
+            return Geometry.of_stored(stored, SEGMENT).size
+        except Damaged:
+            raise Lost from None
+
     def noted(self, size: int) -> int:
         return size + OVERHEAD
 

@@ -148,16 +148,18 @@ class BlobReader:
 
         ``look``: ask first whether it is anywhere, so that BlobMissing is raised now and not by the first read.
         """
-        cached = self._cache.get_text(oid, tid)
-        if cached is not None and not self._cache.seals:
-            try:
-                return opened(cached, blob)
-            except OSError:  # evicted since, or no file can be opened: read otherwise
-                pass
+        sealed = self._cache.seals
+        if not sealed:
+            cached = self._cache.get_text(oid, tid)
+            if cached is not None:
+                try:
+                    return opened(cached, blob)
+                except OSError:  # evicted since, or no file can be opened: read otherwise
+                    pass
         state = state_of(record(), oid, tid)
         if state.inline is not None:
             return InlineFile(state.inline, name, blob)
-        if look and cached is None and not self.is_somewhere(oid, tid, state):
+        if look and not (sealed and self._cache.get_text(oid, tid)) and not self.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
         return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
 
