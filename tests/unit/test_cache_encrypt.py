@@ -718,7 +718,7 @@ def test_it_needs_keys(tmp_path):
         return opening.open_cache(settings, SimpleNamespace(identity="a store"), NoOverlay())
 
     for encryption in (None, configured([])):
-        with pytest.raises(ConfigurationError, match=r"cache-encrypt is on, .* for example <client-side-encryption>"):
+        with pytest.raises(ConfigurationError, match=r"cache-encrypt is on, .* <client-side-encryption> or <sse-c>"):
             opened(encryption)
     assert not (tmp_path / "cache").exists()
     cache = opened(client_side(bytes(range(32))))

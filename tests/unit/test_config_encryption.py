@@ -301,6 +301,11 @@ AGREEMENT = [
     ([mode("sse-c", key("k1")), "inline-size 1"], "inline-size is 1, so that small blobs would lie in the database"),
     ([f"s3-sse-customer-key {ONE}", "inline-size 1"], "inline-size is 1, so that small blobs would lie in"),
     (
+        ["cache-encrypt on"],
+        "cache-encrypt is on, and no section has keys to encrypt with: add <client-side-encryption>",
+    ),
+    ([mode("sse-s3"), "cache-encrypt on"], "cache-encrypt is on, and no section has keys to encrypt with"),
+    (
         [mode("sse-c", key("k1")), "s3-endpoint-url http://s3.example.org"],
         "<sse-c> sends the key with each request and so needs TLS, but the endpoint is 'http://s3.example.org'. "
         "Example: s3-endpoint-url https://",
@@ -314,6 +319,14 @@ AGREEMENT = [
         "s3-sse-customer-key sends the key with each request and so needs TLS",
     ),
 ]
+
+
+@pytest.mark.parametrize("type", KEYED)
+def test_a_cache_is_encrypted_with_the_keys_of_the_section(type):
+    settings = parsed(mode("sse-s3"), mode(type, key("k1")), "cache-encrypt on").settings
+    assert settings.cache_encrypt and settings.cache_ring is settings.store.encryption.ring
+    assert settings.cache_ring.active_id == "k1"
+    assert parsed(mode(type, key("k1"))).settings.cache_ring is None
 
 
 @pytest.mark.parametrize(("sections", "reason"), AGREEMENT)

@@ -72,7 +72,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             f"upload-concurrency {section.upload_concurrency} is above s3-max-pool-connections "
             f"{section.s3_max_pool_connections}: uploads would wait for a connection. Raise the one or lower the other"
         )
-    return StorageSettings(
+    settings = StorageSettings(
         store=StoreSettings(
             **store,
             public_endpoint_url=section.s3_public_endpoint_url,
@@ -107,6 +107,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         start_degraded=section.start_degraded,
         sources=source_settings(section.sources, environ),
     )
+    settings.cache_ring  # noqa: B018 - raises where there is none
+    return settings
 
 
 def _check_inline(size: int, encryption: IEncryption | None) -> None:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import ConfigurationError
+
 if TYPE_CHECKING:
     from .encryption.interfaces import IEncryption
+    from .encryption.ring import KeyRing
     from .overlay.interfaces import ISourceSettings
 
 MB = 1024 * 1024
@@ -115,3 +118,16 @@ class StorageSettings:
     start_degraded: bool = False
     delivery: DeliverySettings = DeliverySettings()
     sources: tuple[ISourceSettings, ...] = ()  # behind the bucket, in order
+
+    @property
+    def cache_ring(self) -> KeyRing | None:
+        """What encrypts the cache; None: nothing does. Raises ConfigurationError where there are no keys for it."""
+        if not self.cache_encrypt:
+            return None
+        encryption = self.store.encryption
+        if encryption is None or encryption.ring is None:
+            raise ConfigurationError(
+                "cache-encrypt is on, and no section has keys to encrypt with: add <client-side-encryption> or <sse-c>,"
+                " or set cache-encrypt off"
+            )
+        return encryption.ring

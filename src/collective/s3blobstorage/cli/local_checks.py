@@ -150,7 +150,8 @@ class LocalChecks:
         floor = settings.cache_min_free.of(disk.total)
         growth, room = max(0, settings.cache_size - use.bytes), max(0, disk.free - floor)
         bound = byte_count(settings.cache_size)
-        detail = f"the cache holds {byte_count(use.bytes)} of {bound}, {byte_count(disk.free)} are free on its disk"
+        cache = "the encrypted cache" if settings.cache_encrypt else "the cache"
+        detail = f"{cache} holds {byte_count(use.bytes)} of {bound}, {byte_count(disk.free)} are free on its disk"
         if disk.free < floor:
             return False, f"{detail}, and {byte_count(floor)} stay free", "cache-min-free: less, or a larger disk"
         if growth <= room:

@@ -18,7 +18,7 @@ from zope.interface.interface import Method
 
 from ..cache import BlobCache
 from ..encryption.register import open_ring
-from ..errors import ConfigurationError, Corrupt, EncryptionNotHonoured, Refused, S3BlobStorageError, Unavailable
+from ..errors import Corrupt, EncryptionNotHonoured, Refused, S3BlobStorageError, Unavailable
 from ..objectstore import S3ObjectStore, preflight
 from ..objectstore.circuit import PROBE_EVERY
 from ..objectstore.clock import Clock
@@ -51,13 +51,7 @@ def open_cache(settings: StorageSettings, store: Any, overlay: IOverlay, *, late
     Raises ConfigurationError where ``cache-dir`` is something else, or ``cache-encrypt`` has no keys, and what reading
     the active key raises.
     """
-    encryption = settings.store.encryption
-    ring = encryption.ring if settings.cache_encrypt and encryption is not None else None
-    if settings.cache_encrypt and ring is None:
-        raise ConfigurationError(
-            "cache-encrypt is on, and there is no key to encrypt with: give <s3blobstorage> a section with keys, for"
-            " example <client-side-encryption>, or set cache-encrypt off"
-        )
+    ring = settings.cache_ring
     return BlobCache(
         settings.cache_dir,
         cache_identity(store.identity, settings.owner),
