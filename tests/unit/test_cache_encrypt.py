@@ -215,6 +215,21 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing(cache, monkeypatch):
     assert list(cache.staging().iterdir()) == []
 
 
+@pytest.mark.parametrize("ring_", [None, ring()], ids=["plain", "encrypted"])
+def test_room_is_made_for_the_second_file_that_encrypting_writes(open_cache, monkeypatch, ring_):
+    asked = []
+    monkeypatch.setattr(
+        "collective.s3blobstorage.cache.room.missing", lambda folder, more, min_free: asked.append(more) or 0
+    )
+    cache = open_cache(ring=ring_)
+    folder = cache.staging()
+    uncommitted = folder / "uncommitted"
+    uncommitted.write_bytes(bytes(1000))
+    cache.make_room(uncommitted, folder)
+    cache.make_room(uncommitted, folder, staged=True)
+    assert asked == [1000 if ring_ else 0, 0]
+
+
 def test_only_a_staged_file_of_that_oid_is_adopted(cache):
     staged = cache.receive(cache.staging() / "staged", OID, download_of(b"data"))
     assert cache.adopt(OTHER, TID, staged.path) is False

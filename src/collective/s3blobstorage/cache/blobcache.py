@@ -546,12 +546,14 @@ class BlobCache:
     ) -> Staged:
         return received(self._form, target, oid, download, written)
 
-    def make_room(self, path: Path, folder: Path) -> None:
+    def make_room(self, path: Path, folder: Path, *, staged: bool = False) -> None:
         status = os.stat(path)
         size = status.st_size
         if self._limit_commits:
             self._check_bound(0 if path.is_relative_to(folder) else size)
-        more = 0 if status.st_dev == os.stat(folder).st_dev and not self.seals else size
+        # A file that is encrypted is written once more before the first one goes.
+        renamed = status.st_dev == os.stat(folder).st_dev and not self.seals
+        more = 0 if staged or renamed else size
         lacking = room.missing(folder, more, self._min_free)
         if lacking and os.stat(folder).st_dev == os.stat(self._layout.root).st_dev:
             self._cleaner.free(lacking)

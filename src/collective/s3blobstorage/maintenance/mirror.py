@@ -118,7 +118,7 @@ def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IB
         received = cache.receive(path, kept.oid, fetch, transfer.moved)
         if kept.size not in (None, received.size):
             raise Corrupt(f"{received.size} bytes came, and the record says {kept.size}")
-        cache.make_room(path, folder)
+        cache.make_room(path, folder, staged=True)
         store_file(store, kept.key, received.content, kept.oid, kept.tid, sha256=kept.sha256)
         return received.size
     finally:

@@ -87,7 +87,7 @@ def _downloaded(source: IBlobSource, cache: IBlobCache, oid: bytes) -> Iterator[
         raise StagingError(f"a blob of a source could not be written into staging-dir: {error.strerror}") from None
     try:
         try:
-            cache.make_room(file.path, folder)
+            cache.make_room(file.path, folder, staged=True)
         except OSError as error:
             why = f"a blob of a source could not be written into staging-dir: {error.strerror}"
             raise StagingError(why) from None
