@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import stat
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from part_source import MemorySource
 from rings import GivenKey, client_side, ring
 
 from collective.s3blobstorage.cache import BlobCache
-from collective.s3blobstorage.cache.cipher import SEGMENT
+from collective.s3blobstorage.cache.cipher import SEGMENT, MachineKey
 from collective.s3blobstorage.cache.layout import is_whole
 from collective.s3blobstorage.encryption.configured import configured
 from collective.s3blobstorage.encryption.ring import KeyRing
@@ -488,6 +489,28 @@ def test_the_file_holds_no_key_in_clear(open_cache, tmp_path):
         assert secret not in text
     for shown in (repr(cache._keys), repr(cache._form), repr(vars(cache))):
         assert key.hex() not in shown and repr(key)[2:-1] not in shown
+
+
+@pytest.mark.parametrize("use", ["draw", "read", "write"])
+def test_no_key_is_in_the_local_variables_of_a_traceback(open_cache, monkeypatch, use):
+    keys = open_cache()._keys
+    values = []
+
+    def broken(*args, **kwargs):
+        frame = sys._getframe(1)
+        while frame is not None and "/s3blobstorage/" in frame.f_code.co_filename:
+            values.extend(frame.f_locals.values())
+            frame = frame.f_back
+        raise OSError("broken")
+
+    where = "machinekey.os.replace" if use == "write" else "cipher.derived"
+    monkeypatch.setattr(f"collective.s3blobstorage.cache.{where}", broken)
+    with pytest.raises(OSError, match="broken"):
+        {"draw": MachineKey.draw, "read": keys._read, "write": lambda: keys._write(ring().active)}[use]()
+    assert values
+    # Each key is of 32 bytes, and nothing else there is.
+    assert not [value for value in values if type(value) in (bytes, bytearray) and len(value) == 32]
+    assert not [value for value in values if bytes(keys.key.key).hex() in repr(value)]
 
 
 def test_a_ring_with_another_active_key_wraps_it_anew(open_cache, tmp_path):

@@ -152,7 +152,7 @@ class MachineKey:
     """What all files of a folder are encrypted under. Constant, from any thread."""
 
     def __init__(self, key: bytes) -> None:
-        self.key = SecretBytes(key)
+        self.key = key = SecretBytes(key)  # reports of errors print local variables
         self._proving = derived(key, "cache/header")
         self._notes = AESGCM(derived(key, "cache/map"))
 
@@ -161,7 +161,7 @@ class MachineKey:
 
     @classmethod
     def draw(cls) -> MachineKey:
-        return cls(os.urandom(KEY))
+        return cls(SecretBytes(os.urandom(KEY)))
 
     # Files
 

@@ -130,11 +130,12 @@ class MachineKeyFile:
         except EncryptionKeyMissing:
             raise _Unreadable(f"the ring has no key {name}") from None
         try:
-            key = AESGCM(wrapping.derived("cache")).decrypt(sealed[:NONCE], sealed[NONCE:], self._bound(name))
+            unwrap = AESGCM(wrapping.derived("cache")).decrypt
+            key = MachineKey(SecretBytes(unwrap(sealed[:NONCE], sealed[NONCE:], self._bound(name))))
         except (InvalidTag, ValueError):
             raise _Unreadable("it is damaged, or another folder's") from None
         self._file = identity
-        return name, MachineKey(SecretBytes(key))
+        return name, key
 
     def _write(self, active: RingKey) -> None:
         nonce = os.urandom(NONCE)
