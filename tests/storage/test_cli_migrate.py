@@ -17,7 +17,7 @@ import ZODB
 from blob_sites import KINDS, fill, names, undo_last
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, variables
 from servers import faults
-from sites import bucket_keys, commit_blobs, raw_client, unfinished_uploads, wait_until
+from sites import as_ours, bucket_keys, commit_blobs, raw_client, unfinished_uploads, wait_until
 from ZODB.blob import FilesystemHelper
 from ZODB.serialize import referencesf
 
@@ -37,12 +37,8 @@ def migrate(conf, site, *arguments, store, **options):
 
 
 def objects(store) -> dict[str, bytes]:
-    client = raw_client(store)
-    return {
-        key: client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
-        for key in bucket_keys(store)
-        if key.startswith("blobs/")
-    }
+    with as_ours(store) as ours:
+        return {key: ours.get_bytes(key, limit=1 << 30) for key in bucket_keys(store) if key.startswith("blobs/")}
 
 
 def expected(site) -> dict[str, bytes]:

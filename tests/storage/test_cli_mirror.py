@@ -121,6 +121,7 @@ def test_from_another_bucket_which_stays_as_it_is(production, settings, monkeypa
         assert client.get_object(Bucket=store.bucket, Key=f"production/{key}")["Body"].read() == data
 
 
+@pytest.mark.clear
 def test_between_two_buckets_of_one_store_the_store_copies(production, settings, proxy, through):
     """No byte of a blob with a name goes through this machine, whatever its size."""
     site, store = production
