@@ -38,7 +38,7 @@ from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
 from .sealedform import Sealed
-from .staged import SealedContent, Staged, received, taken_over
+from .staged import StoredContent, Staged, received, taken_over
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class BlobCache:
         protect: float = 300.0,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
-        completed: Callable[[bytes, bytes, str | SealedContent], None] = lambda oid, tid, file: None,
+        completed: Callable[[bytes, bytes, str | StoredContent], None] = lambda oid, tid, file: None,
         ring: KeyRing | None = None,
         ring_later: bool = False,
     ) -> None:
@@ -323,7 +323,7 @@ class BlobCache:
 
     def _completed(self, oid: bytes, tid: bytes, path: str) -> None:
         if self.seals:
-            self._tell_completed(oid, tid, SealedContent(lambda: self.open_stored(path, oid, tid)))
+            self._tell_completed(oid, tid, StoredContent(lambda: self.open_stored(path, oid, tid)))
         else:
             self._tell_completed(oid, tid, path)
 

@@ -31,7 +31,7 @@ class Staged(Protocol):
     sha256: bytes | None
 
     @property
-    def content(self) -> Path | SealedContent: ...
+    def content(self) -> Path | StoredContent: ...
 
     def blocks(self) -> Iterator[bytes]:
         """The blob's bytes, in order."""
@@ -61,7 +61,7 @@ class PlainStaged:
         shutil.copyfile(self.path, target)
 
 
-class SealedContent:
+class StoredContent:
     """The bytes of an encrypted file, for an upload: decrypted as they are read. ``opening`` gives the open file, and
     raises OSError or DiskFailure."""
 
@@ -118,8 +118,8 @@ class SealedStaged:
         self._cipher = cipher
 
     @property
-    def content(self) -> SealedContent:
-        return SealedContent(self._open)
+    def content(self) -> StoredContent:
+        return StoredContent(self._open)
 
     def _open(self) -> SealedFile:
         try:
