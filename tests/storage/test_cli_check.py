@@ -186,7 +186,7 @@ def test_nothing_is_written_into_a_prefix_that_is_not_ours(
     reason = ["not tried: the prefix belongs to another owner", "not tried: it is not known whose prefix this is"][why]
     asked = {name for name, finding in findings.items() if finding["detail"] != reason}
     read = {"read", "range", "listing", "provider"}
-    assert asked == {*LOCAL, "owner", *AT_OPEN[: AT_OPEN.index(LAST_BEFORE_WRITING) + 1], *read}
+    assert asked == {*LOCAL, "owner", "keys", *AT_OPEN[: AT_OPEN.index(LAST_BEFORE_WRITING) + 1], *read}
     assert findings["listing"]["ok"] is True
 
 
