@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,11 +141,22 @@ def retire(request: Request, id: str, yes: bool, dry_run: bool, concurrency: int
 
 
 def _opened(stack: ExitStack, database: Database, *, writable: bool = True) -> S3ObjectStore:
-    """The store, where the prefix is ours or nobody's. Raises OwnerError. Nothing is written by looking."""
+    """The store, where the prefix is ours or nobody's. Raises OwnerError.
+
+    To be written to it is opened as the site does it, since whether a condition holds is measured then; but for the
+    register, which is what will be changed.
+    """
+    from ..objectstore import open_store
+    from ..storage.opening import keys_explained, open_without_keys
     from ..storage.owner import refuse_other
 
-    store, marker = looked_at(stack, database, writable=writable)
-    refuse_other(marker, database.settings.owner)
+    if not writable:
+        store, marker = looked_at(stack, database, writable=False)
+        refuse_other(marker, database.settings.owner)
+        return store
+    store = stack.enter_context(closing(open_store(database.settings.store)))
+    with keys_explained(store):
+        open_without_keys(store, database.settings, read_only=False)
     return store
 
 

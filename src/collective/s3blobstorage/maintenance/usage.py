@@ -32,7 +32,9 @@ FORMAT = 1
 LISTED = 1000  # of failures, each is named up to so many
 
 _STEP = 1000  # lines of the listing between two calls of ``advance``
-# The register is in clear by design; of leases and claims only name, size and age are ever read.
+# The register is in clear by design; of leases and claims only name, size and age are ever read. Of what processes tell
+# gc (``gc/witness/``) each writes its own: one that runs with the active key writes with that, so that only what dead
+# ones left is ever rewritten.
 _NEVER_READ = (KEYS, LEASE, CLAIM, SCRATCH)
 
 

@@ -75,7 +75,7 @@ def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: boo
     Raises ConfigurationError, OwnerError, EncryptionNotHonoured, and Unavailable where trying again may help.
     """
     with keys_explained(store):
-        marker = _open_bucket(store, settings, read_only=read_only)
+        marker = open_without_keys(store, settings, read_only=read_only)
     encryption = store.encryption
     if encryption.ring is not None:
         open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=not read_only)
@@ -95,7 +95,8 @@ def keys_explained(store: S3ObjectStore) -> Iterator[None]:
         raise
 
 
-def _open_bucket(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
+def open_without_keys(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
+    """As ``open_once`` does it before it comes to the keys: for what is about to change the register itself."""
     if not settings.preflight:
         store.open_bucket(writable=not read_only)
         return open_prefix(store, settings.owner, read_only=read_only)
