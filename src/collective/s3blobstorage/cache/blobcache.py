@@ -38,7 +38,7 @@ from .partstore import PartStore, Surroundings
 from .private import PrivateFiles
 from .processes import STAGING, ProcessFolder, living
 from .sealedform import Sealed
-from .staged import StoredContent, Staged, received, taken_over
+from .staged import Staged, StoredContent, received, taken_over
 
 logger = logging.getLogger(__name__)
 
