@@ -35,6 +35,7 @@ from collective.s3blobstorage.maintenance import rotate
 from collective.s3blobstorage.maintenance.gc.control import read_control
 from collective.s3blobstorage.maintenance.gc.lease import Taken, leased, take
 from collective.s3blobstorage.maintenance.gc.margins import Margins
+from collective.s3blobstorage.maintenance.pace import Pace
 from collective.s3blobstorage.maintenance.rotate import Rotation
 from collective.s3blobstorage.maintenance.usage import kept_figures
 from collective.s3blobstorage.objectstore.clock import Clock
@@ -348,3 +349,40 @@ def test_not_to_a_key_that_nobody_registered(stores, tmp_path):
     store = stores.open(after("client-side"), register=False)
     with pytest.raises(ConfigurationError, match="run `s3blobs keys add two` first"), Rotation(store).leased():
         raise AssertionError("unknown")
+
+
+def test_what_comes_through_here_has_no_name(stores, tmp_path):
+    """So nothing is left of it after a kill, which would be a file in clear."""
+    fill(stores.open(before("none")), tmp_path)
+    folder = tmp_path / "on their way"
+    folder.mkdir()
+    seen = []
+
+    class Watching(Pace):
+        def take(self, count):
+            seen.append(sorted(folder.iterdir()))
+
+    report = rotated(stores.open(after("client-side", "none")), convert=True, folder=folder, pace=Watching(None))
+    assert report.count("converted").blobs == len(OURS) and seen and not any(seen)
+
+
+def test_a_lot_of_failures_do_not_pass_for_done(stores, tmp_path, secure_proxy, monkeypatch):
+    """Of so many not each is remembered: the next run begins before the first that is not."""
+    monkeypatch.setattr(rotate, "_FAILED_KEPT", 2)
+    keys = blob_keys(12)
+    fill(stores.open(before("client-side")), tmp_path, keys)
+    store = stores.open(after("client-side"))
+    for key in keys[1:6]:
+        secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=key.removeprefix("blobs/"), times=1000)
+    stop = threading.Event()
+    rotation = Rotation(store, concurrency=1, stop=stop, save_every=0.0)
+    with rotation.leased() as lease, rotation.plan() as plan:
+        seen = []
+        report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 10 or stop.set())
+    assert report.stopped and report.failures.count == 5
+    secure_proxy.forgive()
+    with Rotation(store).plan() as plan:
+        assert plan.position.failed == keys[1:3] and plan.position.after == keys[2]
+    again = rotated(store)
+    assert not again.failures.count and used(store, keys) == {("client-side", "two")}
+    assert again.count("rewrapped").blobs + again.count("current").blobs == 13  # each once: no figure is too high

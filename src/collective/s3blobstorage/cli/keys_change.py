@@ -117,20 +117,20 @@ def retire(request: Request, id: str, yes: bool, dry_run: bool, concurrency: int
         ring = store.encryption.ring
         if entry.state == register.ACTIVE or (ring is not None and ring.active_id == id):
             raise UnsafeError(f"the key {id} is the active one: name another active-key in zope.conf first")
-        if not dry_run:
-            stack.enter_context(_lease(store))
+        lease = None if dry_run else stack.enter_context(_lease(store))
         _refuse_sources(database, entry)
         counted = until_interrupted(lambda stop: _counted(store, concurrency, stop), "requests")
         if counted is None:
             return INTERRUPTED
         usage, failures = counted
         refuse_needed(id, usage, failures)
-        if dry_run:
+        if lease is None:
             _tell(entry, as_json, f"nothing needs it: s3blobs keys retire {id} would do it")
             return 0
         if not yes and not typed(id, "to retire this key, which nothing needs"):
             output.complain(f"nothing was changed: {id} was not typed")
             return 1
+        lease.check()
         entry = register.retire(store.unencrypted(), id)
     _tell(
         entry,
