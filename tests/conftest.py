@@ -10,8 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from server_pass import pass_of
-from shares import share_of
+from shares import pass_of, share_of
 
 pytest_plugins = ["fixtures_servers", "server_pass"]
 

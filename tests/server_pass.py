@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from servers import ceph
-from shares import share_of
+from shares import pass_of, share_of
 
 STORAGE = Path(__file__).parent / "storage"
 
@@ -78,11 +78,6 @@ def pytest_addoption(parser):
         action="store_true",
         help="only tests of tests/storage that use the S3 server, and of those the tier's share for --s3 or --encrypt",
     )
-
-
-def pass_of(config) -> str:
-    """Its name in tiers.toml."""
-    return config.getoption("--encrypt") or config.getoption("--s3")
 
 
 def uses_the_server(item: pytest.Item) -> bool:

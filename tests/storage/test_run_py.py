@@ -334,20 +334,21 @@ def test_paths_are_sorted_into_suites(monkeypatch):
     "arguments, suites",
     [
         ([], ["unit", "storage", "plone", "plone61"]),
-        (["--tier", "ci"], ["unit", "storage", "ceph", "ceph-https", "plone", "plone61"]),
-        (["--tier", "full"], ["unit", "storage", "ceph", "ceph-https", "plone", "plone61"]),
+        (["--tier", "ci"], ["unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61"]),
+        (["--tier", "full"], ["unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61"]),
         (["--tier", "ci", "--s3", "ceph"], ["unit", "storage", "plone", "plone61"]),
         (["--tier", "ci", "--only", "unit"], ["unit"]),
         (["--only", "ceph-https"], ["ceph-https"]),
     ],
 )
 def test_which_suites_run(arguments, suites, monkeypatch, capsys):
-    """And each of Ceph's is a pass of its own over the storage tests, whose failure is the whole run's."""
+    """And each of Ceph's, and of encrypted blobs, is a pass of its own over the storage tests, whose failure is the
+    whole run's."""
     commands = []
     answers = {"ceph-https": ("== 1 failed, 2 passed in 1.00s ==", 1)}
 
     def run_pytest(command, environ):
-        server = command[command.index("--s3") + 1] if "--s3-pass" in command else ""
+        [server] = {"ceph", "ceph-https", "client-side", "sse-c"} & set(command) if "--s3-pass" in command else [""]
         commands.append((server, Path(command[-1]).name))
         text, status = answers.get(server, ("== 3 passed in 1.00s ==", 0))
         return status, f"...\n{text}\n"
@@ -359,8 +360,8 @@ def test_which_suites_run(arguments, suites, monkeypatch, capsys):
     monkeypatch.setattr(run.Environment, "make", lambda self: self)
     monkeypatch.setattr(run, "find_python", lambda version: sys.executable)
     status = run.test(*run.parse(["test", *arguments]))
-    folders = {"ceph": "storage", "ceph-https": "storage", "plone61": "plone"}
-    servers = {"ceph", "ceph-https"}
+    servers = {"ceph", "ceph-https", "client-side", "sse-c"}
+    folders = {**dict.fromkeys(servers, "storage"), "plone61": "plone"}
     assert commands == [(suite if suite in servers else "", folders.get(suite, suite)) for suite in suites]
     last = capsys.readouterr().out.splitlines()[-1].strip("= ")
     failed = "ceph-https" in suites
