@@ -337,7 +337,9 @@ def test_a_large_blob_that_is_read_on_costs_few_requests(open_cache, small_scale
     asked = sorted((start // mb, length // mb) for start, length in source.reads)
     if piece < 4:
         assert asked == [(0, 4), (4, 8), (12, 16), *((at, 32) for at in range(28, 252, 32)), (252, 4)]
-    assert len(asked) <= 12
+    # Who asks for more than a part at a time is sometimes faster than the requests that go ahead of him; 64 it would be
+    # without any of them.
+    assert len(asked) <= (12 if piece < 4 else 32)
     assert source.parts(4 * mb) == list(range(64)) and source.moved == 256 * mb
 
 
