@@ -13,6 +13,7 @@ from sites import (
     ALL,
     PERSISTENT,
     UNDOING,
+    as_ours,
     bucket_keys,
     commit_blobs,
     connected,
@@ -49,10 +50,11 @@ def test_a_blob_is_committed_read_changed_and_deleted(make_site, kind):
         oid = connection.root()["a"]._p_oid
         state = read_state(db.storage.read_record(oid, second))
         assert state.size == len(changed)
-        stored = raw_client(site.settings.store).get_object(
-            Bucket=site.settings.store.bucket, Key=f"blobs/{oid.hex()}/{state.name}"
-        )
-        assert stored["Body"].read() == changed
+        store, key = site.settings.store, f"blobs/{oid.hex()}/{state.name}"
+        with as_ours(store) as ours:
+            assert ours.get_bytes(key, limit=4 * MB) == changed
+        sent = dict(ours.connection.encryption.read_parameters())
+        stored = raw_client(store).head_object(Bucket=store.bucket, Key=key, **sent)
         assert stored["ContentType"] == "application/octet-stream"
         assert stored["ContentDisposition"] == "attachment"
         del connection.root()["a"]
