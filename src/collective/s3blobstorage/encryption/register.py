@@ -22,16 +22,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import ConfigurationError, ObjectMissing, PreconditionFailed, RecordError, UnsafeError
 from ..keys import KEYS
-from ..objectstore.interfaces import IObjectStore
 from .interfaces import IKeyProvider
 from .ring import KeyRing, RingKey, is_key_id
+
+if TYPE_CHECKING:
+    from ..objectstore.interfaces import IObjectStore  # which is made of this folder
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from collective.s3blobstorage import providers
 from collective.s3blobstorage.encryption.interfaces import IEncryption, IServerSideEncryption
 from collective.s3blobstorage.encryption.none import NoEncryption, Unencrypted
+from collective.s3blobstorage.encryption.register import kept
 from collective.s3blobstorage.encryption.ring import RingKey
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import (
@@ -65,8 +66,7 @@ def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock
     ``read_only`` refuses every writing verb. ``clock``: None is the machine's. Raises ConfigurationError where the
     settings contradict each other or boto3 cannot use them.
     """
-    from collective.s3blobstorage.encryption.register import kept  # both are made of this one
-    from collective.s3blobstorage.objectstore.sealed import SealedStore
+    from collective.s3blobstorage.objectstore.sealed import SealedStore  # which is made of this one
 
     ring = encryption_of(settings).ring
     if ring is None:
