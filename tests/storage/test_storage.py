@@ -384,6 +384,7 @@ def open_files() -> set[str]:
     return found
 
 
+@pytest.mark.clear
 def test_the_marker_is_written_by_the_first_writable_open(make_site):
     site = make_site("filestorage", owner="production")
     site.open(read_only=True)
