@@ -349,7 +349,12 @@ class Connection:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.pass_gate()
             self.pause((self._proxy.delay_up + self._proxy.delay_down) * self._proxy.handshakes)
+            # end() cannot reach the socket while it is being wrapped: a handshake that hangs ends alone.
+            self._sock.settimeout(5)
             self._sock = self._proxy.wrap(self._sock)
+            self._sock.settimeout(None)
+            if self._over.is_set():
+                raise Cut(rst=True)
             self._client = Reader(self._sock)
             self._to_client = Line(self, self._sock, lambda: self._proxy.delay_down)
             while self._exchange():
