@@ -158,6 +158,8 @@ def proxy(s3_front, s3_server, ca) -> Iterator[Proxy]:
 
 @pytest.fixture
 def tls_proxy(s3_server, ca) -> Iterator[Proxy]:
-    """The same with https on its own side in any case, by a certificate of ``ca``."""
-    with Proxy(s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle) as between:
+    """The same with https on its own side in any case, by a certificate of ``ca``, and to a server that has it: Ceph
+    takes customers' keys, and KMS, over nothing else."""
+    upstream = getattr(s3_server, "tls_endpoint_url", s3_server.endpoint_url)
+    with Proxy(upstream, ca=ca, upstream_ca=ca.bundle if upstream.startswith("https:") else None) as between:
         yield between

@@ -16,7 +16,6 @@ from kept_sites import KeptSite
 from origins import PARTS, Origin, Staging, make_origin
 from rolling_keys import Stores
 from servers.postgresql import PostgreSQL
-from servers.proxy import Proxy
 from sites import Site
 from strange_front import Front
 
@@ -131,18 +130,10 @@ def tls_front(s3_server, ca) -> Iterator[Front]:
 
 
 @pytest.fixture
-def secure_proxy(s3_server, ca) -> Iterator[Proxy]:
-    """With https on both sides where the server has it: customers' keys travel over nothing else."""
-    upstream = getattr(s3_server, "tls_endpoint_url", None)
-    with Proxy(upstream or s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle if upstream else None) as between:
-        yield between
-
-
-@pytest.fixture
-def secure(settings, secure_proxy, ca) -> StoreSettings:
+def secure(settings, tls_proxy, ca) -> StoreSettings:
     """Settings by which that proxy is asked; their encryption is the test's."""
     return dataclasses.replace(
-        settings, endpoint_url=secure_proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p", encryption=None
+        settings, endpoint_url=tls_proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p", encryption=None
     )
 
 

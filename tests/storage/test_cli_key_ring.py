@@ -282,14 +282,14 @@ def test_retire_counts_what_was_deleted_and_can_come_back(ring, tmp_path, s3, se
     assert "needed by 4 former versions" in one_line(ring.run("retire", "one", "--yes"))
 
 
-def test_retire_is_refused_while_something_cannot_be_looked_at(ring, tmp_path, secure_proxy):
+def test_retire_is_refused_while_something_cannot_be_looked_at(ring, tmp_path, tls_proxy):
     filled(ring, tmp_path)
     ring.use(after("client-side"))
     ring.document("rotate")
-    secure_proxy.fail(answer(403, "AccessDenied"), method="HEAD", target=BLOB, times=1000)
+    tls_proxy.fail(answer(403, "AccessDenied"), method="HEAD", target=BLOB, times=1000)
     refused = one_line(ring.run("retire", "one", "--yes"))
     assert f"1 objects could not be looked at and may need the key one, the first {BLOB}" in refused
-    secure_proxy.forgive()
+    tls_proxy.forgive()
     assert ring.states()["one"] == "superseded"
 
 
@@ -343,23 +343,23 @@ def test_convert_is_named_where_something_is_left(ring, tmp_path):
     assert done["converted"]["objects"] == 4 and done["left"]["objects"] == 0
 
 
-def test_what_failed_is_listed_and_the_status_says_so(ring, tmp_path, secure_proxy):
+def test_what_failed_is_listed_and_the_status_says_so(ring, tmp_path, tls_proxy):
     filled(ring, tmp_path)
     ring.use(after("client-side"))
-    secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=BLOB, times=1000)
+    tls_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=BLOB, times=1000)
     told = ring.document("rotate", status=1)
     assert told["failed"] == {"Refused": 1} and told["failures"][0]["key"] == BLOB
     text = ring.run("rotate")
     assert text.returncode == 1 and f"{BLOB}: The object store refused" in text.stdout
-    secure_proxy.forgive()
+    tls_proxy.forgive()
     assert ring.document("rotate")["rewrapped"]["objects"] == 1
 
 
-def test_ctrl_c_loses_nothing(ring, tmp_path, secure_proxy):
+def test_ctrl_c_loses_nothing(ring, tmp_path, tls_proxy):
     keys = blob_keys(60)
     filled(ring, tmp_path, keys=keys)
     ring.use(after("client-side"))
-    secure_proxy.reset()
+    tls_proxy.reset()
     process = subprocess.Popen(
         [SCRIPT, "--config", ring.conf, "keys", "rotate", "--concurrency", "1", "--json"],
         env=ring.env(),
@@ -367,7 +367,7 @@ def test_ctrl_c_loses_nothing(ring, tmp_path, secure_proxy):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: sum(exchange.operation == "CopyObject" for exchange in secure_proxy.exchanges) > 5)
+    wait_until(lambda: sum(exchange.operation == "CopyObject" for exchange in tls_proxy.exchanges) > 5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "stopping after the copies that are under way" in err

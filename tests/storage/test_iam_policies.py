@@ -209,7 +209,7 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
     assert {"DeleteObjects", "AbortMultipartUpload", "ListMultipartUploads", "PutObject"} <= set(proxy.counts())
 
 
-def test_the_policy_for_keys_allows_what_their_commands_do(secure, secure_proxy, tmp_path, s3):
+def test_the_policy_for_keys_allows_what_their_commands_do(secure, tls_proxy, tmp_path, s3):
     """Also with SSE-C, where what lies beside the blobs needs keys too, and in a bucket that keeps versions."""
     s3.put_bucket_versioning(Bucket=secure.bucket, VersioningConfiguration={"Status": "Enabled"})
     root = dataclasses.replace(secure, prefix="")
@@ -222,12 +222,12 @@ def test_the_policy_for_keys_allows_what_their_commands_do(secure, secure_proxy,
         conf.write_text(
             f"%import collective.s3blobstorage\n{section(store, tmp_path / 'cache', base, 'owner production')}"
         )
-        secure_proxy.reset()
+        tls_proxy.reset()
         statuses = {}
         for verb in ("add two", "activate two", "rotate", "list --count", "verify --objects 2", "retire one --yes"):
             result = s3blobs("--config", conf, "keys", *verb.split(), env=keys_of(store))
             statuses[verb] = result.returncode
-        exchanges = secure_proxy.exchanges
+        exchanges = tls_proxy.exchanges
         assert used(stores.open(after("sse-c")), OURS) == {("sse-c", "two")}
         assert read(stores.open(after("sse-c")), MARKER)
     assert statuses.pop("retire one --yes") == 2 and not any(statuses.values()), "versions need the key"

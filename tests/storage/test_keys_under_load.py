@@ -138,7 +138,7 @@ def filled(make_site, secure, mode, count):
 
 
 @pytest.mark.parametrize("mode", ["client-side", "sse-c"])
-def test_a_rotation_that_is_killed_under_load(make_site, secure, secure_proxy, tier, tmp_path, mode):
+def test_a_rotation_that_is_killed_under_load(make_site, secure, tls_proxy, tier, tmp_path, mode):
     count = tier["rotated_blobs"]
     site, names = filled(make_site, secure, mode, count)
     store = dataclasses.replace(secure, encryption=after(mode))
@@ -151,9 +151,9 @@ def test_a_rotation_that_is_killed_under_load(make_site, secure, secure_proxy, t
     killed = 0
     with Load(site.db(), names) as load:
         for share in (0.2, 0.3):
-            secure_proxy.reset()
+            tls_proxy.reset()
             process = subprocess.Popen(command, env=keys_of(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            wait_until(lambda share=share, process=process: done(secure_proxy) > share * count or process.poll(), 300)
+            wait_until(lambda share=share, process=process: done(tls_proxy) > share * count or process.poll(), 300)
             process.send_signal(signal.SIGKILL)
             out, err = process.communicate()
             killed += process.returncode == -signal.SIGKILL

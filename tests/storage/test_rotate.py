@@ -78,17 +78,17 @@ def test_everything_of_ours_needs_the_new_key_alone(stores, tmp_path, s3, settin
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_what_is_current_costs_one_request(stores, tmp_path, secure_proxy, mode):
+def test_what_is_current_costs_one_request(stores, tmp_path, tls_proxy, mode):
     fill(stores.open(before(mode)), tmp_path, blob_keys(20))
     store = stores.open(after(mode))
 
     def asked():
-        found = [exchange for exchange in secure_proxy.exchanges if "/blobs/" in exchange.path]
-        secure_proxy.reset()
+        found = [exchange for exchange in tls_proxy.exchanges if "/blobs/" in exchange.path]
+        tls_proxy.reset()
         methods = [exchange.method for exchange in found]
         return {method: methods.count(method) for method in methods}
 
-    secure_proxy.reset()
+    tls_proxy.reset()
     rotated(store)
     first = asked()
     if mode == "client-side":
@@ -131,7 +131,7 @@ def test_convert(stores, tmp_path, former, mode):
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, secure_proxy, mode, monkeypatch):
+def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, tls_proxy, mode, monkeypatch):
     keys = blob_keys(30)
     fill(stores.open(before(mode)), tmp_path, keys)
     store = stores.open(after(mode))
@@ -143,10 +143,10 @@ def test_a_run_goes_on_where_another_one_was_broken_off(stores, tmp_path, secure
         report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 12 or stop.set())
     assert report.stopped and 12 <= report.count("rewrapped").blobs <= 14
     assert kept_figures(store.unencrypted()) is None  # not of everything
-    secure_proxy.reset()
+    tls_proxy.reset()
     again = rotated(store)
     assert again.resumed in keys[8:14]
-    looked = {exchange.path.partition("/blobs/")[2] for exchange in secure_proxy.exchanges if exchange.method == "HEAD"}
+    looked = {exchange.path.partition("/blobs/")[2] for exchange in tls_proxy.exchanges if exchange.method == "HEAD"}
     assert not looked & {key.removeprefix("blobs/") for key in keys if key <= again.resumed}
     # Both together, as if it had been one.
     assert again.done["rewrapped"].blobs == 30 + (mode == "sse-c")
@@ -193,18 +193,18 @@ def test_a_key_that_is_missing_is_named_and_the_others_go_on(stores, tmp_path):
     assert used(full, [BLOB, OTHER]) == {("client-side", "two")}
 
 
-def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, secure_proxy):
+def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, tls_proxy):
     keys = blob_keys(12)
     fill(stores.open(before("client-side")), tmp_path, keys)
     store = stores.open(after("client-side"))
     stop = threading.Event()
-    secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=keys[1].removeprefix("blobs/"), times=1000)
+    tls_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=keys[1].removeprefix("blobs/"), times=1000)
     rotation = Rotation(store, concurrency=1, stop=stop)
     with rotation.leased() as lease, rotation.plan() as plan:
         seen = []
         report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 6 or stop.set())
     assert report.failures.by_kind == {"Refused": 1}
-    secure_proxy.forgive()
+    tls_proxy.forgive()
     with Rotation(store).plan() as plan:
         assert plan.position.failed == [keys[1]] and plan.position.after > keys[1]
     again = rotated(store)
@@ -212,15 +212,15 @@ def test_what_failed_is_tried_again_by_the_run_that_goes_on(stores, tmp_path, se
     assert used(store, keys) == {("client-side", "two")}
 
 
-def test_a_policy_in_the_way_ends_it(stores, tmp_path, secure_proxy, monkeypatch):
+def test_a_policy_in_the_way_ends_it(stores, tmp_path, tls_proxy, monkeypatch):
     monkeypatch.setattr(rotate, "_REFUSED_ALL", 5)
     keys = blob_keys(12)
     fill(stores.open(before("client-side")), tmp_path, keys)
     store = stores.open(after("client-side"))
-    secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target="/blobs/", times=1000)
+    tls_proxy.fail(answer(403, "AccessDenied"), method="PUT", target="/blobs/", times=1000)
     with pytest.raises(Refused, match="allow s3:GetObject and s3:PutObject"):
         rotated(store, concurrency=1)
-    secure_proxy.forgive()
+    tls_proxy.forgive()
     assert used(store, keys) == {("client-side", "one")}
 
 
@@ -247,7 +247,7 @@ def test_what_vanishes_meanwhile_is_no_failure(stores, tmp_path, monkeypatch):
         store.get_bytes(keys[2])
 
 
-def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, secure_proxy):
+def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, tls_proxy):
     keys = blob_keys(20)
     wrote = fill(stores.open(before("client-side")), tmp_path, keys)
     stores.settings = dataclasses.replace(stores.settings, outage_patience=0.0, download_max_attempts=1)
@@ -259,23 +259,23 @@ def test_an_outage_ends_it_and_the_next_run_does_the_rest(stores, tmp_path, secu
         def advance(count, size):
             seen.append(count)
             if len(seen) == 5:
-                secure_proxy.fail(answer(503, "ServiceUnavailable"), method="HEAD", times=1000)
+                tls_proxy.fail(answer(503, "ServiceUnavailable"), method="HEAD", times=1000)
 
         with pytest.raises(Unavailable):
             rotation.execute(plan, lease, advance)
-        secure_proxy.forgive()
+        tls_proxy.forgive()
     report = rotated(store)
     assert report.resumed and not report.failures.count
     assert used(store, keys) == {("client-side", "two")} and {key: read(store, key) for key in keys} == wrote
 
 
 @pytest.mark.parametrize("mode", WITH_KEYS)
-def test_faults_on_the_way_change_nothing(stores, tmp_path, secure_proxy, mode):
+def test_faults_on_the_way_change_nothing(stores, tmp_path, tls_proxy, mode):
     keys = blob_keys(12)
     wrote = fill(stores.open(before(mode)), tmp_path, keys)
     store = stores.open(after(mode))
-    secure_proxy.fail(answer(503, "SlowDown"), target="/blobs/", times=3)
-    secure_proxy.fail(reset("answer"), method="PUT", target="/blobs/", times=2)
+    tls_proxy.fail(answer(503, "SlowDown"), target="/blobs/", times=3)
+    tls_proxy.fail(reset("answer"), method="PUT", target="/blobs/", times=2)
     report = rotated(store)
     assert not report.failures.count and used(store, keys) == {(mode, "two")}
     assert {key: read(store, key) for key in keys} == wrote
@@ -366,21 +366,21 @@ def test_what_comes_through_here_has_no_name(stores, tmp_path):
     assert report.count("converted").blobs == len(OURS) and seen and not any(seen)
 
 
-def test_a_lot_of_failures_do_not_pass_for_done(stores, tmp_path, secure_proxy, monkeypatch):
+def test_a_lot_of_failures_do_not_pass_for_done(stores, tmp_path, tls_proxy, monkeypatch):
     """Of so many not each is remembered: the next run begins before the first that is not."""
     monkeypatch.setattr(rotate, "_FAILED_KEPT", 2)
     keys = blob_keys(12)
     fill(stores.open(before("client-side")), tmp_path, keys)
     store = stores.open(after("client-side"))
     for key in keys[1:6]:
-        secure_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=key.removeprefix("blobs/"), times=1000)
+        tls_proxy.fail(answer(403, "AccessDenied"), method="PUT", target=key.removeprefix("blobs/"), times=1000)
     stop = threading.Event()
     rotation = Rotation(store, concurrency=1, stop=stop, save_every=0.0)
     with rotation.leased() as lease, rotation.plan() as plan:
         seen = []
         report = rotation.execute(plan, lease, lambda count, size: seen.append(count) or len(seen) < 10 or stop.set())
     assert report.stopped and report.failures.count == 5
-    secure_proxy.forgive()
+    tls_proxy.forgive()
     with Rotation(store).plan() as plan:
         assert plan.position.failed == keys[1:3] and plan.position.after == keys[2]
     again = rotated(store)
