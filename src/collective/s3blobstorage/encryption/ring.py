@@ -49,6 +49,7 @@ class RingKey:
             raise ConfigurationError(f"the key {id} has {len(material)} bytes, and must have {KEY}")
         self.id = id
         self.material = material
+        self._derived: dict[str, SecretBytes] = {}  # threads may make one twice, and it is the same
 
     def __repr__(self) -> str:
         return f"<RingKey {self.name}>"
@@ -63,7 +64,10 @@ class RingKey:
         return f"{self.id}/{self.version}"
 
     def derived(self, purpose: str) -> SecretBytes:
-        return derived(self.material, purpose)
+        made = self._derived.get(purpose)
+        if made is None:
+            made = self._derived[purpose] = derived(self.material, purpose)
+        return made
 
 
 class KeyRing:

@@ -141,6 +141,23 @@ class SealedContent:
         return segments.header(self._key.commitment)
 
 
+class SealedBytes:
+    """A small blob, sealed as a whole in memory: it is read once, and sealed once. ``data``: the blob."""
+
+    plain = False
+
+    def __init__(self, data: bytes, key: DataKey) -> None:
+        self._data = data
+        self._sealed = segments.sealed(key.cipher, key.commitment, data)
+        self.size = len(self._sealed)
+
+    def plain_blocks(self) -> Iterator[bytes]:
+        yield self._data
+
+    def reader(self) -> Reader:
+        return lambda amount, start: self._sealed[start : start + amount]
+
+
 class _Sealing:
     """One reader's position: the segments that were sealed last."""
 

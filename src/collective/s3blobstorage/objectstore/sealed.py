@@ -24,7 +24,7 @@ from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, Encry
 from collective.s3blobstorage.keys import ADDONS, BLOBS
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
-from collective.s3blobstorage.objectstore.content import SealedContent
+from collective.s3blobstorage.objectstore.content import SealedBytes, SealedContent
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT
@@ -137,14 +137,20 @@ class SealedStore(S3ObjectStore):
     ) -> ObjectInfo:
         data_key = DataKey.draw()
         with upload.opened(path) as file:
-            content = SealedContent(file, data_key)
+            content: SealedContent | SealedBytes
+            if file.size <= upload.IN_MEMORY:
+                data = b"".join(file.plain_blocks())
+                content = SealedBytes(data, data_key)
+                sha256 = sha256 or hashlib.sha256(data).digest()
+            else:
+                content = SealedContent(file, data_key)
+                if sha256 is None and parts.is_single(content.size):
+                    # The metadata, which go ahead of the body, have it; that of a larger one is computed on the way.
+                    digest = hashlib.sha256()
+                    for block in file.plain_blocks():
+                        digest.update(block)
+                    sha256 = digest.digest()
             options["progress"] = _in_plain(options.get("progress"), file.size, content.size)
-            if sha256 is None and parts.is_single(content.size):
-                # The metadata, which go ahead of the body, have it; that of a larger one is computed on the way.
-                digest = hashlib.sha256()
-                for block in file.plain_blocks():
-                    digest.update(block)
-                sha256 = digest.digest()
             stored = upload.put_content(
                 self.connection,
                 self.lanes,
@@ -154,7 +160,7 @@ class SealedStore(S3ObjectStore):
                 sha256=sha256,
                 **options,
             )
-            return replace(self.told(stored, data_key), sha256=sha256 or stored.sha256)
+            return _as_given(stored, file.size, metadata, sha256 or stored.sha256)
 
     def put_bytes(
         self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
@@ -168,7 +174,7 @@ class SealedStore(S3ObjectStore):
             metadata=self._metadata(data_key, key, metadata or {}, sha256),
             if_absent=if_absent,
         )
-        return replace(self.told(stored, data_key), sha256=sha256)
+        return _as_given(stored, len(data), metadata or {}, sha256)
 
     def copy(
         self,
@@ -436,6 +442,14 @@ class _OpenedRange:
         elif self._opener is not None:
             self._opener.finish()
         return self._store.told(info, self._key)
+
+
+def _as_given(stored: ObjectInfo, size: int, metadata: Mapping[str, str], sha256: bytes | None) -> ObjectInfo:
+    """What was just stored, as ``told`` would say it."""
+    described = {**_described(metadata), "size": str(size)}
+    if sha256 is not None and SEALED_SHA256 in stored.metadata:
+        described["sha256"] = sha256.hex()
+    return replace(stored, size=size, metadata=described, sha256=sha256)
 
 
 def _in_plain(progress: Callable[[int], None] | None, plain: int, stored: int) -> Callable[[int], None] | None:
