@@ -144,19 +144,18 @@ class Opener:
 
     def feed(self, block: bytes | memoryview) -> bytes:
         """The plain text of all segments that are whole by now. Raises Corrupt."""
-        left = self._left
-        left += block
+        if self._left:
+            self._left += block
+            block = self._left
         position = 0
-        if self._header:
-            if len(left) < HEADER:
-                return b""
-            if left[:HEADER] != self._header:
-                newer = left.startswith(MAGIC) and left[len(MAGIC)] > FORMAT
-                raise Corrupt(NEWER if newer else _DIFFERENT)
-            self._header, position = b"", HEADER
         plain = []
-        with memoryview(left) as view:
-            while self._number < self._count:
+        with memoryview(block) as view:
+            if self._header and len(view) >= HEADER:
+                if view[:HEADER] != self._header:
+                    newer = view[: len(MAGIC)] == MAGIC and view[len(MAGIC)] > FORMAT
+                    raise Corrupt(NEWER if newer else _DIFFERENT)
+                self._header, position = b"", HEADER
+            while not self._header and self._number < self._count:
                 last = self._number == self._count - 1
                 size = self._last_size if last else SEALED_SEGMENT
                 if len(view) - position < size:
@@ -164,8 +163,8 @@ class Opener:
                 plain.append(self._cipher.decrypt(self._number, last, view[position : position + size]))
                 position += size
                 self._number += 1
-        del left[:position]
-        if self._number == self._count and left:
+            self._left = bytearray(view[position:])
+        if self._number == self._count and self._left:
             raise Corrupt(_DIFFERENT)
         return plain[0] if len(plain) == 1 else b"".join(plain)
 

@@ -78,16 +78,16 @@ class SealedStore(S3ObjectStore):
             log.error("%r: its envelope does not open: damaged, or another object's", info.key)
             raise
 
-    def told(self, info: ObjectInfo, key: DataKey | None) -> ObjectInfo:
-        """The object as its caller wrote it."""
+    def told(self, info: ObjectInfo, key: DataKey | None, *, hidden: bool = True) -> ObjectInfo:
+        """The object as its caller wrote it. ``hidden``: with the SHA-256 that its metadata hide."""
         if key is None:
             return info
         size = segments.plain_size(info.size)
         metadata = {name: value for name, value in info.metadata.items() if name not in (SEALED, SEALED_SHA256)}
         metadata = {**_described(metadata), "size": str(size)}
-        hidden = info.metadata.get(SEALED_SHA256)
-        if hidden is not None:
-            metadata["sha256"] = key.unhide(hidden).hex()
+        text = info.metadata.get(SEALED_SHA256) if hidden else None
+        if text is not None:
+            metadata["sha256"] = key.unhide(text).hex()
         return replace(info, size=size, metadata=metadata, sha256=None)
 
     def _metadata(self, key: DataKey, object_key: str, metadata: Mapping[str, str], sha256: bytes | None) -> dict:
@@ -333,18 +333,19 @@ class _OpenedFile:
         self._target = target
         self._size = size
         self._key: DataKey | None = None
-        self._told: ObjectInfo | None = None
+        self._info: ObjectInfo | None = None
         self._opener: segments.Opener | None = None
         self._at_start = True
         self._hash = hashlib.sha256()
 
     def begin(self, info: ObjectInfo) -> None:
         self._key = self._store.data_key(info)
-        self._told = told = self._store.told(info, self._key)
-        if self._size not in (None, told.size):
-            log.error("GET of %r: the object has %d bytes instead of %d", info.key, told.size, self._size)
+        self._info = info
+        size = info.size if self._key is None else segments.plain_size(info.size)
+        if self._size not in (None, size):
+            log.error("GET of %r: the object has %d bytes instead of %d", info.key, size, self._size)
             raise Corrupt(DIFFERENT)
-        self._opener = None if self._key is None else _opener(self._key, told.size)
+        self._opener = None if self._key is None else _opener(self._key, size)
         self._at_start = True
         self._hash = hashlib.sha256()
 
@@ -367,8 +368,8 @@ class _OpenedFile:
         """The object, once all is here. Raises Corrupt where it is not what it must be."""
         if self._opener is not None:
             self._opener.finish()
-        told = self._told
-        assert told is not None
+        assert self._info is not None
+        told = self._store.told(self._info, self._key, hidden=sha256 is None)
         wanted = sha256 if sha256 is not None else recorded_sha256(told.metadata)
         digest = self._hash.digest()
         if wanted is not None and wanted != digest:
