@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -18,6 +19,14 @@ _SEGMENTS = 16
 
 # (how many bytes, from which on) -> at least one of them. Belongs to one thread.
 Reader = Callable[[int, int], bytes]
+
+
+def sha256_of(blocks: Iterable[bytes]) -> bytes:
+    """Of a file that is not taken into memory. Raises what its blocks raise."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.digest()
 
 
 class Content(Protocol):

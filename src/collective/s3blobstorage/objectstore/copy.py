@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,28 +273,37 @@ def _relayed(
     metadata: Mapping[str, str],
     progress: Callable[[int], None] | None,
 ) -> ObjectInfo:
-    source = origin.info
+    with brought(origin.connection, origin.info, begin=_as_stored) as (path, arrived), opened(path) as content:
+        return put_content(
+            connection,
+            lanes,
+            target_key,
+            content,
+            metadata=metadata,
+            sha256=arrived.sha256,
+            replaces=_in_place(connection, origin, target_key),
+            progress=progress,
+        )
+
+
+@contextmanager
+def brought(
+    reading: Connection, source: ObjectInfo, *, begin: Callable[[ObjectInfo], None]
+) -> Iterator[tuple[Path, ObjectInfo]]:
+    """The object, where it is still the same, in a file of this machine that has no name, and what arrived.
+
+    ``begin``: see ``get_file``."""
     with tempfile.TemporaryFile(prefix="s3blobs-copy-") as file:
         arrived = get_file(
-            origin.connection,
+            reading,
             source.key,
             file,  # type: ignore[arg-type]
             size=source.size,
             if_match=source.etag,
-            begin=_as_stored,
+            begin=begin,
         )
         file.flush()
-        with opened(Path(f"/dev/fd/{file.fileno()}")) as content:
-            return put_content(
-                connection,
-                lanes,
-                target_key,
-                content,
-                metadata=metadata,
-                sha256=arrived.sha256,
-                replaces=_in_place(connection, origin, target_key),
-                progress=progress,
-            )
+        yield Path(f"/dev/fd/{file.fileno()}"), arrived
 
 
 def _as_stored(info: ObjectInfo) -> None:

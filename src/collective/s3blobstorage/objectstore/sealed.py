@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -24,10 +23,10 @@ from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, Encry
 from collective.s3blobstorage.keys import ADDONS, BLOBS
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
-from collective.s3blobstorage.objectstore.content import SealedBytes, SealedContent
+from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
-from collective.s3blobstorage.objectstore.transfer import DIFFERENT
+from collective.s3blobstorage.objectstore.transfer import DIFFERENT, refuse_sealed
 from collective.s3blobstorage.objectstore.ways import REMEMBERED, Emptied, Once
 
 log = logging.getLogger(__name__)
@@ -98,43 +97,11 @@ class SealedStore(S3ObjectStore):
 
     # Writing
 
-    def put_file(
-        self,
-        key: str,
-        path: Path,
-        *,
-        metadata: Mapping[str, str],
-        sha256: bytes | None = None,
-        if_absent: bool = False,
-        cancelled: Callable[[], bool] | None = None,
-        progress: Callable[[int], None] | None = None,
+    def _send(
+        self, key: str, path: Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
     ) -> ObjectInfo:
         if not self._seals(key):
-            return super().put_file(
-                key,
-                path,
-                metadata=metadata,
-                sha256=sha256,
-                if_absent=if_absent,
-                cancelled=cancelled,
-                progress=progress,
-            )
-        self._check_writable()
-        if if_absent and not self.conditional_put:
-            self._check_absent(key)
-        return self._put_sealed(
-            key,
-            path,
-            metadata,
-            sha256,
-            if_absent=if_absent and self.conditional_put,
-            cancelled=cancelled,
-            progress=progress,
-        )
-
-    def _put_sealed(
-        self, key: str, path: Path, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
-    ) -> ObjectInfo:
+            return super()._send(key, path, metadata, sha256, **options)
         data_key = DataKey.draw()
         with upload.opened(path) as file:
             content: SealedContent | SealedBytes
@@ -146,10 +113,7 @@ class SealedStore(S3ObjectStore):
                 content = SealedContent(file, data_key)
                 if sha256 is None and parts.is_single(content.size):
                     # The metadata, which go ahead of the body, have it; that of a larger one is computed on the way.
-                    digest = hashlib.sha256()
-                    for block in file.plain_blocks():
-                        digest.update(block)
-                    sha256 = digest.digest()
+                    sha256 = sha256_of(file.plain_blocks())
             options["progress"] = _in_plain(options.get("progress"), file.size, content.size)
             stored = upload.put_content(
                 self.connection,
@@ -214,13 +178,6 @@ class SealedStore(S3ObjectStore):
         data_key = self.data_key(info)
         return info.metadata if data_key is None else self._rewrapped(data_key, info, info.key, None)
 
-    def replace_file(
-        self, key: str, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None
-    ) -> ObjectInfo:
-        if not self._seals(key):
-            return super().replace_file(key, path, told, progress)
-        return self._put_sealed(key, path, told.metadata, told.sha256, replaces=True, progress=progress)
-
     def _sealed_copy(
         self,
         source: ObjectInfo,
@@ -230,18 +187,9 @@ class SealedStore(S3ObjectStore):
         progress: Callable[[int], None] | None,
     ) -> ObjectInfo:
         """Of an object in clear: its bytes have to come here."""
-        with tempfile.TemporaryFile(prefix="s3blobs-copy-") as file:
-            arrived = download.get_file(
-                reading,
-                source.key,
-                file,  # type: ignore[arg-type]
-                size=source.size,
-                if_match=source.etag,
-            )
-            file.flush()
+        with copy.brought(reading, source, begin=refuse_sealed) as (path, arrived):
             described = source.metadata if metadata is None else metadata
-            path = Path(f"/dev/fd/{file.fileno()}")
-            return self._put_sealed(target_key, path, described, arrived.sha256, progress=progress)
+            return self._send(target_key, path, described, arrived.sha256, progress=progress)
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]

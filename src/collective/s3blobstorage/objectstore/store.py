@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from zope.interface import implementer
@@ -34,6 +34,7 @@ from collective.s3blobstorage.objectstore.bucket import open_bucket, open_time
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
+from collective.s3blobstorage.objectstore.content import Openable
 from collective.s3blobstorage.objectstore.interfaces import (
     Deleted,
     Doomed,
@@ -237,17 +238,24 @@ class S3ObjectStore:
         self._check_writable()
         if if_absent and not self.conditional_put:
             self._check_absent(key)
-        return upload.put_file(
-            self.connection,
-            self.lanes,
+        return self._send(
             key,
             path,
-            metadata=metadata,
-            sha256=sha256,
+            metadata,
+            sha256,
             if_absent=if_absent and self.conditional_put,
             cancelled=cancelled,
             progress=progress,
         )
+
+    def _send(
+        self, key: str, path: Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
+    ) -> ObjectInfo:
+        """Every file that is stored goes this way. ``options``: of ``upload.put_content``."""
+        with upload.opened(path) as content:
+            return upload.put_content(
+                self.connection, self.lanes, key, content, metadata=metadata, sha256=sha256, **options
+            )
 
     def put_bytes(
         self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
@@ -302,17 +310,7 @@ class S3ObjectStore:
         self, key: str, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None
     ) -> ObjectInfo:
         """For ``protect``: put the file in the place of the object ``told``, whose bytes it has."""
-        with upload.opened(path) as content:
-            return upload.put_content(
-                self.connection,
-                self.lanes,
-                key,
-                content,
-                metadata=told.metadata,
-                sha256=told.sha256,
-                replaces=True,
-                progress=progress,
-            )
+        return self._send(key, path, told.metadata, told.sha256, replaces=True, progress=progress)
 
     def _origin(self, key: str, store: IObjectStore | None, if_match: str | None) -> tuple[ObjectInfo, Connection]:
         """What is to be copied, as it is stored, and how it is read."""

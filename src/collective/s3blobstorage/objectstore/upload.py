@@ -48,33 +48,6 @@ def _never() -> bool:
     return False
 
 
-def put_file(
-    connection: Connection,
-    lanes: Lanes,
-    key: str,
-    path: Path | Openable,
-    *,
-    metadata: Mapping[str, str],
-    sha256: bytes | None = None,
-    if_absent: bool = False,
-    cancelled: Callable[[], bool] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> ObjectInfo:
-    """See ``IObjectStore.put_file``."""
-    with opened(path) as content:
-        return put_content(
-            connection,
-            lanes,
-            key,
-            content,
-            metadata=metadata,
-            sha256=sha256,
-            if_absent=if_absent,
-            cancelled=cancelled,
-            progress=progress,
-        )
-
-
 @contextmanager
 def opened(path: Path | Openable) -> Iterator[FileContent]:
     """Raises OSError."""

@@ -14,7 +14,7 @@ from ..cache.interfaces import IBlobCache, IBlobSource
 from ..cache.staged import Staged
 from ..errors import Corrupt, PreconditionFailed, StagingError
 from ..objectstore.connection import recorded_sha256
-from ..objectstore.content import Openable
+from ..objectstore.content import Openable, sha256_of
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.upload import opened
 
@@ -46,12 +46,8 @@ def store_file(
     False where the same was there already; Corrupt where something else was, or the file has other bytes. OSError where
     it cannot be read.
     """
-    hashed = hashlib.sha256()
     with opened(file) as content:
-        size = content.size
-        for block in content.plain_blocks():
-            hashed.update(block)
-    digest = hashed.digest()
+        size, digest = content.size, sha256_of(content.plain_blocks())
     if sha256 not in (None, digest):
         raise Corrupt("the file does not have the bytes that the blob's record names")
     metadata = {"oid": oid.hex(), "tid": tid.hex()}

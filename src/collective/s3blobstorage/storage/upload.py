@@ -6,7 +6,6 @@ process never opens more connections than ``upload-concurrency`` asks for.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -25,7 +24,7 @@ from ..cache.interfaces import IBlobCache
 from ..cache.staged import PlainStaged, Staged
 from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
 from ..keys import blob_key, draw_name
-from ..objectstore.content import Openable
+from ..objectstore.content import Openable, sha256_of
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from ..objectstore.upload import opened
 from .record import BlobState
@@ -102,11 +101,8 @@ class StagedBlob:
     def hash_file(self) -> None:
         """Have the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
         if self.sha256 is None:
-            digest = hashlib.sha256()
             with self.reading():
-                for block in self.file.blocks():
-                    digest.update(block)
-            self.sha256 = digest.digest()
+                self.sha256 = sha256_of(self.file.blocks())
 
     def wait(self) -> None:
         """Until the object is in the bucket. Raises what the upload raised."""
