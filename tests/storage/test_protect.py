@@ -10,7 +10,6 @@ import random
 import pytest
 from rings import client_side, sse_c
 from servers.faults import answer, reset
-from servers.proxy import Proxy
 
 from collective.s3blobstorage.encryption.configured import Encryption
 from collective.s3blobstorage.encryption.managed import SSES3
@@ -59,13 +58,6 @@ def after(name):
 AFTER = ("clear", "sse-s3", "sse-c two", "client-side two")
 
 
-@pytest.fixture
-def proxy(s3_server, ca):
-    upstream = getattr(s3_server, "tls_endpoint_url", None)
-    with Proxy(upstream or s3_server.endpoint_url, ca=ca, upstream_ca=ca.bundle if upstream else None) as between:
-        yield between
-
-
 @pytest.fixture(autouse=True)
 def _not_sse_s3_on_ceph(request):
     if request.config.getoption("--s3") != "ministack" and "sse-s3" in request.node.name:
@@ -73,9 +65,9 @@ def _not_sse_s3_on_ceph(request):
 
 
 @pytest.fixture
-def opened(settings, proxy, ca):
+def opened(settings, tls_proxy, ca):
     stores = []
-    secure = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p")
+    secure = dataclasses.replace(settings, endpoint_url=tls_proxy.endpoint_url, ca_bundle=ca.bundle, prefix="p")
 
     def make(encryption, **changed):
         store = open_store(dataclasses.replace(secure, encryption=encryption, **changed))
@@ -137,12 +129,12 @@ def test_from_each_to_each(opened, file, origin, target):
 
 
 @pytest.mark.parametrize("make", [sse_c, client_side])
-def test_a_new_key_moves_no_bytes(opened, file, proxy, make):
+def test_a_new_key_moves_no_bytes(opened, file, tls_proxy, make):
     data = wrote(opened(both(make)("one")), file, size=3 * MB)
     store = opened(both(make)("two"))
-    proxy.reset()
+    tls_proxy.reset()
     assert store.protect(NAME, convert=False).what == "rewrapped"
-    moved = sum(exchange.bytes_up + exchange.bytes_down for exchange in proxy.exchanges)
+    moved = sum(exchange.bytes_up + exchange.bytes_down for exchange in tls_proxy.exchanges)
     if store.provider.value("copies_encrypted") or make is client_side:
         assert moved < 10_000
     assert read(store) == data
@@ -197,15 +189,15 @@ def test_a_key_that_is_not_there(opened, file):
 @pytest.mark.parametrize(
     "fault, times", [(answer(403, "AccessDenied"), 100), (reset("after"), 1), (reset("request"), 1)]
 )
-def test_whatever_fails_the_bytes_stay(opened, file, proxy, origin, target, fault, times):
+def test_whatever_fails_the_bytes_stay(opened, file, tls_proxy, origin, target, fault, times):
     data = wrote(opened(BEFORE[origin]()), file)
     store = opened(after(target))
-    proxy.fail(fault, method="PUT", times=times)
+    tls_proxy.fail(fault, method="PUT", times=times)
     try:
         store.protect(NAME, convert=True)
     except StoreError:
         pass
-    proxy.forgive()
+    tls_proxy.forgive()
     assert read(store) == data
     assert store.protect(NAME, convert=True).what in ("converted", "rewrapped", "current")
     assert read(store) == data

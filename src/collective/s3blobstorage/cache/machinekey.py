@@ -17,13 +17,10 @@ import logging
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from ..encryption.hidden import encrypted, opened
 from ..encryption.ring import KeyRing, RingKey
-from ..encryption.secret import SecretBytes
-from ..errors import ConfigurationError, EncryptionKeyMissing, StoreError, Unavailable
-from .cipher import NONCE, MachineKey
+from ..errors import ConfigurationError, Corrupt, EncryptionKeyMissing, StoreError, Unavailable
+from .cipher import MachineKey
 from .locks import FileLock
 
 logger = logging.getLogger(__name__)
@@ -130,16 +127,14 @@ class MachineKeyFile:
         except EncryptionKeyMissing:
             raise _Unreadable(f"the ring has no key {name}") from None
         try:
-            unwrap = AESGCM(wrapping.derived("cache")).decrypt
-            key = MachineKey(SecretBytes(unwrap(sealed[:NONCE], sealed[NONCE:], self._bound(name))))
-        except (InvalidTag, ValueError):
+            key = MachineKey(opened(wrapping.derived("cache"), sealed, self._bound(name)))
+        except (Corrupt, ValueError):
             raise _Unreadable("it is damaged, or another folder's") from None
         self._file = identity
         return name, key
 
     def _write(self, active: RingKey) -> None:
-        nonce = os.urandom(NONCE)
-        sealed = nonce + AESGCM(active.derived("cache")).encrypt(nonce, self._key.key, self._bound(active.name))
+        sealed = encrypted(active.derived("cache"), self._key.key, self._bound(active.name))
         content = {"kind": KIND, "format": FORMAT, "key": active.name, "wrapped": base64.b64encode(sealed).decode()}
         temporary = self._path.with_name(f"{_NAME}.new")  # one at a time, under the lock: a crash leaves one at most
         try:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import Corrupt
-from .hidden import NONCE, bytes_of, decrypted, text_of
+from .hidden import DIFFERENT, NONCE, bytes_of, decrypted, encrypted, opened, text_of
 from .ring import KEY, KeyRing, RingKey, derived
 from .secret import SecretBytes
 from .segments import COMMITMENT, NEWER, SegmentCipher
@@ -25,7 +25,6 @@ SEALED_SHA256 = "sealed-sha256"
 _FORMAT = "1"
 _NEWER = re.compile(r"(?!1 )[1-9][0-9]* .*", re.DOTALL)
 _ENVELOPE = re.compile(r"1 ([A-Za-z0-9][A-Za-z0-9._-]{0,63}/[0-9a-f]{8}) ([A-Za-z0-9_-]{80})")
-_DIFFERENT = "The metadata of an encrypted object are damaged, or are those of another object."
 
 
 class DataKey:
@@ -45,9 +44,8 @@ class DataKey:
 
     def wrapped(self, by: RingKey, object_key: str) -> str:
         """The envelope, as metadata. ``object_key``: relative to the prefix."""
-        nonce = os.urandom(NONCE)
-        sealed = AESGCM(by.derived("wrap")).encrypt(nonce, self._key, _bound(by.name, object_key))
-        return f"{_FORMAT} {by.name} {text_of(nonce + sealed)}"
+        sealed = encrypted(by.derived("wrap"), self._key, _bound(by.name, object_key))
+        return f"{_FORMAT} {by.name} {text_of(sealed)}"
 
     def hide(self, sha256: bytes) -> str:
         """The SHA-256 of the plain text, as metadata: only who has the key can read or compare it."""
@@ -70,13 +68,13 @@ def unwrap(ring: KeyRing, text: str, object_key: str) -> DataKey:
     """The data key in an envelope. Raises Corrupt, EncryptionKeyMissing, and what reading a key raises."""
     name, sealed = _parsed(text)
     by = ring.named(name)
-    return DataKey(decrypted(by.derived("wrap"), sealed[:NONCE], sealed[NONCE:], _bound(name, object_key)))
+    return DataKey(opened(by.derived("wrap"), sealed, _bound(name, object_key)))
 
 
 def _parsed(text: str) -> tuple[str, bytes]:
     found = _ENVELOPE.fullmatch(text)
     if found is None:
-        raise Corrupt(NEWER if _NEWER.fullmatch(text) else _DIFFERENT)
+        raise Corrupt(NEWER if _NEWER.fullmatch(text) else DIFFERENT)
     return found[1], bytes_of(found[2])
 
 

@@ -17,18 +17,15 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from ..errors import ConfigurationError, ObjectMissing, PreconditionFailed, RecordError, UnsafeError
+from ..errors import ConfigurationError, Corrupt, ObjectMissing, PreconditionFailed, RecordError, UnsafeError
 from ..keys import KEYS
+from .hidden import encrypted, opened
 from .interfaces import IKeyProvider
 from .ring import KeyRing, RingKey, is_key_id
 
@@ -42,7 +39,6 @@ FORMAT = 1
 ADDED, ACTIVE, SUPERSEDED, RETIRED = STATES = ("added", "active", "superseded", "retired")
 
 _CANARY = b"s3blobs canary"
-_NONCE = 12
 _VERSION = re.compile(r"[0-9a-f]{8}")
 _NAMES = frozenset(("format", "id", "version", "mode", "state", "since", "canary", "kept"))
 
@@ -260,8 +256,8 @@ def _compare(entry: Entry, key: RingKey, source: str) -> None:
     """Raise where the key is not the one that the entry is of, or the entry is of none."""
     fits = entry.version == key.version
     try:
-        plain = AESGCM(key.derived("canary")).decrypt(entry.canary[:_NONCE], entry.canary[_NONCE:], _bound(entry))
-    except (InvalidTag, ValueError):
+        plain = opened(key.derived("canary"), entry.canary, _bound(entry))
+    except (Corrupt, ValueError):  # ValueError: a mode that is no text
         plain = b""
     if fits and plain == _CANARY:
         return
@@ -300,9 +296,7 @@ def _add(store: IObjectStore, ring: KeyRing, id: str, mode: str) -> Entry:
     kept = provider.make() if provider.keeps else None
     key = RingKey(id, provider.material(kept))  # not the ring's, which remembers: another one may count in the end
     entry = Entry(id, key.version, mode, ADDED, {ADDED: _now(store)}, b"", kept)
-    nonce = os.urandom(_NONCE)
-    sealed = AESGCM(key.derived("canary")).encrypt(nonce, _CANARY, _bound(entry))
-    entry = replace(entry, canary=nonce + sealed)
+    entry = replace(entry, canary=encrypted(key.derived("canary"), _CANARY, _bound(entry)))
     try:
         store.put_bytes(entry.key, entry.to_json(), if_absent=True)
         logger.info("the key %s was added to the bucket's register", id)
