@@ -66,6 +66,14 @@ class Refused(StoreError):
     """The store answered 401, 403 or another refusal (4xx, 501) that repeating the request does not change."""
 
 
+class JobRuns(UnsafeError):
+    """A job of that kind runs already, here or elsewhere. ``id``: which."""
+
+    def __init__(self, message: str, id: str = "") -> None:
+        super().__init__(message)
+        self.id = id
+
+
 class EncryptionKeyMissing(Refused):
     """An object is encrypted with a key that this process does not have.
 

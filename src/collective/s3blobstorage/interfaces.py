@@ -20,6 +20,9 @@ class IBlobStorages(Interface):
     def get(name="main"):
         """The ``IDatabaseBlobs`` of a ``<zodb_db>`` of zope.conf, by its name. As ``for_context`` otherwise."""
 
+    def all():
+        """The ``IDatabaseBlobs`` of every ``<zodb_db>`` of zope.conf, by name, ``main`` first: (name, blobs) pairs."""
+
 
 class IURLSigner(Interface):
     """Utility: signs addresses below ``cdn-url-base``, for the CDN that is there. In the thread of a request.
@@ -41,8 +44,10 @@ class IURLSigner(Interface):
 class IDatabaseBlobs(Interface):
     """Where one database's blobs are."""
 
+    name = Attribute("str: the database's name in zope.conf; empty where there is none")
     available = Attribute("bool: whether this process has a <s3blobstorage> around the database's storage")
     reason = Attribute("str: why it is not available, in a sentence for the operator; empty where it is")
+    site_operations = Attribute("bool: whether a site's managers may operate the whole database (site-operations)")
 
     def space(name):
         """The objects of an add-on's own: an ``IObjectSpace`` (``objectspace/interfaces.py``), for any thread.
@@ -58,6 +63,34 @@ class IDatabaseBlobs(Interface):
 
         ConfigurationError with the ``reason`` where there is no bucket. Below a DemoStorage nothing can be rotated.
         """
+
+    def overlay():
+        """Its sources: an ``IBlobOverlay``. ConfigurationError with the ``reason`` where there is no bucket."""
+
+    def status():
+        """What is known of it: an ``IStatus`` (``status/interfaces.py``). ConfigurationError as above."""
+
+    def jobs():
+        """Long work on it: an ``IJobs`` (``maintenance/jobs/interfaces.py``). ConfigurationError as above.
+
+        Below a DemoStorage none can be started that writes.
+        """
+
+    def snippet():
+        """Lines for zope.conf that would put this database's blobs into a bucket, made of the configuration that this
+        process runs with, without any secret of it; "" where it has a bucket, or no database."""
+
+
+class IBlobOverlay(Interface):
+    """The sources behind one database's bucket. Any thread."""
+
+    def sources():
+        """A plain dict for each ``<s3source>``, ``<blobdirsource>``, ``<basesource>`` or type of an add-on's, in the
+        order in which they are asked: ``name``, ``type``, ``mirror`` (on, off or background), never an address."""
+
+    def where(oid, tid):
+        """Where that revision would be read from now: ``bucket``, the name of a source, ``record`` (inline), or None
+        where it is nowhere. Makes one HEAD for each place that is asked. Raises as ``IObjectStore`` does."""
 
 
 class IKeyRing(Interface):

@@ -11,6 +11,8 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     .s3blobs-check/…                 what checks of the store write and delete again
     gc/…                             what garbage collection remembers, and what processes tell it
     gc-log/…                         what it deleted
+    jobs/…                           what runs, and what came of it
+    status/…                         figures of the last listing, and the last check
     keys/{id}                        what is known of a key of the ring: state, canary; never the key
     keys/.rotation                   how far a rotation of keys has got; no id of a key begins with a dot
     keys/.usage                      how many objects were encrypted with which key when they were counted last
@@ -35,6 +37,8 @@ CLAIM = "gc/claim/"
 PLAN = "gc/plan/"
 WITNESS = "gc/witness/"
 GC_LOG = "gc-log/"
+JOBS = "jobs/"
+STATUS = "status/"
 KEYS = "keys/"
 ROTATION = "keys/.rotation"
 USAGE = "keys/.usage"
@@ -92,8 +96,8 @@ def is_key(key: str) -> bool:
 
 
 def is_bookkeeping(key: str) -> bool:
-    """Whether it is what this package keeps beside the blobs: markers, gc's and the keys' notes, what checks write."""
-    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, KEYS, SCRATCH))
+    """Whether it is what this package keeps beside the blobs: markers, notes of gc, keys, jobs, status and checks."""
+    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, JOBS, STATUS, KEYS, SCRATCH))
 
 
 def addon_prefix(name: str) -> str:
