@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.s3blobstorage.delivery.policy import Decision, Policy, Wanted, decide
+from collective.s3blobstorage.delivery.policy import Decision, Policy, Wanted, Why, decide
 from collective.s3blobstorage.settings import MODES, DeliverySettings
 
 NGINX = DeliverySettings(x_accel_location="/s3blobs")
@@ -76,6 +76,29 @@ def test_what_cannot_go_that_way(policy, wanted, bounds, expected):
 
 
 @pytest.mark.parametrize(
+    ("policy", "wanted", "bounds", "why"),
+    [
+        (Policy(), VIDEO, NGINX, Why.AS_SET),
+        (Policy("proxy"), VIDEO, NGINX, Why.AS_SET),
+        (Policy("redirect"), VIDEO, NGINX, Why.AS_SET),
+        (Policy("redirect"), Wanted("POST", "video/mp4", 1), NGINX, Why.METHOD),
+        (Policy("redirect", minimum_size=1001), VIDEO, NGINX, Why.SIZE),
+        (Policy("redirect", portal_types=frozenset({"Image"})), VIDEO, NGINX, Why.PORTAL_TYPE),
+        (Policy("redirect", mime_types=frozenset({"image/*"})), VIDEO, NGINX, Why.MIME_TYPE),
+        (Policy("redirect", anonymous_only=True), Wanted("GET", "", 1, logged_in=True), NGINX, Why.LOGGED_IN),
+        (Policy("redirect"), VIDEO, None, Why.NO_BUCKET),
+        (Policy("redirect"), VIDEO, DeliverySettings(frozenset({"stream", "proxy"})), Why.FORBIDDEN),
+        (Policy("redirect"), HEAD, NGINX, Why.HEAD),
+        (Policy("redirect"), Wanted("GET", "video/mp4", 1, has_address=False), NGINX, Why.NO_ADDRESS),
+        (Policy("redirect"), Wanted("GET", "video/mp4", 1, can_follow=False), NGINX, Why.CANNOT_FOLLOW),
+        (Policy("x-accel"), VIDEO, DeliverySettings(), Why.NO_NGINX),
+    ],
+)
+def test_every_decision_says_why(policy, wanted, bounds, why):
+    assert decide(policy, wanted, bounds).why is why
+
+
+@pytest.mark.parametrize(
     ("mime_type", "policy", "bound", "seconds"),
     [
         ("video/mp4", Policy("redirect"), 3600.0, 3600),
@@ -127,6 +150,7 @@ def check(policy, wanted, bounds):
     decision = decide(policy, wanted, bounds)
     direct = decision.mode in ("redirect", "x-accel")
     assert decision.mode in ("stream", "proxy", policy.mode)
+    assert (decision.why is Why.AS_SET) <= (decision.mode == policy.mode)
     assert (decision.seconds > 0) == direct
     if direct:
         assert bounds is not None and decision.mode in bounds.modes

@@ -6,7 +6,8 @@ Pure. Whether somebody may have the blob at all is decided before, by plone.name
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from ..settings import MODES, DeliverySettings
@@ -15,6 +16,23 @@ STREAM, PROXY, REDIRECT, X_ACCEL = MODES
 
 # Less is not worth a redirect: a clock that is off and a slow network would use it up. zope.conf's bound is no lower.
 LEAST_EXPIRY = 60  # seconds
+
+
+class Why(Enum):
+    """What a decision is due to; ``controlpanel/reasons.py`` has a sentence for each."""
+
+    AS_SET = "as set"  # the site's own mode
+    METHOD = "method"  # neither GET nor HEAD
+    SIZE = "size"
+    PORTAL_TYPE = "portal type"
+    MIME_TYPE = "mime type"
+    LOGGED_IN = "logged in"
+    NO_BUCKET = "no bucket"
+    FORBIDDEN = "forbidden"  # delivery-modes does not have the site's mode
+    HEAD = "head"  # a URL is signed for GET
+    NO_ADDRESS = "no address"
+    CANNOT_FOLLOW = "cannot follow"
+    NO_NGINX = "no nginx"  # x-accel-location is not set
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +75,15 @@ class Policy:
         """The same for whoever asks for a signed URL, and gets one whatever the site does by itself."""
         return Policy(mode=REDIRECT, expiry=self.expiry, media_expiry=self.media_expiry)
 
-    def applies_to(self, wanted: Wanted) -> bool:
-        """Whether the site's mode is for this one; else it is streamed."""
-        return (
-            wanted.size >= self.minimum_size
-            and (not self.portal_types or wanted.portal_type in self.portal_types)
-            and (not self.mime_types or bool(self.mime_types & {wanted.mime_type, f"{wanted.main_type}/*"}))
-            and not (self.anonymous_only and wanted.logged_in)
-        )
+    def why_not(self, wanted: Wanted) -> Why | None:
+        """Why the site's mode is not for this one, which is then streamed; None where it is."""
+        if wanted.size < self.minimum_size:
+            return Why.SIZE
+        if self.portal_types and wanted.portal_type not in self.portal_types:
+            return Why.PORTAL_TYPE
+        if self.mime_types and not self.mime_types & {wanted.mime_type, f"{wanted.main_type}/*"}:
+            return Why.MIME_TYPE
+        return Why.LOGGED_IN if self.anonymous_only and wanted.logged_in else None
 
     def expiry_of(self, wanted: Wanted) -> int:
         return self.media_expiry if wanted.main_type in ("audio", "video") else self.expiry
@@ -96,10 +115,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``seconds``: for how long the store's address is to be good; 0 where the browser or nginx gets none."""
+    """``seconds``: for how long the store's address is to be good; 0 where the browser or nginx gets none.
+
+    ``why`` explains the mode, and is no part of what is decided.
+    """
 
     mode: str
     seconds: int = 0
+    why: Why = field(default=Why.AS_SET, compare=False)
 
 
 def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> Decision:
@@ -108,22 +131,32 @@ def decide(policy: Policy, wanted: Wanted, bounds: DeliverySettings | None) -> D
     ``bounds`` are zope.conf's, None where the database has no bucket: its blobs are read as they ever were. What is not
     for the site's mode is streamed, and what cannot go that way is proxied; where zope.conf forbids that too, streamed.
     """
-    if policy.mode == STREAM or wanted.method not in ("GET", "HEAD") or not policy.applies_to(wanted):
+    if policy.mode == STREAM:
         return Decision(STREAM)
+    unfit = Why.METHOD if wanted.method not in ("GET", "HEAD") else policy.why_not(wanted)
+    if unfit is not None:
+        return Decision(STREAM, why=unfit)
     if bounds is None:
-        return Decision(PROXY)
+        return Decision(PROXY, why=Why.NO_BUCKET)
     if policy.mode not in bounds.modes:
-        return Decision(STREAM)
-    if policy.mode == PROXY or not _goes_directly(policy.mode, wanted, bounds):
-        return Decision(PROXY if PROXY in bounds.modes else STREAM)
+        return Decision(STREAM, why=Why.FORBIDDEN)
+    if policy.mode == PROXY:
+        return Decision(PROXY)
+    indirect = _why_not_directly(policy.mode, wanted, bounds)
+    if indirect is not None:
+        return Decision(PROXY if PROXY in bounds.modes else STREAM, why=indirect)
     return Decision(policy.mode, _within(policy.expiry_of(wanted), int(bounds.presign_max_expiry)))
 
 
-def _goes_directly(mode: str, wanted: Wanted, bounds: DeliverySettings) -> bool:
+def _why_not_directly(mode: str, wanted: Wanted, bounds: DeliverySettings) -> Why | None:
     # A URL is signed for one method, and the headers of a HEAD are known here.
-    if wanted.method != "GET" or not wanted.has_address:
-        return False
-    return wanted.can_follow if mode == REDIRECT else bounds.x_accel_location is not None
+    if wanted.method != "GET":
+        return Why.HEAD
+    if not wanted.has_address:
+        return Why.NO_ADDRESS
+    if mode == REDIRECT:
+        return None if wanted.can_follow else Why.CANNOT_FOLLOW
+    return None if bounds.x_accel_location is not None else Why.NO_NGINX
 
 
 def _within(seconds: int, bound: int) -> int:
