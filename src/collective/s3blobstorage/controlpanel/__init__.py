@@ -1,0 +1,1 @@
+"""Site Setup's pages of the add-on in Plone's classic UI."""
