@@ -6,16 +6,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError
-from botocore.httpsession import URLLib3Session
-
 from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured
 from collective.s3blobstorage.keys import ADDONS
-from collective.s3blobstorage.objectstore import client
 from collective.s3blobstorage.objectstore.probe import Answer, ask
 from collective.s3blobstorage.objectstore.scratch import BODY, FOLDER, Scratch
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
+from collective.s3blobstorage.objectstore.visitor import fetch
 from collective.s3blobstorage.providers import COLUMNS, shown
 
 DEEPER = (
@@ -179,7 +175,7 @@ class _Deeper:
             url = self.store.presign_get(self.scratch.key(), seconds=URL_SECONDS).url
         except ConfigurationError:
             return "presigned GET", None, _OWN_KEYS, ""
-        status, data, trouble = self._fetch("GET", url)
+        status, data, trouble = fetch(self.store.settings, "GET", url)
         if data == BODY:
             return "presigned GET", True, f"a signed URL of {self._public()} is good for a download", ""
         return _url_refused("presigned GET", status, trouble)
@@ -189,7 +185,7 @@ class _Deeper:
             put = self.store.presign_put(self.scratch.key("upload"), seconds=URL_SECONDS, size=len(BODY))
         except ConfigurationError:
             return "presigned PUT", None, _OWN_KEYS, ""
-        status, _, trouble = self._fetch("PUT", put.url, BODY, put.headers)
+        status, _, trouble = fetch(self.store.settings, "PUT", put.url, BODY, put.headers)
         self.scratch.note("upload")
         answer, data = self._get("upload")
         if status == 200 and data == BODY:
@@ -198,20 +194,6 @@ class _Deeper:
 
     def _public(self) -> str:
         return self.store.settings.public_endpoint_url or self.store.endpoint_url
-
-    def _fetch(
-        self, method: str, url: str, data: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes, str]:
-        """As a browser would: no credentials, only the URL. (status, body, kind of the error); 0 without an answer."""
-        timeouts = (self.store.settings.download_connect_timeout, self.store.settings.download_read_timeout)
-        session = URLLib3Session(verify=client.authorities(self.store.settings), timeout=timeouts)
-        try:
-            answer = session.send(AWSRequest(method=method, url=url, data=data, headers=dict(headers or {})).prepare())
-            return answer.status_code, answer.content, ""
-        except BotoCoreError as error:
-            return 0, b"", type(error).__name__  # its text has the URL and so the signature
-        finally:
-            session.close()
 
     def delete(self) -> Result:
         key = self.scratch.key("parts")
@@ -238,7 +220,7 @@ class _Deeper:
         if self.store.provider.value("post_policies") is False:
             return name, None, f"{self.store.provider.title} has none; direct uploads use presigned PUT", ""
         body, kind = _form({**post.fields, "file": BODY})
-        status, _, _ = self._fetch("POST", post.url, body, {"Content-Type": kind})
+        status, _, _ = fetch(self.store.settings, "POST", post.url, body, {"Content-Type": kind})
         self.scratch.note("form")
         stored = self._get("form")[1] == BODY if 200 <= status < 300 else False
         self.store.measured(post_policies=stored)
