@@ -34,7 +34,7 @@ class IStatus(Interface):
              "reachable": true | false | None,          # by the last request of this process
              "read": ISO 8601 | None,                   # when what is kept in the bucket was read
              "encryption": {"mode", "required", "active_key", "keys": [as `s3blobs keys list --json`], "counted",
-                            "usage", "error"},
+                            "usage", "error", "key_max_age"},          # the last in seconds; 0: never too old
              "sources": [{"name", "type", "mirror"}],
              "mirrored": {"complete_up_to", "sources"} | None,
              "check": {"at", "ok", "seconds", "findings": [{"name", "ok", "seconds", "detail", "mend"}]} | None,
@@ -56,6 +56,13 @@ class IStatus(Interface):
 
         Writes and deletes a few small objects where the storage may write. Takes seconds; at most half a minute where
         the store is away. Raises nothing of the store's.
+        """
+
+    def trial():
+        """Send one small object on its whole way now, in the thread of the caller: ``objectstore/trial.py``.
+
+        A plain dict for each step, with ``name``, ``ok`` (None: not tried), ``seconds`` and ``detail``. Where the
+        storage may not write, below a DemoStorage too, nothing is tried. Raises nothing of the store's.
         """
 
     def counters():
