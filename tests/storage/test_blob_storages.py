@@ -7,6 +7,7 @@ import io
 
 import pytest
 import ZODB
+from origins import add_blob
 from persistent.mapping import PersistentMapping
 from rings import client_side
 from sites import ALL, bucket_keys, commit_blobs, connected, read_blob
@@ -23,8 +24,13 @@ Zope2 = pytest.importorskip("Zope2")  # the utility is Plone's side; the storage
 
 from Acquisition import Implicit  # noqa: E402
 
-from collective.s3blobstorage.interfaces import IBlobStorages, IDatabaseBlobs, IKeyRing  # noqa: E402
-from collective.s3blobstorage.utilities import BlobStorages, key_ring  # noqa: E402
+from collective.s3blobstorage.interfaces import (  # noqa: E402
+    IBlobOverlay,
+    IBlobStorages,
+    IDatabaseBlobs,
+    IKeyRing,
+)
+from collective.s3blobstorage.utilities import BlobStorages, key_ring, overlay  # noqa: E402
 
 NAME = "collective.x"
 
@@ -204,7 +210,12 @@ def test_a_database_by_its_name(make_site, storages, monkeypatch):
     assert storages.get().space(NAME).put("x", b"x").key == "x" and of_addons(site) == [f"addons/{NAME}/x"]
     assert "'temporary' has no <s3blobstorage>" in storages.get("temporary").reason
     assert storages.get("none").reason == "zope.conf has no database 'none'; it has main, temporary"
+    assert [(name, blobs.name, blobs.available) for name, blobs in storages.all()] == [
+        ("main", "main", True),
+        ("temporary", "temporary", False),
+    ]
     monkeypatch.setattr(Zope2, "DB", None)
+    assert storages.all() == []
     assert storages.get().reason == "no Zope application runs in this process"
     other.close()
 
@@ -238,3 +249,50 @@ def test_the_keys_of_a_database(make_site, storages, settings):
             key_ring(storages.for_context(connection.root())).rotate()
     with pytest.raises(ConfigurationError, match="neither the object"):
         key_ring(storages.for_context(None))
+
+
+def test_the_sources_of_a_database(make_staging, storages):
+    """What they are, and where a revision would be read from; never an address of one."""
+    staging = make_staging("bushy", source=lambda origin: origin.with_options(name="old", type="blobdirsource"))
+    db = staging.db(inline_size=16)
+    revisions = staging.origin.revisions
+    with connected(db) as connection:
+        blobs = storages.for_context(connection.root())
+        sources = overlay(blobs)
+        assert verifyObject(IBlobOverlay, sources)
+        assert sources.sources() == [{"name": "old", "type": "blobdirsource", "mirror": "background"}]
+        assert {sources.where(oid, tid) for oid, tid in revisions} == {"old"}
+        add_blob(db, "new", b"x" * 100)
+        add_blob(db, "tiny", b"x")
+        connection.sync()
+        for name, place in (("new", "bucket"), ("tiny", "record")):
+            blob = connection.root()[name]
+            blob._p_activate()
+            assert sources.where(blob._p_oid, blob._p_serial) == place
+        oid, tid = next(iter(revisions))
+        assert sources.where(oid, b"\1" * 8) is None and sources.where(b"\7" * 8, tid) is None
+    with pytest.raises(ConfigurationError, match="no sources: neither the object"):
+        overlay(storages.for_context(None))
+
+
+def test_a_revision_that_is_nowhere(make_staging, storages):
+    staging = make_staging("bushy", source=lambda origin: origin.with_options(negative_cache=0.0))
+    (oid, tid), _ = next(iter(staging.origin.revisions.items()))
+    with connected(staging.db()) as connection:
+        sources = storages.for_context(connection.root()).overlay()
+        assert sources.where(oid, tid) is not None
+        for path in staging.origin.source.path.rglob("*.blob"):
+            path.unlink()
+        assert sources.where(oid, tid) is None
+
+
+def test_without_a_source_there_is_the_bucket(make_site, storages):
+    with connected(make_site("filestorage").db()) as connection:
+        assert storages.for_context(connection.root()).overlay().sources() == []
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_site_operations_are_those_of_the_section(make_site, storages, on):
+    with connected(make_site("filestorage").db(site_operations=on)) as connection:
+        assert storages.for_context(connection.root()).site_operations is on
+    assert storages.for_context(None).site_operations is False

@@ -133,6 +133,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "preflight": _BOOLEAN,
     "preflight-deadline": _INTERVAL,
     "start-degraded": _BOOLEAN,
+    "site-operations": _BOOLEAN,
     "read-only": _BOOLEAN,
 }
 

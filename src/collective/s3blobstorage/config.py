@@ -105,6 +105,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         preflight=section.preflight,
         preflight_deadline=section.preflight_deadline,
         start_degraded=section.start_degraded,
+        site_operations=section.site_operations,
         sources=source_settings(section.sources, environ),
     )
     settings.cache_ring  # noqa: B018 - raises where there is none

@@ -325,6 +325,7 @@ x_accel_location = Key(
     "/s3blobs",
 )
 read_only = Key("read-only", datatypes.boolean, ON_OFF, "on")
+site_operations = Key("site-operations", datatypes.boolean, ON_OFF, "on")
 
 # The start
 

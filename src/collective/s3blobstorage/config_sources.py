@@ -53,6 +53,7 @@ class _Section:
             negative_cache=config.negative_cache,
             max_size=config.max_size,
             mirror=config.mirror,
+            type=config.getSectionType(),
         )
 
 

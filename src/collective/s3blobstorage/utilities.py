@@ -6,7 +6,7 @@ from ZODB.DemoStorage import DemoStorage
 from zope.interface import implementer
 
 from .errors import ConfigurationError
-from .interfaces import IBlobStorages, IDatabaseBlobs, IKeyRing
+from .interfaces import IBlobOverlay, IBlobStorages, IDatabaseBlobs, IKeyRing
 from .keys import addon_prefix
 from .storage.interfaces import IBlobObjects
 
@@ -31,6 +31,11 @@ class BlobStorages:
             return NoDatabaseBlobs(f"zope.conf has no database {name!r}; it has {known}")
         return _blobs_of(database)
 
+    def all(self):
+        databases = {} if Zope2.DB is None else Zope2.DB.databases
+        names = sorted(databases, key=lambda name: (name != "main", name))
+        return [(name, _blobs_of(databases[name])) for name in names]
+
 
 @implementer(IDatabaseBlobs)
 class DatabaseBlobs:
@@ -39,9 +44,14 @@ class DatabaseBlobs:
     available = True
     reason = ""
 
-    def __init__(self, storage, *, writable):
+    def __init__(self, name, storage, *, writable):
+        self.name = name
         self._storage = storage
         self._writable = writable
+
+    @property
+    def site_operations(self):
+        return self._storage.site_operations
 
     def space(self, name):
         return self._storage.space(name, writable=self._writable)
@@ -49,14 +59,28 @@ class DatabaseBlobs:
     def key_ring(self):
         return self._storage.key_ring(writable=self._writable)
 
+    def overlay(self):
+        return self._storage.sources()
+
+    def status(self):
+        return self._storage.status()
+
+    def jobs(self):
+        return self._storage.jobs(writable=self._writable)
+
+    def snippet(self):
+        return ""
+
 
 @implementer(IDatabaseBlobs)
 class NoDatabaseBlobs:
     """The null object."""
 
     available = False
+    site_operations = False
 
-    def __init__(self, reason):
+    def __init__(self, reason, name=""):
+        self.name = name
         self.reason = reason
 
     def space(self, name):
@@ -66,11 +90,29 @@ class NoDatabaseBlobs:
     def key_ring(self):
         raise ConfigurationError(f"there are no keys: {self.reason}")
 
+    def overlay(self):
+        raise ConfigurationError(f"there are no sources: {self.reason}")
+
+    def status(self):
+        raise ConfigurationError(f"there is no bucket whose status could be told: {self.reason}")
+
+    def jobs(self):
+        raise ConfigurationError(f"there is no bucket that jobs could work on: {self.reason}")
+
+    def snippet(self):
+        return ""
+
 
 @implementer(IKeyRing)
 def key_ring(blobs):
     """Adapts an ``IDatabaseBlobs``. Raises ConfigurationError where there is no bucket."""
     return blobs.key_ring()
+
+
+@implementer(IBlobOverlay)
+def overlay(blobs):
+    """Adapts an ``IDatabaseBlobs``. Raises ConfigurationError where there is no bucket."""
+    return blobs.overlay()
 
 
 def _connection_of(context):
@@ -94,6 +136,7 @@ def _blobs_of(database):
             storage, writable = storage.base, False
     if not IBlobObjects.providedBy(storage):
         return NoDatabaseBlobs(
-            f"the database {database.database_name!r} has no <s3blobstorage> in the configuration of this process"
+            f"the database {database.database_name!r} has no <s3blobstorage> in the configuration of this process",
+            database.database_name,
         )
-    return DatabaseBlobs(storage, writable=writable)
+    return DatabaseBlobs(database.database_name, storage, writable=writable)

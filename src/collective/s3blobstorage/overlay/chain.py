@@ -39,6 +39,9 @@ class NoOverlay:
     def has(self, revision: Revision) -> bool:
         return False
 
+    def which(self, revision: Revision) -> str | None:
+        return None
+
     def copy_into(self, revision: Revision, store: IObjectStore, key: str) -> int | None:
         raise BlobMissing(revision.oid, revision.tid)
 
@@ -163,11 +166,13 @@ class Overlay:
         raise failure or BlobMissing(revision.oid, revision.tid)
 
     def has(self, revision: Revision) -> bool:
+        return self.which(revision) is not None
+
+    def which(self, revision: Revision) -> str | None:
         try:
-            self.first(revision, _looked_up)
+            return self.first(revision, _looked_up)[0].name
         except BlobMissing:
-            return False
-        return True
+            return None
 
     def copy_into(self, revision: Revision, store: IObjectStore, key: str) -> int | None:
         for member in self.members:

@@ -9,7 +9,7 @@ says Unavailable: else a blob would look as if it were gone for good.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from zope.interface import Attribute, Interface
@@ -38,7 +38,7 @@ class SourceOptions:
     name: for messages and the log; unique in its section. fork_tid: only revisions up to this tid are looked up; None:
     all. negative_cache: seconds for which "not there" is remembered; 0: not at all. max_size: bytes of the largest blob
     that is taken from there; None: any. mirror: whether what was read whole from there comes into the bucket: ``on``,
-    before the reader gets it; ``background``, afterwards; ``off``.
+    before the reader gets it; ``background``, afterwards; ``off``. type: of its section, for people.
     """
 
     name: str
@@ -46,6 +46,7 @@ class SourceOptions:
     negative_cache: float = 60.0
     max_size: int | None = None
     mirror: str = "background"
+    type: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,9 @@ class IOverlay(Interface):
 
     def has(revision: Revision) -> bool:
         """Whether a source has it. Raises as ``behind`` where that cannot be told."""
+
+    def which(revision: Revision) -> str | None:
+        """The name of the first source that has it, None where none has. Raises as ``has``."""
 
     def copy_into(revision: Revision, store: IObjectStore, key: str) -> int | None:
         """Have the store copy it under ``key`` from the first source that has it; its size in bytes.

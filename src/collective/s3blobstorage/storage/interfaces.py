@@ -31,6 +31,8 @@ from zope.interface import Attribute, Interface
 class IBlobObjects(Interface):
     """What the storage offers to tools and to the layers below the line of DESIGN.md, besides ZODB's interfaces."""
 
+    site_operations = Attribute("bool: whether zope.conf lets the managers of a site operate the whole database")
+
     def read_record(oid: bytes, tid: bytes) -> bytes:
         """The record of exactly that revision. BlobMissing where the base has none. Any thread."""
 
@@ -45,6 +47,9 @@ class IBlobObjects(Interface):
 
     def key_ring(*, writable: bool = True) -> object:
         """The keys that encrypt its blobs: an ``IKeyRing`` of the package. Any thread, no request."""
+
+    def sources() -> object:
+        """The sources behind its bucket: an ``IBlobOverlay`` of the package. Any thread, no request."""
 
 
 class IBlobAddresses(Interface):

@@ -46,6 +46,7 @@ from .witness import WitnessWriter
 if TYPE_CHECKING:
     from ..maintenance.gc.runs import Collection
     from ..maintenance.key_ring import StoreKeys
+    from .sources import StorageSources
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,10 @@ class S3BlobStorage:
     def inline_size(self) -> int:
         """Blobs of at most so many bytes go into their records; 0: none."""
         return self._settings.inline_size
+
+    @property
+    def site_operations(self) -> bool:
+        return self._settings.site_operations
 
     def opened(self, marker: Marker) -> None:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
@@ -316,6 +321,11 @@ class S3BlobStorage:
         from ..maintenance.key_ring import StoreKeys  # here: most processes never need it
 
         return StoreKeys(self.store_, writable=writable and not self.isReadOnly())
+
+    def sources(self) -> StorageSources:
+        from .sources import StorageSources  # here: most processes never need it
+
+        return StorageSources(self.reader, self.read_record, self._settings.sources)
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         path = self.reader.path(oid, serial, partial(self.read_record, oid, serial))
