@@ -1,8 +1,12 @@
-"""Which of the package's GenericSetup profiles an administrator is offered."""
+"""Which of the package's GenericSetup profiles an administrator is offered, and what removing the add-on takes along."""
 
+from AccessControl.Permission import Permission
+from Acquisition import aq_parent
 from plone.base.interfaces import INonInstallable
 from Products.GenericSetup import profile_registry
 from zope.interface import implementer
+
+from .permissions import CHANGE_SETTINGS, OPERATE, VIEW_STATUS
 
 PACKAGE = "collective.s3blobstorage"
 OFFERED = f"{PACKAGE}:default"
@@ -29,3 +33,10 @@ class HiddenProfiles:
             for info in profile_registry.listProfileInfo()
             if info["product"] == PACKAGE or (info["product"] or "").startswith(f"{PACKAGE}.")
         ]
+
+
+def forget_permissions(setup_tool):
+    """After the uninstall profile: roles that the site's security tab gave our permissions are acquired again."""
+    portal = aq_parent(setup_tool)
+    for name in (VIEW_STATUS, CHANGE_SETTINGS, OPERATE):
+        Permission(name, (), portal).setRoles([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from pathlib import Path
 
 import pytest
 from plone.app.testing import TEST_USER_ID, setRoles
@@ -16,7 +17,9 @@ from zope.component.hooks import getSite
 from zope.configuration import xmlconfig
 
 import collective.s3blobstorage
+from collective.s3blobstorage.delivery.interfaces import PREFIX
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
+from collective.s3blobstorage.permissions import CHANGE_SETTINGS, OPERATE, VIEW_STATUS
 
 PACKAGE = "collective.s3blobstorage"
 
@@ -43,11 +46,26 @@ class TestInstalled:
         assert installer.is_product_installed(PACKAGE) is True
 
     def test_version_in_site_is_version_of_profile(self, profile_last_version, setup_tool):
-        assert profile_last_version(f"{PACKAGE}:default") == "1000"
-        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1000"
+        assert profile_last_version(f"{PACKAGE}:default") == "1001"
+        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1001"
 
     def test_nothing_to_upgrade_on_a_fresh_site(self, setup_tool):
         assert setup_tool.listUpgrades(f"{PACKAGE}:default") == []
+
+    def test_site_setup_has_the_entry(self, portal):
+        [entry] = [one for one in portal.portal_controlpanel.listActions() if one.id == "s3blobstorage"]
+        assert (entry.title, entry.category, entry.visible) == ("Blob storage", "Products", True)
+        assert entry.permissions == (VIEW_STATUS,)
+        assert entry.getActionExpression() == "string:${portal_url}/@@s3blobstorage-controlpanel"
+
+    @pytest.mark.parametrize(
+        ("roles", "seen"),
+        [(["Manager"], True), (["Site Administrator"], True), (["Editor"], False), (["Member"], False)],
+    )
+    def test_who_sees_the_entry(self, portal, roles, seen):
+        setRoles(portal, TEST_USER_ID, roles)
+        found = {one["id"] for one in portal.portal_controlpanel.enumConfiglets(group="Products")}
+        assert ("s3blobstorage" in found) is seen
 
     def test_browser_layer(self, browser_layers):
         assert IS3BlobStorageLayer in browser_layers
@@ -69,7 +87,7 @@ class TestProfiles:
         info = profile_registry.getProfileInfo(f"{PACKAGE}:{name}")
         assert info["type"] == EXTENSION
         assert info["product"] == PACKAGE
-        assert info["version"] == "1000"
+        assert info["version"] == "1001"
         assert info["title"].domain == info["description"].domain == PACKAGE
 
     def test_only_default_is_offered(self, installer):
@@ -136,6 +154,68 @@ class TestUninstalled:
         assert IS3BlobStorageLayer not in getSiteManager(portal).getAllUtilitiesRegisteredFor(ILocalBrowserLayerType)
 
 
+def test_uninstall_takes_back_what_the_security_tab_said(portal, installer, setup_tool):
+    installer.uninstall_product(PACKAGE)
+    before = exported(setup_tool)
+    installer.install_product(PACKAGE)
+    for permission in (VIEW_STATUS, CHANGE_SETTINGS, OPERATE):
+        portal.manage_permission(permission, ["Editor"], acquire=0)
+    assert VIEW_STATUS.encode() in exported(setup_tool)["rolemap.xml"]
+    installer.uninstall_product(PACKAGE)
+    assert exported(setup_tool) == before
+
+
+PAST = Path(__file__).parents[2] / "data" / "profiles"
+
+
+@pytest.fixture
+def installed_by(installer):
+    """``installed_by("1000")``: the site as that version of the profile makes it, a copy of which is kept."""
+
+    def install(version):
+        assert installer.uninstall_product(PACKAGE)
+        now = dict(profile_registry.getProfileInfo(f"{PACKAGE}:default"))
+        profile_registry.unregisterProfile("default", PACKAGE)
+        past = now | {"path": str(PAST / version / "default")}
+        try:
+            _register(past)
+            assert installer.install_product(PACKAGE)
+        finally:
+            profile_registry.unregisterProfile("default", PACKAGE)
+            _register(now)
+
+    return install
+
+
+def _register(info):
+    profile_registry.registerProfile(
+        "default", info["title"], info["description"], info["path"], PACKAGE, EXTENSION, info["for"]
+    )
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in PAST.iterdir()))
+def test_a_site_of_a_past_version_is_upgraded(portal, installer, setup_tool, installed_by, version):
+    """It is then as one that was installed now, and keeps what its owner has set."""
+    fresh = exported(setup_tool)
+    installed_by(version)
+    assert setup_tool.getLastVersionForProfile(f"{PACKAGE}:default") == (version,)
+    assert exported(setup_tool) != fresh
+    registry = portal.portal_registry
+    registry[f"{PREFIX}.delivery_mode"] = "redirect"
+    assert setup_tool.listUpgrades(f"{PACKAGE}:default")
+    installer.upgrade_product(PACKAGE)
+    assert registry[f"{PREFIX}.delivery_mode"] == "redirect"
+    registry[f"{PREFIX}.delivery_mode"] = "stream"
+    assert exported(setup_tool) == fresh
+    assert setup_tool.listUpgrades(f"{PACKAGE}:default") == []
+    assert installer.uninstall_product(PACKAGE)
+
+
+def test_there_is_a_copy_of_every_past_version(profile_last_version):
+    now = int(profile_last_version(f"{PACKAGE}:default"))
+    assert sorted(path.name for path in PAST.iterdir()) == [str(version) for version in range(1000, now)]
+
+
 def test_uninstall_restores_the_site_of_before(installer, setup_tool):
     """The whole export is the same whether the add-on was never there or was installed and removed."""
     installer.uninstall_product(PACKAGE)
@@ -145,5 +225,5 @@ def test_uninstall_restores_the_site_of_before(installer, setup_tool):
     installer.uninstall_product(PACKAGE)
     after = exported(setup_tool)
     changed = {name for name in installed if installed[name] != before.get(name)}
-    assert changed == {"browserlayer.xml", "componentregistry.xml", "registry.xml"}
+    assert changed == {"browserlayer.xml", "componentregistry.xml", "controlpanel.xml", "registry.xml"}
     assert after == before

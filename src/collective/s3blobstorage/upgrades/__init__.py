@@ -1,0 +1,1 @@
+"""Steps that bring what a release adds to the sites that have the add-on already."""
