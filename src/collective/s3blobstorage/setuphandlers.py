@@ -1,4 +1,4 @@
-"""Which of the package's GenericSetup profiles an administrator is offered, and what removing the add-on takes along."""
+"""Which of the profiles an administrator is offered, and what removing the add-on takes along."""
 
 from AccessControl.Permission import Permission
 from Acquisition import aq_parent
