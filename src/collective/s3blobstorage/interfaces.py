@@ -78,7 +78,8 @@ class IDatabaseBlobs(Interface):
 
     def snippet():
         """Lines for zope.conf that would put this database's blobs into a bucket, made of the configuration that this
-        process runs with, without any secret of it; "" where it has a bucket, or no database."""
+        process runs with, without any secret of it; "" where it has a bucket, where there is no database, where the
+        database is in memory, or where the process runs without a zope.conf, as tests do."""
 
 
 class IBlobOverlay(Interface):

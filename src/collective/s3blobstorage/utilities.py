@@ -2,9 +2,11 @@
 
 import Zope2
 from Acquisition import aq_base, aq_inner, aq_parent
+from App.config import getConfiguration
 from ZODB.DemoStorage import DemoStorage
 from zope.interface import implementer
 
+from .cli.conf_snippet import in_memory, snippet
 from .errors import ConfigurationError
 from .interfaces import IBlobOverlay, IBlobStorages, IDatabaseBlobs, IKeyRing
 from .keys import addon_prefix
@@ -100,7 +102,10 @@ class NoDatabaseBlobs:
         raise ConfigurationError(f"there is no bucket that jobs could work on: {self.reason}")
 
     def snippet(self):
-        return ""
+        factories = _configured()
+        if self.name not in factories:
+            return ""
+        return snippet(factories[self.name], name=self.name, alone=len(factories) == 1)
 
 
 @implementer(IKeyRing)
@@ -113,6 +118,20 @@ def key_ring(blobs):
 def overlay(blobs):
     """Adapts an ``IDatabaseBlobs``. Raises ConfigurationError where there is no bucket."""
     return blobs.overlay()
+
+
+def _configured():
+    """What ZConfig made of each ``<zodb_db>`` of the zope.conf that this process runs with, by name.
+
+    Empty where it runs without one, as in tests. A database in memory is nobody's whose blobs need a place.
+    """
+    dbtab = getattr(getConfiguration(), "dbtab", None)
+    factories = {} if dbtab is None else dbtab.db_factories
+    return {
+        name: factory
+        for name, factory in factories.items()
+        if hasattr(getattr(factory, "config", None), "storage") and not in_memory(factory.config.storage)
+    }
 
 
 def _connection_of(context):

@@ -22,7 +22,7 @@ SECTION = "s3blobstorage"
 _DATABASES = ("zodb", "zodb_db")
 _COMPRESSING = ("zlibstorage", "serverzlibstorage")
 # In the memory of the process: not what somebody means who does not name it.
-_IN_MEMORY = ("temporarystorage", "mappingstorage")
+IN_MEMORY = ("temporarystorage", "mappingstorage")
 # What the storages inside would keep blobs with.
 _BLOB_KEYS = frozenset(
     "blob-dir shared-blob-dir blob-cache-size blob-cache-size-check blob-cache-size-check-external"
@@ -115,7 +115,7 @@ def _chosen(places: list[_Place], database: str | None, lines: Document) -> _Pla
         if len(found) != 1:
             raise ConfigurationError(f"--database {database!r} is not in the file, or not once; it has: {names}")
         return found[0]
-    found = [place for place in places if place.section.type not in _IN_MEMORY]
+    found = [place for place in places if place.section.type not in IN_MEMORY]
     if len(places) == 1 or len(found) == 1:
         return (found or places)[0]
     raise ConfigurationError(f"the file has several storages; choose with --database: {names}")
