@@ -1,0 +1,9 @@
+"""What zope.conf allows the site of a context, as its own database's storage knows it."""
+
+from ..storage.interfaces import IBlobAddresses
+
+
+def bounds_of(context):
+    """``DeliverySettings``; None where the site's database has no bucket. Makes no request."""
+    storage = context._p_jar._storage
+    return storage.delivery if IBlobAddresses.providedBy(storage) else None
