@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fixtures_servers import s3_client
 from payloads import fingerprint
+from rest_sites import RestSites
 from web_client import WebClient
 from zope_instance import ZopeInstance
 
@@ -100,6 +101,15 @@ def admin(zope) -> WebClient:
 def editor(zope) -> WebClient:
     """Who may add and edit in ``files`` of the site with the add-on."""
     return WebClient(zope.port, "with", ("editor", zope.password))
+
+
+@pytest.fixture(scope="session")
+def sites(s3_server, tmp_path_factory) -> Iterator[RestSites]:
+    """Another instance: sites of several databases, with a user for each role."""
+    made = RestSites(tmp_path_factory.mktemp("rest"), s3_server, f"rest-{uuid.uuid4().hex[:20]}")
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="module")

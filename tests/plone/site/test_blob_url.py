@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
-import re
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import payloads
 import pytest
 from payloads import Payload
+from rest_examples import exchanges
 from web_client import WebClient, json_file
 
 pytestmark = pytest.mark.one_release
@@ -190,22 +188,14 @@ def test_a_site_without_the_add_on_has_no_such_service(admin, zope):
     assert client.get("files/@blob-url", Accept="application/json").status == 404
 
 
-def examples():
-    """(request line, status, JSON) of each exchange in the documentation."""
-    text = (Path(__file__).parents[3] / "docs" / "rest.md").read_text()
-    blocks = re.findall(r"^```http\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    for request, answer in zip(blocks[::2], blocks[1::2], strict=True):
-        head, _, body = answer.partition("\n\n")
-        yield request.splitlines()[0], int(head.split()[1]), json.loads(body)
-
-
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example[0].split()[1])
+@pytest.mark.parametrize("example", exchanges("@blob-url"), ids=str)
 def test_the_examples_of_the_documentation(site, example):
     """As recorded, but for the site's address, the signature and what belongs to the bytes."""
     set_mode(site, "redirect")
-    line, status, documented = example
-    method, target, _ = line.split()
-    path = target.replace("/plone/press/report", "open-urls/pdf").replace("/plone/press/portrait", "open-urls/image")
+    method, status, documented = example.method, example.status, example.answer
+    path = example.path.replace("/plone/press/report", "open-urls/pdf").replace(
+        "/plone/press/portrait", "open-urls/image"
+    )
     if path.count("/") == 4:
         site.api(method, path, expect=status)  # makes the scale
     told = site.api(method, path, expect=status)

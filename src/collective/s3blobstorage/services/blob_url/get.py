@@ -14,18 +14,11 @@ from ...delivery.policy import REDIRECT, STREAM, decide
 from ...delivery.public import anonymous_may_view
 from ...delivery.revision import revision_of
 from ...objectspace.urls import url_of
+from ..refusal import Refusal
 from .files import fields_of, file_of, scale_of
 
 POLICIES = ("auto", "presigned", "public")
 DISPOSITIONS = ("attachment", "inline")
-
-
-class _Refusal(Exception):
-    """``status`` and the type and message of the JSON."""
-
-    def __init__(self, status, kind, message):
-        super().__init__(message)
-        self.status, self.kind, self.message = status, kind, message
 
 
 @implementer(IPublishTraverse)
@@ -55,9 +48,8 @@ class BlobUrl(Service):
             policy = self._choice("policy", POLICIES)
             disposition = self._choice("disposition", DISPOSITIONS)
             told = self._url(policy, disposition == "inline") if self.path else self._fields()
-        except _Refusal as refusal:
-            self.request.response.setStatus(refusal.status)
-            return {"error": {"type": refusal.kind, "message": refusal.message}}
+        except Refusal as refusal:
+            return refusal.answer(self.request.response)
         # What is in it may be good for this user only, and for a while.
         keep(self.request.response, 200, {"Cache-Control": "no-store", "Expires": None, "ETag": None})
         return told
@@ -65,7 +57,7 @@ class BlobUrl(Service):
     def _choice(self, name, choices):
         value = self.request.form.get(name, choices[0])
         if value not in choices:
-            raise _Refusal(400, "BadRequest", f"{name} is one of {', '.join(choices)}")
+            raise Refusal(400, "BadRequest", f"{name} is one of {', '.join(choices)}")
         return value
 
     @property
@@ -132,10 +124,10 @@ class BlobUrl(Service):
 
     def _public(self, wanted, address):
         if not anonymous_may_view(self.context, wanted.field):
-            raise _Refusal(403, "Forbidden", "not everybody may view this file, so it has no public address")
+            raise Refusal(403, "Forbidden", "not everybody may view this file, so it has no public address")
         base = address.delivery.public_url_base if address is not None else None
         if base is None:
-            raise _Refusal(
+            raise Refusal(
                 409,
                 "Conflict",
                 "public-url-base is not set in zope.conf"

@@ -1,0 +1,46 @@
+"""What a request has to be, so that a service may change something for it.
+
+Jobs and checks write no object of the database, so plone.protect, which looks at what a transaction writes, never sees
+them; and plone.restapi reads a body of any type as JSON. A foreign page could therefore have a browser that is logged
+in send such a request: as a form, as ``text/plain``, or by a script that cannot read the answer.
+"""
+
+from urllib.parse import urlsplit
+
+from plone.protect.interfaces import IDisableCSRFProtection
+from zope.interface import alsoProvides
+
+from .refusal import Refusal
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def guard(request, site):
+    """Let the request through, or raise Refusal. To be called after permissions were asked for, in its thread.
+
+    Its body is declared as ``application/json``, which no page of another origin can send without being allowed to by
+    CORS. What a browser says of the page that it comes from is no other origin than the site's, as the visitor sees it.
+    Programs that are no browser say nothing of it. Only then plone.protect is told to leave the transaction alone.
+    """
+    declared = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+    if declared != "application/json":
+        raise Refusal(415, "UnsupportedMediaType", "the request needs the header Content-Type: application/json")
+    # "none": the user typed the address. "same-site" is a neighbour's page below the same domain.
+    if (request.getHeader("Sec-Fetch-Site") or "none").strip().lower() not in ("same-origin", "none"):
+        raise Refusal(403, "Forbidden", "the request comes from a page of another origin (Sec-Fetch-Site)")
+    origin = request.getHeader("Origin")
+    if origin is not None and (_origin(origin) is None or _origin(origin) != _origin(site.absolute_url())):
+        raise Refusal(403, "Forbidden", "the request comes from a page of another origin (Origin)")
+    alsoProvides(request, IDisableCSRFProtection)
+
+
+def _origin(url):
+    """(scheme, host, port) of an address; None for what is none, as the ``null`` of a page in a sandbox."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.username is not None:
+        return None
+    return parts.scheme, parts.hostname, port or _PORTS.get(parts.scheme)

@@ -1,0 +1,19 @@
+"""Errors of the services, as JSON."""
+
+
+class Refusal(Exception):
+    """``status`` and the type and message of the JSON, and what else the error has in it."""
+
+    def __init__(self, status, kind, message, **more):
+        super().__init__(message)
+        self.status, self.kind, self.message, self.more = status, kind, message, more
+
+    def answer(self, response):
+        """The body; sets the status."""
+        response.setStatus(self.status)
+        return {"error": {"type": self.kind, "message": self.message, **self.more}}
+
+
+def bad_field(name, message):
+    """400 that names a field of the request."""
+    return Refusal(400, "BadRequest", f"{name} {message}", field=name)
