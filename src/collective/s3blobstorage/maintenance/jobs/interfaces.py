@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 KINDS = ("gc", "mirror", "migrate", "rotate", "count")
 
@@ -87,6 +87,33 @@ class Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+class IRunning(Interface):
+    """What a job's work is given. In the thread that works; ``advance`` may be called by any."""
+
+    stop = Attribute("threading.Event: asks it to stop after what is under way: cancelled, closed, or taken over")
+
+    def phase(name, total=None, total_bytes=None):
+        """A new phase begins, for people: ``listing``, ``copying``. Returns ``advance(count, bytes=0)``."""
+
+    def log(message, level="info"):
+        """A line for people. Never a secret, a key of the bucket at most."""
+
+
+class IWork(Interface):
+    """What a kind of job does: one for each of ``KINDS``, in ``maintenance/jobs/work.py``."""
+
+    def __call__(operated, options, running):
+        """Do it, in the thread of the caller, and return the result: plain values for JSON, with ``dry_run``.
+
+        ``operated``: the ``Operated`` (``maintenance/operated.py``): store, base and what else a live storage and the
+        command line can both give. Returns early where ``running.stop`` is set. Raises S3BlobStorageError, whose
+        sentence becomes the job's ``error``.
+        """
+
+    def why_not(operated):
+        """Why it cannot be done here, in a sentence that names the setting to change; "" where it can."""
+
+
 class IJobs(Interface):
     """The jobs of one database: ``IDatabaseBlobs.jobs()``. Any thread. Each method makes requests to the store.
 
@@ -113,7 +140,10 @@ class IJobs(Interface):
         """
 
     def run(kind, options, work, by=""):
-        """The same in the foreground, for the command line: ``work(running)`` is called in the thread of the caller."""
+        """The same in the foreground, for the command line: ``work(running)`` is called in the thread of the caller.
+
+        What it returns is the job's result, and returned. What it raises is raised, and makes the job failed.
+        """
 
     def get(id):
         """The ``Job`` of that id. Raises KeyError."""
