@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ...keys import BLOBS
@@ -55,12 +56,29 @@ class Candidate:
             bool(told.get("last")),
         )
 
+    def document(self) -> dict[str, Any]:
+        """For JSON: what it is, and since when nothing refers to it."""
+        oid = None if self.upload else oid_of(self.key)
+        return {
+            "key": self.key,
+            "oid": None if oid is None else oid.hex(),
+            "size": self.size,
+            "modified": _date(self.modified),
+            "since": _date(self.since),
+            "upload": bool(self.upload),
+            "version": self.version or None,
+        }
+
     @property
     def entry_key(self) -> str:
         """Its key in the ledger, and the order of a plan. The ledger has no versions; theirs sort behind all others."""
         if self.version:
             return f"version {self.key} {self.version}"
         return upload_entry(self.key, self.upload) if self.upload else self.key
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def upload_entry(key: str, upload_id: str) -> str:

@@ -110,6 +110,11 @@ class IWork(Interface):
         sentence becomes the job's ``error``.
         """
 
+    defaults = Attribute("dict: every option there is, with the value that it has where it is not given; its type too")
+
+    def check(operated, options):
+        """Raise ValueError, which names the option, where a value of the right type is none here. Makes no request."""
+
     def why_not(operated):
         """Why it cannot be done here, in a sentence that names the setting to change; "" where it can."""
 
@@ -139,11 +144,17 @@ class IJobs(Interface):
         not (the message names them), JobRuns (``UnsafeError``) with the running job where one of its kind runs.
         """
 
-    def run(kind, options, work, by=""):
+    def run(kind, options, work, *, stop=None, complain=None):
         """The same in the foreground, for the command line: ``work(running)`` is called in the thread of the caller.
 
-        What it returns is the job's result, and returned. What it raises is raised, and makes the job failed.
+        What it returns is the job's result, and returned. What it raises is raised, and makes the job failed. ``stop``:
+        the ``threading.Event`` that ``running.stop`` shall be. Raises JobRuns. Where the credentials may not write the
+        job's state the work is done without one, and ``complain`` is told so in a sentence; so it is where the store
+        has no atomic conditional write and two could start at once: the work's own lease is what keeps them apart.
         """
+
+    def close():
+        """The storage closes: ask every job of this process to stop, and wait some seconds. They are interrupted."""
 
     def get(id):
         """The ``Job`` of that id. Raises KeyError."""
@@ -152,8 +163,8 @@ class IJobs(Interface):
         """(jobs, newest first, of that kind or all; how many there are). Jobs end up deleted after 90 days, but for the
         last of each kind."""
 
-    def last(kind):
-        """The newest ``Job`` of that kind that ended, or None; and the running one, or None: a pair."""
+    def latest():
+        """{kind: (the newest ``Job`` of that kind that ended or None, the running one or None)}, for all kinds."""
 
     def cancel(id):
         """Ask it to stop: it ends within seconds after what is under way. Raises KeyError; no error where it ended."""

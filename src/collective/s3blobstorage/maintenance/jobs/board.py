@@ -1,0 +1,177 @@
+"""The jobs of a prefix, as the bucket has them: ``jobs/{kind}/{number}``, and ``….cancel`` of one that is to stop.
+
+A job is begun by writing the next number of its kind with ``If-None-Match: *``: of several that try, the store lets
+one. The newest number of a kind counts. An older one that says it runs was taken over, whatever it writes from then on;
+who runs it sees the newer number at its next sign of life, and stops.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from ...errors import JobRuns, ObjectMissing, PreconditionFailed, StoreError
+from ...keys import JOBS
+from ...objectstore.interfaces import IObjectStore, Listed
+from .interfaces import INTERRUPTED, INTERRUPTED_AFTER, KINDS, RUNNING, Job
+from .job import CANCEL, from_json, job_id, job_key, read_job_id, read_job_key, seen, to_json
+
+logger = logging.getLogger(__name__)
+
+KEPT = timedelta(days=90)  # a quarter's reports; the last of each kind stays
+_LIMIT = 1 << 22  # bytes of a job: a hundred lines and a bounded result have far less
+
+
+@dataclass
+class Listing:
+    """What lies below ``jobs/``: by kind, the objects of jobs by number, and the numbers that are to stop."""
+
+    now: datetime
+    jobs: dict[str, dict[int, Listed]] = field(default_factory=lambda: defaultdict(dict))
+    cancelled: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    def newest(self, kind: str) -> int:
+        """The newest number of that kind; 0 where there never was one."""
+        return max(self.jobs.get(kind, ()), default=0)
+
+
+class Board:
+    """Reads and writes them. Any thread; each method makes requests. ``after``: see ``INTERRUPTED_AFTER``."""
+
+    def __init__(self, store: IObjectStore, after: float = INTERRUPTED_AFTER) -> None:
+        self._store = store
+        self._after = timedelta(seconds=after)
+
+    def listing(self, kind: str = "", *, since: int = 1) -> Listing:
+        """One request for less than a thousand objects. ``since``: only from that number of the kind on."""
+        start = job_key(kind, since - 1) + CANCEL if since > 1 else ""
+        lines = list(self._store.list(f"{JOBS}{kind}/" if kind else JOBS, start_after=start))
+        found = Listing(self._store.now())
+        for line in lines:
+            read = read_job_key(line.key)
+            if read is None:
+                continue  # somebody else's, which stays
+            of, number, is_cancel = read
+            if is_cancel:
+                found.cancelled[of].add(number)
+            else:
+                found.jobs[of][number] = line
+        return found
+
+    def read(self, listing: Listing, kind: str, number: int) -> Job:
+        """Raises KeyError where it is gone, RecordError where it is damaged."""
+        line = listing.jobs.get(kind, {}).get(number)
+        if line is None:
+            raise KeyError(job_id(kind, number))
+        try:
+            job = from_json(self._store.get_bytes(line.key, limit=_LIMIT))
+        except ObjectMissing:
+            raise KeyError(job_id(kind, number)) from None
+        job = seen(job, line.last_modified, cancelling=number in listing.cancelled[kind])
+        if job.state == RUNNING and (number < listing.newest(kind) or listing.now - job.beat > self._after):
+            return replace(job, state=INTERRUPTED, ended=job.beat)
+        return job
+
+    def get(self, id: str) -> Job:
+        """Raises KeyError."""
+        kind, number = read_job_id(id)
+        return self.read(self.listing(kind, since=number), kind, number)
+
+    def begin(self, kind: str, job: Job) -> tuple[Job, int]:
+        """Write ``job`` as the next one of its kind: it with its id, and what it goes on with; and its number.
+
+        Raises JobRuns where one of its kind runs, or was faster.
+        """
+        listing = self.listing(kind)
+        newest = listing.newest(kind)
+        resumed = None
+        if newest:
+            last = self.read(listing, kind, newest)
+            if last.state == RUNNING:
+                raise JobRuns(
+                    f"the job {last.id} runs on {last.host or 'another machine'} since {last.started:%Y-%m-%d %H:%M}"
+                    " UTC: wait until it has ended, or cancel it",
+                    last.id,
+                )
+            if last.state == INTERRUPTED:
+                resumed = last.id
+                self.write(last, newest)  # as everybody sees it already, for good
+        number = newest + 1
+        job = replace(job, id=job_id(kind, number), resumed=resumed)
+        try:
+            self._store.put_bytes(job_key(kind, number), to_json(job), if_absent=True)
+        except PreconditionFailed:
+            raise JobRuns(f"another job of this kind ({kind}) began just now", job_id(kind, number)) from None
+        self._sweep(kind, listing)
+        return job, number
+
+    def write(self, job: Job, number: int) -> None:
+        self._store.put_bytes(job_key(job.kind, number), to_json(job))
+
+    def ask_to_stop(self, id: str) -> None:
+        """Raises KeyError."""
+        job = self.get(id)
+        if job.state == RUNNING:
+            kind, number = read_job_id(id)
+            self._store.put_bytes(job_key(kind, number) + CANCEL, b"")
+
+    def ended(self, kind: str, number: int) -> None:
+        """Nobody needs to be asked to stop any more. A failure is no matter."""
+        try:
+            self._store.delete([job_key(kind, number) + CANCEL])
+        except StoreError as error:
+            logger.info("the wish to cancel %s stays: %s", job_id(kind, number), error)
+
+    def _sweep(self, kind: str, listing: Listing) -> None:
+        """Delete what is older than ``KEPT``; credentials that may not delete leave it."""
+        doomed = [
+            line.key
+            for number, line in listing.jobs.get(kind, {}).items()
+            if number < listing.newest(kind) and listing.now - line.last_modified > KEPT
+        ]
+        doomed += [
+            job_key(kind, number) + CANCEL for number in listing.cancelled[kind] if number <= listing.newest(kind)
+        ]
+        try:
+            if doomed:
+                self._store.delete(doomed)
+        except StoreError as error:
+            logger.info("old jobs stay below %s: %s", JOBS, error)
+
+    def page(self, kind: str | None, start: int, size: int) -> tuple[list[Job], int]:
+        """Jobs of a kind, or of all, the newest first, and how many there are."""
+        listing = self.listing(kind or "")
+        places = [
+            (line.last_modified, number, of)
+            for of in (KINDS if kind is None else (kind,))
+            for number, line in listing.jobs.get(of, {}).items()
+        ]
+        places.sort(reverse=True)
+        found = []
+        for _, number, of in places[start : start + size]:
+            try:
+                found.append(self.read(listing, of, number))
+            except KeyError:
+                continue  # swept meanwhile
+        return found, len(places)
+
+    def latest(self) -> dict[str, tuple[Job | None, Job | None]]:
+        """Of each kind the newest that ended, and the one that runs. One request, and one or two for each kind."""
+        listing = self.listing()
+        found = {}
+        for kind in KINDS:
+            ended = running = None
+            for number in sorted(listing.jobs.get(kind, ()), reverse=True):
+                try:
+                    job = self.read(listing, kind, number)
+                except KeyError:
+                    continue
+                if job.state == RUNNING:
+                    running = job
+                    continue
+                ended = job
+                break
+            found[kind] = (ended, running)
+        return found

@@ -1,0 +1,343 @@
+"""Jobs of one database's storage, started in this process or seen in the bucket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from zope.interface import implementer
+
+from ...errors import ConfigurationError, Refused, S3BlobStorageError, StoreError, UnsafeError
+from ...objectstore.clock import Clock
+from ..findings import Stopped
+from ..gc.control import read_control
+from ..gc.publish import NoPlan, read_plan
+from .board import Board
+from .interfaces import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    INTERRUPTED_AFTER,
+    KINDS,
+    RUNNING,
+    IJobs,
+    Job,
+    Kind,
+)
+from .job import read_job_id
+from .running import Running
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two signs of life, each a listing and a PUT: often at first, when somebody looks at the bar, later a
+# hundredth of the time that it runs, so that the bar still moves as long as it is looked at. A day's job at AWS costs
+# three cents for that.
+FIRST_BEAT = 2.0
+LAST_BEAT = 30.0
+_SHARE = 0.01
+
+# A job that could not say that it lives stops itself before another may take it over. Seconds.
+_MARGIN = 60.0
+
+# What closing waits for jobs to end: as long as a supervisor waits before it kills.
+_CLOSING = 5.0
+
+_WITHOUT_CONDITION = (
+    "the object store has no atomic conditional write, so that two processes could start it at once: use the command"
+    " line, `s3blobs {command}`"
+)
+_COMMANDS = {"gc": "gc", "mirror": "mirror", "migrate": "migrate", "rotate": "keys rotate", "count": "status"}
+
+
+@implementer(IJobs)
+class Jobs:
+    """See ``IJobs``. ``operated``: what the work is done on. ``works``: an ``IWork`` for each kind. ``writable``: False
+    where nothing may be started that writes."""
+
+    def __init__(
+        self,
+        operated: Any,
+        works: Mapping[str, Any],
+        *,
+        writable: bool = True,
+        clock: Clock | None = None,
+        interrupted_after: float = INTERRUPTED_AFTER,
+    ) -> None:
+        self._operated = operated
+        self._works = works
+        self._writable = writable
+        self._clock = clock or Clock()
+        self._after = interrupted_after
+        self._board = Board(operated.store, interrupted_after)
+        self._lock = threading.Lock()
+        self._here: dict[str, _Attended] = {}  # by id
+        self._closed = False
+
+    def kinds(self) -> list[Kind]:
+        return [Kind(name, self._why_not(name), dict(self._works[name].defaults)) for name in KINDS]
+
+    def _why_not(self, kind: str) -> str:
+        if not self._writable:
+            return "this process may not write to the bucket: set read-only off, and put no DemoStorage around it"
+        if not self._operated.store.conditional_put:
+            return _WITHOUT_CONDITION.format(command=_COMMANDS[kind])
+        return str(self._works[kind].why_not(self._operated))
+
+    def start(self, kind: str, options: Mapping[str, Any], by: str = "") -> Job:
+        if kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}")
+        work = self._works[kind]
+        given = _options(work.defaults, options)
+        work.check(self._operated, given)
+        why_not = self._why_not(kind)
+        if why_not:
+            raise ConfigurationError(f"{kind} cannot be started here: {why_not}")
+        attended = self._begin(kind, given, by, threading.Event())
+        thread = threading.Thread(
+            target=attended.do_in_background,
+            args=(lambda running: work(self._operated, given, running),),
+            name=f"s3blobs-job-{kind}",
+            daemon=True,  # nobody waits for it when the process ends; what it leaves is resumed
+        )
+        thread.start()
+        attended.thread = thread
+        return attended.job
+
+    def run(
+        self,
+        kind: str,
+        options: Mapping[str, Any],
+        work: Callable[[Any], Mapping[str, Any]],
+        *,
+        stop: threading.Event | None = None,
+        complain: Callable[[str], Any] = logger.warning,
+    ) -> Mapping[str, Any]:
+        stop = stop or threading.Event()
+        try:
+            attended = self._begin(kind, options, "", stop)
+        except Refused:
+            complain("others do not see this job: the credentials may not write below jobs/ (s3:PutObject)")
+            return work(Running(self._now, stop))
+        return attended.do(work)
+
+    def _begin(self, kind: str, options: Mapping[str, Any], by: str, stop: threading.Event) -> _Attended:
+        if self._closed:
+            raise ConfigurationError("the storage is closed")
+        now = self._operated.store.now()
+        fresh = Job("", kind, RUNNING, dict(options), now, now, socket.gethostname(), os.getpid(), by)
+        job, number = self._board.begin(kind, fresh)
+        attended = _Attended(self, job, number, Running(self._now, stop))
+        with self._lock:
+            self._here[job.id] = attended
+        return attended
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def get(self, id: str) -> Job:
+        with self._lock:
+            here = self._here.get(id)
+        # Its own process knows more than the bucket does, and needs no request.
+        return self._board.get(id) if here is None else here.told()
+
+    def list(self, kind: str | None = None, *, start: int = 0, size: int = 25) -> tuple[list[Job], int]:
+        if kind is not None and kind not in KINDS:
+            raise ValueError(f"kind is one of {', '.join(KINDS)}")
+        return self._board.page(kind, start, size)
+
+    def latest(self) -> dict[str, tuple[Job | None, Job | None]]:
+        return self._board.latest()
+
+    def cancel(self, id: str) -> None:
+        read_job_id(id)
+        with self._lock:
+            here = self._here.get(id)
+        if here is not None:
+            here.cancel()
+        else:
+            self._board.ask_to_stop(id)
+
+    def candidates(self, plan: str, *, start: int = 0, size: int = 25) -> tuple[list[dict[str, Any]], int]:
+        store = self._operated.store
+        collection = self._operated.collection()
+        try:
+            found = read_plan(store, read_control(store), plan, collection.margins)
+        except (NoPlan, UnsafeError):
+            raise KeyError(plan) from None
+        with found.lines:
+            lines = islice(found.candidates(), start, start + size)
+            return [candidate.document() for candidate in lines], len(found.lines)
+
+    def ended(self, id: str) -> None:
+        with self._lock:
+            self._here.pop(id, None)
+
+    @property
+    def running_here(self) -> tuple[str, ...]:
+        """Ids of the jobs that this process runs."""
+        with self._lock:
+            return tuple(self._here)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            here = list(self._here.values())
+        for attended in here:
+            attended.close()
+        until = self._clock.monotonic() + _CLOSING
+        for attended in here:
+            if attended.thread is not None:
+                attended.thread.join(max(0.0, until - self._clock.monotonic()))
+
+
+class _Attended:
+    """One job that this process runs, and the thread that says so. ``do`` belongs to the thread that works."""
+
+    def __init__(self, jobs: Jobs, job: Job, number: int, running: Running) -> None:
+        self.job = job
+        self.thread: threading.Thread | None = None
+        self._jobs = jobs
+        self._board = jobs._board
+        self._clock = jobs._clock
+        self._number = number
+        self._running = running
+        self._ended = threading.Event()
+        self._lost = False  # another took it over, or may have
+        self._closing = False
+        self._cancelling = False
+        self._begun = self._alive = self._clock.monotonic()
+
+    def told(self) -> Job:
+        return self._running.told(replace(self.job, beat=self._jobs._now(), cancelling=self._cancelling))
+
+    def cancel(self) -> None:
+        self._cancelling = True
+        self._running.stop.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._running.stop.set()
+
+    def do_in_background(self, work: Callable[[Any], Mapping[str, Any]]) -> None:
+        try:
+            self.do(work)
+        except S3BlobStorageError as error:
+            logger.warning("the job %s failed: %s", self.job.id, error)
+        except Stopped:
+            pass
+        except BaseException:
+            logger.exception("the job %s failed", self.job.id)
+
+    def do(self, work: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Work, and tell the bucket how it goes and how it ended. Returns and raises as ``work`` does."""
+        beating = threading.Thread(target=self._beat, name=f"s3blobs-beat-{self.job.kind}", daemon=True)
+        beating.start()
+        result: Mapping[str, Any] | None = None
+        state, error = FAILED, ""
+        try:
+            result = work(self._running)
+            state = self._stopped_as() if self._running.stop.is_set() else DONE
+            return result
+        except Stopped:
+            state = self._stopped_as()
+            raise
+        except S3BlobStorageError as failure:
+            state, error = (self._stopped_as(), "") if self._running.stop.is_set() else (FAILED, str(failure))
+            raise
+        except KeyboardInterrupt:
+            state = CANCELLED
+            raise
+        except BaseException as failure:
+            error = f"an error of this program, {type(failure).__name__}: the log of the process has it"
+            raise
+        finally:
+            self._ended.set()
+            beating.join()
+            self._end(state, result, error)
+
+    def _stopped_as(self) -> str:
+        return INTERRUPTED if self._lost or self._closing else CANCELLED
+
+    def _end(self, state: str, result: Mapping[str, Any] | None, error: str) -> None:
+        try:
+            if not self._lost:
+                now = self._jobs._operated.store.now()
+                ended = replace(self.told(), state=state, result=result, error=error, ended=now, beat=now)
+                self._board.write(ended, self._number)
+                if self._cancelling:  # a wish that comes later is swept by the next of its kind
+                    self._board.ended(self.job.kind, self._number)
+        except StoreError as failure:
+            logger.warning("how the job %s ended could not be written: %s", self.job.id, failure)
+        finally:
+            self._jobs.ended(self.job.id)
+
+    def _beat(self) -> None:
+        """Say every few seconds that the job lives, and see whether it shall stop. In a thread of its own."""
+        while not self._ended.wait(self._pause()):
+            try:
+                self._look()
+                if self._lost:
+                    return
+                self._board.write(self.told(), self._number)
+                self._alive = self._clock.monotonic()
+            except StoreError as error:
+                logger.info("the job %s could not say that it lives: %s", self.job.id, error)
+                self._stop_if_silent()
+
+    def _pause(self) -> float:
+        runs = self._clock.monotonic() - self._begun
+        # Never so seldom that one that fails is the last one before others take it for interrupted.
+        return min(max(FIRST_BEAT, runs * _SHARE), LAST_BEAT, self._jobs._after / 10)
+
+    def _look(self) -> None:
+        self._stop_if_silent()
+        kind = self.job.kind
+        listing = self._board.listing(kind, since=self._number)
+        if listing.newest(kind) > self._number:
+            self._lose("another process took it over")
+        if self._number in listing.cancelled[kind] and not self._cancelling:
+            self._running.log("asked to stop")
+            self.cancel()
+
+    def _stop_if_silent(self) -> None:
+        silent = self._clock.monotonic() - self._alive
+        if silent > self._jobs._after - min(_MARGIN, self._jobs._after / 5):
+            self._lose("it could not say that it lives for so long that another may have taken it over")
+
+    def _lose(self, why: str) -> None:
+        if not self._lost:
+            logger.warning("the job %s stops here: %s", self.job.id, why)
+        self._lost = True
+        self._running.stop.set()
+
+
+def _options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options, those that are not given by default. Raises ValueError, which names one that is wrong."""
+    unknown = sorted(set(given) - set(defaults))
+    if unknown:
+        known = ", ".join(defaults) or "none"
+        raise ValueError(f"there is no option {unknown[0]!r}; there are: {known}")
+    options = dict(defaults)
+    for name, value in given.items():
+        default = defaults[name]
+        wanted: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
+        if default is None:
+            wanted = (str, type(None))
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise ValueError(f"{name} is {_named(default)}, and not {value!r}")
+        options[name] = value
+    return options
+
+
+def _named(default: Any) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    return "a number" if isinstance(default, int | float) else "a text"
