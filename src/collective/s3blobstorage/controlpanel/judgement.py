@@ -226,5 +226,5 @@ def _reads(cache: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Any]:
     return None, None
 
 
-_OF_THE_HOUR = _("In the last hour ${share} of the files that were read came from this server's own disk.")
-_OF_THE_DAY = _("In the last day ${share} of the files that were read came from this server's own disk.")
+_OF_THE_HOUR = _("In the last hour ${share} of the files that were read came from this server’s own disk.")
+_OF_THE_DAY = _("In the last day ${share} of the files that were read came from this server’s own disk.")

@@ -1,6 +1,7 @@
 """What the pages have in common: one head with tabs, one database that they speak of, one language."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from AccessControl import getSecurityManager
 from plone.protect import CheckAuthenticator
@@ -9,6 +10,7 @@ from Products.statusmessages.interfaces import IStatusMessage
 from zExceptions import Forbidden, NotFound
 from zope.cachedescriptors.property import Lazy
 from zope.component import getMultiAdapter, getUtility
+from zope.i18n import translate
 from zope.interface import Interface, implementer
 
 from ..interfaces import IBlobStorages
@@ -84,7 +86,9 @@ class Page(BrowserView):
         return may_operate(self.context, self.blobs)
 
     def must_operate(self):
-        """Raises Forbidden."""
+        """Raises Forbidden; NotFound where there is no bucket to operate."""
+        if not self.blobs.available:
+            raise NotFound(self.name)
         if not self.operates:
             raise Forbidden(OPERATE)
 
@@ -116,7 +120,7 @@ class Page(BrowserView):
         return [
             {
                 "name": name,
-                "url": f"{self.context.absolute_url()}/{self.name}?database={name}",
+                "url": f"{self.context.absolute_url()}/{self.name}?{urlencode({'database': name})}",
                 "current": name == self.database,
             }
             for name, _blobs in self.databases
@@ -126,8 +130,7 @@ class Page(BrowserView):
         """Of a page of ours, for the database that this one speaks of."""
         if self.database and self.request.form.get("database"):
             query["database"] = self.database
-        told = "&".join(f"{key}={value}" for key, value in query.items())
-        return f"{self.context.absolute_url()}/{name or self.name}" + (f"?{told}" if told else "")
+        return f"{self.context.absolute_url()}/{name or self.name}" + (f"?{urlencode(query)}" if query else "")
 
     # Words
 
@@ -146,6 +149,9 @@ class Page(BrowserView):
             return ""
         plone = getMultiAdapter((self.context, self.request), name="plone")
         return plone.toLocalizedTime(moment.astimezone(), long_format=True)
+
+    def translate(self, message):
+        return translate(message, context=self.request)
 
     def tell(self, message, kind="info"):
         IStatusMessage(self.request).add(message, kind)

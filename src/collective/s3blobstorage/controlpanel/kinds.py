@@ -1,0 +1,36 @@
+"""Kinds and states of jobs, in words. Pure."""
+
+from __future__ import annotations
+
+from ..maintenance.jobs.interfaces import CANCELLED, DONE, FAILED, INTERRUPTED, RUNNING
+from .judgement import BAD, GOOD, LOOK, UNKNOWN
+from .messages import _
+
+TITLES = {
+    "gc": _("Clean up"),
+    "mirror": _("Copy from the sources"),
+    "migrate": _("Bring a folder of blobs in"),
+    "rotate": _("Change keys"),
+    "count": _("Count"),
+}
+
+DESCRIPTIONS = {
+    "gc": _(
+        "Deletes from the bucket what nothing in the database referred to for a week, or for as long as gc-keep says."
+    ),
+    "mirror": _("Copies into the bucket what only the sources behind it have, so that a source can be switched off."),
+    "migrate": _("Copies the files of a folder of blobs that zope.conf names into the bucket, while the site runs."),
+    "rotate": _("Brings every file to the key that new files are encrypted with, so that an old key can be retired."),
+    "count": _("Counts the files in the bucket, and how many are only in a source."),
+}
+
+STATES = {
+    RUNNING: (_("running"), UNKNOWN),
+    DONE: (_("done"), GOOD),
+    FAILED: (_("failed"), BAD),
+    CANCELLED: (_("cancelled"), UNKNOWN),
+    INTERRUPTED: (_("interrupted"), LOOK),
+}
+
+# What starts at once: it changes nothing that a plan could show first.
+WITHOUT_PLAN = frozenset({"count"})

@@ -1,0 +1,214 @@
+"""What the page “Status” says of a document, and what it says where the document does not know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collective.s3blobstorage.controlpanel import rows
+from collective.s3blobstorage.controlpanel.kinds import DESCRIPTIONS, STATES, TITLES
+from collective.s3blobstorage.controlpanel.results import result_rows
+from collective.s3blobstorage.controlpanel.words import Words
+from collective.s3blobstorage.maintenance.jobs import interfaces as jobs
+from collective.s3blobstorage.status.reduced import UNKNOWN, reduced
+
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+WORDS = Words("en", NOW)
+
+
+def iso(**before):
+    return (NOW - timedelta(**before)).isoformat()
+
+
+def text(value):
+    """A message or text as it is read, in English and with plain spaces."""
+    told = str(value)
+    for name, each in (getattr(value, "mapping", None) or {}).items():
+        told = told.replace(f"${{{name}}}", text(each))
+    return told.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def said(lines):
+    return {text(row.label): text(row.value) for row in lines}
+
+
+FIGURES = {
+    "at": iso(hours=5),
+    "by": "gc",
+    "blobs": {"objects": 1_004_223, "bytes": 913 * 10**9},
+    "zodb_s3blobs": {"objects": 0, "bytes": 0},
+    "addons": {"objects": 12, "bytes": 4000},
+    "bookkeeping": {"objects": 41, "bytes": 400_000},
+    "other": {"objects": 0, "bytes": 0},
+    "total": {"objects": 1_004_276, "bytes": 913 * 10**9},
+    "uploads": {"count": 2, "oldest": iso(hours=2)},
+}
+HISTORY = [{"at": iso(minutes=10 * slot), "hits": 9, "misses": 1, "downloads": 1, "bytes": 1} for slot in range(144)][
+    ::-1
+]
+
+
+def test_files_that_were_counted():
+    told = said(rows.file_rows({"figures": FIGURES}, WORDS))
+    assert told == {
+        "Files in the bucket": "1,004,223 (913 GB)",
+        "Of add-ons": "12 (4 kB)",
+        "Notes of this add-on": "41 (400 kB)",
+        "Counted": "5 h ago",
+        "Uploads that are not finished": "2",
+    }
+
+
+def test_files_that_nobody_counted():
+    told = said(rows.file_rows({"figures": None, "outside": None, "sources": [{"name": "old"}]}, WORDS))
+    assert set(told.values()) == {"not counted yet"}
+    assert "Files that are only in a source" in told
+
+
+def test_a_store_that_may_not_list_uploads():
+    told = said(rows.file_rows({"figures": FIGURES | {"uploads": None}}, WORDS))
+    assert told["Uploads that are not finished"] == "not known"
+
+
+def test_the_bucket():
+    store = dict.fromkeys(("prefix", "endpoint", "region", "provider", "owner"), None) | {
+        "bucket": "b",
+        "read_only": True,
+    }
+    told = said(rows.store_rows({"store": store, "database": "main", "base": "filestorage"}))
+    assert told["Bucket"] == "b" and told["Address of the store"] == "Amazon S3"
+    assert told["Region"] == told["Kind of store"] == "not known"
+    assert "no owner" in told["Belongs to"] and "read-only" in told["Changes"]
+    assert told["Database"] == "main (FileStorage)"
+
+
+@pytest.mark.parametrize(("reachable", "word"), [(True, "yes"), (False, "no,"), (None, "not asked yet")])
+def test_whether_the_store_answers(reachable, word):
+    assert text(rows.health_rows({"reachable": reachable}, WORDS)[0].value).startswith(word)
+
+
+ACTIVE = "active: new files are encrypted with it"
+KEY = {"id": "k1", "state": "active", "in_configuration": True, "writes": True, "age_days": 400}
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (
+            KEY | {"objects": 7, "bytes": 7000},
+            ("k1", ACTIVE, "400 days", "7", "7 kB"),
+        ),
+        (KEY, ("k1", ACTIVE, "400 days", "not counted yet", "not counted yet")),
+        (
+            KEY | {"in_configuration": False},
+            ("k1", "missing in zope.conf", "400 days", "not counted yet", "not counted yet"),
+        ),
+        (
+            KEY | {"in_configuration": False, "state": "retired", "age_days": None, "objects": 0, "bytes": 0},
+            ("k1", "retired: no file needs it", "not known", "0", "0 bytes"),
+        ),
+    ],
+)
+def test_a_key(key, line):
+    table = rows.key_table({"encryption": {"keys": [key], "key_max_age": 0}}, WORDS)
+    assert tuple(text(cell) for cell in table.lines[0]) == line
+
+
+def test_a_key_that_is_too_old_says_which_setting_says_so():
+    table = rows.key_table({"encryption": {"keys": [KEY], "key_max_age": 86400.0}}, WORDS)
+    assert "key-max-age" in text(table.lines[0][2])
+
+
+def test_the_hit_rate_is_a_chart_and_a_table_with_the_same_figures():
+    document = {"at": NOW.isoformat(), "cache": {"day": {"hits": 1296, "misses": 144}, "history": HISTORY}}
+    rate = rows.rate_chart(document, WORDS, "day", str, str)
+    assert rate["chart"].count("<rect") == len(rate["table"].lines) == 24
+    assert sum(int(line[1]) for line in rate["table"].lines) == 1296
+    assert {text(line[3]) for line in rate["table"].lines} == {text(rate["share"])} == {"90 %"}
+
+
+def test_the_hour_has_the_hour_only():
+    document = {"at": NOW.isoformat(), "cache": {"hour": {"hits": 63, "misses": 7}, "history": HISTORY}}
+    assert len(rows.rate_chart(document, WORDS, "hour", str, str)["table"].lines) == 7
+
+
+@pytest.mark.parametrize("told", [None, {"hits": 0, "misses": 0}])
+def test_a_cache_that_nobody_read_has_no_rate(told):
+    rate = rows.rate_chart({"cache": {"hour": told, "history": HISTORY}}, WORDS, "hour", str, str)
+    assert (rate["chart"], rate["share"]) == ("", "") and text(rate["said"]) == "Nothing was read."
+
+
+def test_requests():
+    verbs = {
+        "get": {"requests": 1200, "errors": 3, "bytes": 10**9, "p50": 0.02, "p95": 0.1, "p99": 1.5},
+        "list": {"requests": 0, "errors": 0, "bytes": 0, "p50": None, "p95": None, "p99": None},
+    }
+    table = rows.request_table({"requests": {"verbs": verbs, "all": verbs["get"]}}, WORDS)
+    assert [text(line[0]) for line in table.lines] == ["Reading", "All"]
+    assert [text(cell) for cell in table.lines[0][1:]] == ["1,200", "3", "1 GB", "20 ms", "100 ms", "1.5 s"]
+    assert rows.request_table({"requests": {"verbs": {}, "all": verbs["list"]}}, WORDS) is None
+
+
+PARTS = (
+    lambda document: rows.store_rows(document),
+    lambda document: rows.health_rows(document, WORDS),
+    lambda document: rows.file_rows(document, WORDS),
+    lambda document: rows.encryption_rows(document, WORDS),
+    lambda document: rows.cache_rows(document, WORDS),
+    lambda document: rows.source_table(document),
+    lambda document: rows.key_table(document, WORDS),
+    lambda document: rows.request_table(document, WORDS),
+    lambda document: rows.cache_meter(document, WORDS, str),
+    lambda document: rows.rate_chart(document, WORDS, "day", str, str),
+    lambda document: rows.covers(document, WORDS),
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("document", [UNKNOWN, reduced(UNKNOWN), {}])
+def test_nothing_is_known(part, document):
+    for row in part(document) or ():
+        if isinstance(row, rows.Row):
+            assert row.value != "" and row.value is not None
+
+
+def test_every_kind_and_state_of_a_job_has_words():
+    assert set(TITLES) == set(DESCRIPTIONS) == set(jobs.KINDS)
+    assert set(STATES) == {jobs.RUNNING, jobs.DONE, jobs.FAILED, jobs.CANCELLED, jobs.INTERRUPTED}
+
+
+def test_a_report_is_read_row_by_row():
+    result = {
+        "plan": "20261126",
+        "candidates": {"objects": 30, "bytes": 123_456_789},
+        "seconds": 12.3,
+        "stopped": False,
+        "nothing": None,
+        "sources": ["one", "two"],
+        "problems": [{"oid": "1"}] * 40,
+    }
+    assert said(result_rows(result, WORDS)) == {
+        "plan": "20261126",
+        "candidates, objects": "30",
+        "candidates, bytes": "123 MB",
+        "seconds": "12.3 s",
+        "stopped": "no",
+        "sources": "one, two",
+        "problems": "40",
+    }
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 10**15) | st.floats(0, 10**9) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1, max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), plain, max_size=4))
+def test_any_report_can_be_shown(result):
+    for row in result_rows(result, WORDS):
+        assert row.value is not None
