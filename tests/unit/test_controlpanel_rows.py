@@ -99,12 +99,12 @@ KEY = {"id": "k1", "state": "active", "in_configuration": True, "writes": True, 
     [
         (
             KEY | {"objects": 7, "bytes": 7000},
-            ("k1", ACTIVE, "400 days", "7", "7 kB"),
+            ("k1", ACTIVE, "400", "7", "7 kB"),
         ),
-        (KEY, ("k1", ACTIVE, "400 days", "not counted yet", "not counted yet")),
+        (KEY, ("k1", ACTIVE, "400", "not counted yet", "not counted yet")),
         (
             KEY | {"in_configuration": False},
-            ("k1", "missing in zope.conf", "400 days", "not counted yet", "not counted yet"),
+            ("k1", "missing in zope.conf", "400", "not counted yet", "not counted yet"),
         ),
         (
             KEY | {"in_configuration": False, "state": "retired", "age_days": None, "objects": 0, "bytes": 0},

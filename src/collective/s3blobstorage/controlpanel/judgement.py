@@ -81,7 +81,7 @@ def _safety(document: Mapping[str, Any], words: Words, now: datetime) -> Iterato
         yield Sign(
             LOOK,
             _(
-                "${count} files are not in the bucket yet, only in a source behind it.",
+                "Files that are not in the bucket yet, only in a source behind it: ${count}.",
                 mapping={"count": words.number(outside["objects"])},
             ),
             _("Start the job “Copy from the sources” before a source is switched off."),
@@ -140,7 +140,7 @@ def _of_the_keys(document: Mapping[str, Any], words: Words) -> Iterator[Sign]:
             yield Sign(
                 BAD if needed else LOOK,
                 _(
-                    "zope.conf does not have the key ${key}, which ${count} files need.",
+                    "zope.conf does not have the key ${key}. Files that need it: ${count}.",
                     mapping={"key": key["id"], "count": words.number(needed)},
                 )
                 if needed

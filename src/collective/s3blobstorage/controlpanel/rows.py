@@ -233,8 +233,8 @@ def key_table(document: Mapping[str, Any], words: Words) -> Table | None:
             return NOT_KNOWN
         days = {"days": words.number(key["age_days"])}
         if key["writes"] and is_old(key, told):
-            return _("${days} days: older than key-max-age allows", mapping=days)
-        return _("${days} days", mapping=days)
+            return _("${days}: older than key-max-age allows", mapping=days)
+        return days["days"]
 
     def state(key: Mapping[str, Any]) -> Any:
         if not key["in_configuration"] and key["state"] != "retired":
@@ -243,7 +243,7 @@ def key_table(document: Mapping[str, Any], words: Words) -> Table | None:
 
     return Table(
         _("Keys, and how many files need them"),
-        (_("Key"), _("State"), _("Age"), _("Files"), _("Size")),
+        (_("Key"), _("State"), _("Age in days"), _("Files"), _("Size")),
         tuple(
             (
                 key["id"],
@@ -403,7 +403,7 @@ def covers(document: Mapping[str, Any], words: Words) -> Any:
     if not told:
         return ""
     return _(
-        "Cache and requests: of all ${processes} processes on ${host} that share the cache folder. "
+        "Cache and requests: of all processes on ${host} that share the cache folder (now: ${processes}). "
         "Files, checks and jobs: of the bucket, whichever server did them.",
         mapping={"processes": words.number(told["processes"]), "host": told["host"]},
     )
