@@ -65,7 +65,7 @@ class DatabaseBlobs:
         return self._storage.sources()
 
     def status(self):
-        return self._storage.status()
+        return self._storage.status(self.name, writable=self._writable)
 
     def jobs(self):
         return self._storage.jobs(writable=self._writable)

@@ -587,6 +587,18 @@ class BlobCache:
             )
 
     @property
+    def layout(self) -> Layout:
+        """Where this store's files are on the disk."""
+        return self._layout
+
+    def processes(self) -> int:
+        """How many processes of this machine use this store's folder, by their folders; 0 where it cannot be read."""
+        try:
+            return len(os.listdir(self._layout.processes))
+        except OSError:
+            return 0
+
+    @property
     def _staging_prefix(self) -> str:
         return f"s3blobs-{self._layout.store}-"
 

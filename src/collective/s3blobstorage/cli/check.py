@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 from rich.text import Text
+from ZODB.utils import z64
 
 from ..errors import StoreError
+from ..messages import one_line
 from . import output
-from .configuration import Database
-from .messages import mend as mend_of
-from .messages import one_line
+from .configuration import Database, opened_read_only
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
     from ..objectstore.preflight import Finding
+    from ..status.checking import Base
+    from ..status.local_checks import Result
 
 _STYLES = {True: "green", False: "bold red", None: "dim"}
 
@@ -33,70 +34,80 @@ _STYLES = {True: "green", False: "bold red", None: "dim"}
 def check(request: Request, as_json: bool, no_write: bool, no_base: bool) -> int:
     """Check configuration, disk, database, bucket and store, and say what to mend.
 
-    Writes a few small objects below .s3blobs-check/ of the prefix, and deletes them. Exit status: 0 where all is well,
+    Writes a few small objects below .s3blobs-check/ of the prefix, and deletes them; keeps what it found below
+    status/, where the site's status shows it (neither with --no-write). Exit status: 0 where all is well,
     1 where something is to be mended, 2 where the configuration cannot be used at all.
     """
+    from ..objectstore import open_store  # here, since these import boto3
+    from ..status import checked
+    from ..status.checking import findings
+
     request.json = as_json
     started = time.monotonic()
     database = request.database()
-    findings = []
-    with output.working("checking") as now, closing(_findings(database, started, no_write, no_base)) as coming:
-        for finding in coming:
-            findings.append(finding)
-            now(f"checking: {finding.name} done")
-    well = all(finding.ok is not False for finding in findings)
-    if as_json:
-        rows = [asdict(finding) | {"seconds": round(finding.seconds, 4)} for finding in findings]
-        output.print_json({"database": database.name, "ok": well, "findings": rows})
-    else:
-        _print(findings)
-    return 0 if well else 1
-
-
-def _findings(database: Database, started: float, no_write: bool, no_base: bool) -> Iterator[Finding]:
-    """Every finding, in the order in which a person would look: the machine, the store, the prefix, then writing, and
-    the sources at the end.
-
-    Nothing is written, not even an object of the checks, before the owner marker said that the prefix is ours.
-    """
-    from ..objectstore import open_store  # here, since these import boto3
-    from ..objectstore.preflight import LAST_BEFORE_WRITING, Finding, checks
-    from .local_checks import LocalChecks, Result
-    from .source_checks import source_checks
-
-    def timed(name: str, asked: Callable[[], Result]) -> Finding:
-        begun = time.monotonic()
-        try:
-            ok, detail, mend = asked()
-        except StoreError as error:
-            ok, detail, mend = False, one_line(error), mend_of(error)
-        return Finding(name, ok, time.monotonic() - begun, detail, mend)
-
+    found: list[Finding] = []
     settings = database.settings
     writable = not settings.read_only and not no_write
     with closing(open_store(settings.store, read_only=not writable)) as store:
-        what = f"<s3blobstorage> around <{database.base_type}>, database {database.name}"
-        yield Finding("configuration", True, time.monotonic() - started, what, "")
-        local = LocalChecks(database, store)
-        yield timed("cache-dir", local.cache_dir)
-        yield timed("staging-dir", local.staging_dir)
-        yield timed("cache space", local.cache_space)
-        yield timed("one file system", local.one_file_system)
-        yield timed("database", lambda: (None, "not tried (--no-base)", "") if no_base else local.base())
-        yield timed("local clock", local.local_clock)
-        yield timed("garbage", local.garbage)
-        not_asked: Result = (None, "not tried: the bucket cannot be read", "")
-        reached = False
-        remote = checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)
-        with closing(remote):
-            for finding in remote:
-                reached = reached or (finding.name == "bucket" and finding.ok is True)
-                yield finding
-                if finding.name == LAST_BEFORE_WRITING:
-                    yield timed("owner", local.owner if reached else lambda: not_asked)
-                    yield timed("keys", local.keys if reached else lambda: not_asked)
-        for name, asked in source_checks(database, no_base=no_base):
-            yield timed(name, asked)
+        coming = findings(settings, store, _base(database, no_base), writable=writable, started=started)
+        with output.working("checking") as now, closing(coming):
+            for finding in coming:
+                found.append(finding)
+                now(f"checking: {finding.name} done")
+        told = checked.document(found, time.monotonic() - started)
+        if writable and any(finding.name == "write" and finding.ok for finding in found):
+            with suppress(StoreError):  # a policy that has no status/: then a site's status does not show it
+                checked.keep(store, told, settings.owner)
+    if as_json:
+        output.print_json({"database": database.name, "ok": told["ok"], "findings": told["findings"]})
+    else:
+        _print(found)
+    return 0 if told["ok"] else 1
+
+
+def _base(database: Database, no_base: bool) -> Base:
+    """The database as the command opens it: for reading, beside a running site."""
+    from ..status.checking import Base
+
+    what = f"<s3blobstorage> around <{database.base_type}>, database {database.name}"
+    if no_base:
+        return Base(what, lambda: ((None, "not tried (--no-base)", ""), None), None)
+    section = database.factory.config.base
+    return Base(what, lambda: _look(database.base_type, section), lambda: opened_read_only(section))
+
+
+def _look(kind: str, section: Any) -> tuple[Result, bytes | None]:
+    from ..objectstore.redaction import redact
+
+    missing = _not_there_yet(section)
+    if missing is not None:
+        return (None, f"{missing} is not there yet: the first start makes it", ""), None
+    if kind == "mappingstorage":
+        return (None, "a <mappingstorage> is in the memory of its process", ""), None
+    try:
+        with opened_read_only(section) as base:
+            tid = base.lastTransaction()
+    except Exception as error:  # of any database driver
+        detail = f"<{kind}> could not be opened for reading: {type(error).__name__}: {redact(one_line(error))}"
+        return (False, detail[:500], f"correct the section <{kind}> inside <s3blobstorage>, or start its server"), None
+    if not isinstance(tid, bytes) or tid == z64:
+        return (True, f"<{kind}> opens for reading; it has no transaction yet", ""), None
+    return (True, f"<{kind}> opens for reading", ""), tid
+
+
+def _not_there_yet(factory: object) -> str | None:
+    """The file of a database that was never started. Opening it would make it, as this user, or fail."""
+    config = getattr(factory, "config", None)
+    path = getattr(config, "path", None)
+    if isinstance(path, str):  # filestorage
+        return None if os.path.exists(path) else path
+    adapter = getattr(getattr(config, "adapter", None), "config", None)
+    folder = getattr(adapter, "data_dir", None)
+    if isinstance(folder, str):  # relstorage with sqlite3
+        file = os.path.join(folder, "main.sqlite3")
+        return None if os.path.exists(file) else file
+    inner = getattr(config, "base", None)
+    return _not_there_yet(inner) if inner is not None else None
 
 
 def _print(findings: list[Finding]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ..messages import sentence
 from . import output
 from .adopt import adopt
 from .check import check
@@ -18,7 +19,6 @@ from .export import export
 from .gc import gc
 from .interrupt import INTERRUPTED
 from .keys import keys
-from .messages import sentence
 from .migrate import migrate
 from .mirror import mirror
 from .request import Request, pass_request

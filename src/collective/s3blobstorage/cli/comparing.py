@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..datatypes import DAY
+from ..messages import byte_count
 from . import output
 from .configuration import Database, opened_read_only
 from .interrupt import INTERRUPTED
@@ -173,7 +174,7 @@ def document(
 
 
 def amount(count: dict[str, int]) -> str:
-    return f"{count['blobs']:,} blobs, {output.byte_count(count['bytes'])}"
+    return f"{count['blobs']:,} blobs, {byte_count(count['bytes'])}"
 
 
 def in_bucket(told: dict[str, Any], before: str) -> list[tuple[str, str]]:
@@ -212,9 +213,7 @@ def totals(findings: Findings) -> list[tuple[str, str]]:
     lines = [("gone meanwhile", f"{findings.gone:,} revisions, by a pack")] if findings.gone else []
     for what, count in (("files", findings.extra_files), ("objects", findings.extra_objects)):
         if count.blobs:
-            lines.append(
-                (f"extra {what}", f"{count.blobs:,}, {output.byte_count(count.bytes)}, which no kept revision needs")
-            )
+            lines.append((f"extra {what}", f"{count.blobs:,}, {byte_count(count.bytes)}, which no kept revision needs"))
     return [*lines, *counts]
 
 
@@ -225,7 +224,7 @@ def exit_status(findings: Findings) -> int:
 
 
 def took(count: dict[str, int], seconds: float) -> str:
-    return f"{amount(count)} in {seconds:,.1f} s, {output.byte_count(count['bytes'] / max(seconds, 0.001))}/s"
+    return f"{amount(count)} in {seconds:,.1f} s, {byte_count(count['bytes'] / max(seconds, 0.001))}/s"
 
 
 def inline_reader(base: Any) -> Callable[[bytes, bytes], bytes]:

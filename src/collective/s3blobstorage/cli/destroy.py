@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigurationError, UnsafeError
+from ..messages import byte_count
 from . import output
 from .comparing import amount
 from .configuration import Database
@@ -133,7 +134,7 @@ def _destroyed(
 def _all(plan: Plan) -> str:
     going = plan.found.going
     what = "objects and versions" if plan.keeps_versions else "objects"
-    return f"{going.blobs:,} {what}, {output.byte_count(going.bytes)},"
+    return f"{going.blobs:,} {what}, {byte_count(going.bytes)},"
 
 
 def _done(outcome: Outcome) -> dict[str, Any]:
@@ -151,10 +152,10 @@ def _plan_lines(plan: Plan, database: Database, marker: Any, in_use: str | None)
     if found.old.blobs:
         lines.append(("old keys", f"{amount(asdict(found.old))} under keys of zodb-s3blobs"))
     if found.addons.blobs:
-        lines.append(("of add-ons", f"{found.addons.blobs:,} objects, {output.byte_count(found.addons.bytes)}"))
-    lines.append(("bookkeeping", f"{found.bookkeeping.blobs:,} objects, {output.byte_count(found.bookkeeping.bytes)}"))
+        lines.append(("of add-ons", f"{found.addons.blobs:,} objects, {byte_count(found.addons.bytes)}"))
+    lines.append(("bookkeeping", f"{found.bookkeeping.blobs:,} objects, {byte_count(found.bookkeeping.bytes)}"))
     if plan.keeps_versions:
-        past = f"{found.versions.blobs:,} of these are former versions, {output.byte_count(found.versions.bytes)}"
+        past = f"{found.versions.blobs:,} of these are former versions, {byte_count(found.versions.bytes)}"
         lines.append(("versions", f"{past}; and {found.markers:,} delete markers"))
     if found.uploads:
         lines.append(("uploads", f"{found.uploads:,} unfinished multipart uploads"))
@@ -174,7 +175,7 @@ def _plan_lines(plan: Plan, database: Database, marker: Any, in_use: str | None)
 def _outcome_lines(outcome: Outcome, seconds: float) -> list[tuple[str, str]]:
     deleted = outcome.deleted
     rate = f"{deleted.blobs / max(seconds, 0.001):,.0f}/s"
-    lines = [("deleted", f"{deleted.blobs:,}, {output.byte_count(deleted.bytes)} in {seconds:,.1f} s, {rate}")]
+    lines = [("deleted", f"{deleted.blobs:,}, {byte_count(deleted.bytes)} in {seconds:,.1f} s, {rate}")]
     if outcome.aborted_uploads:
         lines.append(("aborted", f"{outcome.aborted_uploads:,} unfinished multipart uploads"))
     lines += not_deleted(outcome)

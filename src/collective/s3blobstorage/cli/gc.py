@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigurationError
+from ..messages import byte_count
 from . import output
 from .comparing import amount, opened_store, scope_of
 from .configuration import Database, opened_read_only
@@ -230,7 +231,7 @@ def _version_lines(tally: Tally, keeps: bool | None, *, asked: bool) -> list[tup
 
 
 def _versions(count: Count) -> str:
-    return f"{count.blobs:,}, {output.byte_count(count.bytes)}"
+    return f"{count.blobs:,}, {byte_count(count.bytes)}"
 
 
 def _more(tally: Tally) -> list[tuple[str, str]]:
@@ -245,7 +246,7 @@ def _more(tally: Tally) -> list[tuple[str, str]]:
             ("damaged", f"records of {len(tally.damaged):,} blobs, whose objects all stay: {tally.damaged[0]}, …")
         )
     if tally.addons.blobs:
-        kept = f"{tally.addons.blobs:,} objects, {output.byte_count(tally.addons.bytes)}, which stay"
+        kept = f"{tally.addons.blobs:,} objects, {byte_count(tally.addons.bytes)}, which stay"
         lines.append(("of add-ons", kept))
     if tally.foreign.blobs:
         lines.append(("foreign", f"{tally.foreign.blobs:,} objects that are not ours, and stay"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OwnerError, StoreError
+from ..messages import byte_count
 from . import output
 from .configuration import Database
 from .interrupt import INTERRUPTED, until_interrupted
@@ -115,7 +116,7 @@ def described(key: dict[str, Any]) -> str:
             parts.append(f"{key['age_days']:,} days old")
     parts.append(key["mode"])
     if key["objects"] is not None:
-        needed = f"{key['objects']:,} objects, {output.byte_count(key['bytes'])}"
+        needed = f"{key['objects']:,} objects, {byte_count(key['bytes'])}"
         more = [(key["beside"], "beside the blobs"), (key["past_versions"], "former versions")]
         parts.append(" and ".join([needed, *(f"{count:,} {what}" for count, what in more if count)]))
     if key["source"] is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigurationError
+from ..messages import byte_count
 from . import output
 from .comparing import opened_store
 from .configuration import Database
@@ -165,4 +166,4 @@ def failed_lines(told: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def amount(count: dict[str, int]) -> str:
-    return f"{count['objects']:,} objects, {output.byte_count(count['bytes'])}"
+    return f"{count['objects']:,} objects, {byte_count(count['bytes'])}"

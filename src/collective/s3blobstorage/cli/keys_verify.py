@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigurationError, RecordError, Unavailable
+from ..messages import one_line
 from . import output
 from .interrupt import INTERRUPTED, until_interrupted
 from .keys_rotate import amount, concurrency_option, failed_lines, json_option
-from .messages import one_line
 from .parameters import SIZE, Parsed
 from .request import Request, pass_request
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigurationError
+from ..messages import byte_count
 from . import output
 from .bringing import Bringing
 from .comparing import (
@@ -199,7 +200,7 @@ def _purge(run: Comparison, planned: Plan, source: Path, dry_run: bool) -> str |
     if not going.blobs:
         return None
     name = run.database.settings.owner or source.resolve().name
-    files = f"{going.blobs:,} files, {output.byte_count(going.bytes)}, of {source}"
+    files = f"{going.blobs:,} files, {byte_count(going.bytes)}, of {source}"
     if not typed(name, f"to delete {files}"):
         return f"{name} was not typed"
     until_interrupted(lambda stop: purge.execute(planned, run.directory, stop), "deletions")
@@ -247,4 +248,4 @@ def _purged(planned: Plan, told: dict[str, Any]) -> tuple[str, str]:
     if told["refused"] is not None or not told["dry_run"]:
         return "deleted", amount(told["deleted"]).replace("blobs", "files")
     going = purge.deletable(planned)
-    return "would be deleted", f"{going.blobs:,} files, {output.byte_count(going.bytes)}"
+    return "would be deleted", f"{going.blobs:,} files, {byte_count(going.bytes)}"

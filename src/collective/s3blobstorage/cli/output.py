@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..messages import byte_count
+
 # Columns of a table that goes into a file or a pipe: the terminal's 80 would break paths and messages there.
 _WIDTH_OF_FILES = 160
 
@@ -59,15 +61,6 @@ def print_lines(lines: list[tuple[str, str]]) -> None:
 def complain(message: str) -> None:
     """One line on standard error."""
     print(f"s3blobs: {' '.join(message.split())}", file=sys.stderr)
-
-
-def byte_count(size: float) -> str:
-    """``1536`` as ``1.5 KB``: by 1024, as zope.conf's sizes are read."""
-    for unit in ("bytes", "KB", "MB", "GB", "TB"):
-        if size < 1024:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} PB"
 
 
 class _Rate(ProgressColumn):

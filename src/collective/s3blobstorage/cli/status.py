@@ -2,173 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import closing, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cache.counters import Counters, counted_since_made
-from ..cache.layout import BLOB_SUFFIX, PART_SUFFIX, Layout, StoreFolder, occupied, stores
 from ..errors import RecordError, Refused, StoreError
-from ..keys import is_addon_key, is_bookkeeping, is_key
+from ..messages import byte_count
+from ..status import figures
+from ..status.use import cache_use, machine_use
 from . import output
 from .configuration import Database
 from .keys_list import described
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
-    from ..objectstore.interfaces import IObjectStore
-
-# Keys of the storage's own: see DESIGN.md section 8.
-_FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")  # zodb-s3blobs
-
-_STEP = 1000  # objects between two looks at the progress: a page of a listing
-
-
-@dataclass
-class Count:
-    """Objects or files, and their bytes."""
-
-    objects: int = 0
-    bytes: int = 0
-
-    def add(self, size: int) -> None:
-        self.objects += 1
-        self.bytes += size
-
-
-@dataclass
-class Objects:
-    """What lies under the prefix, by whose key it is. ``other`` is nothing that this package wrote."""
-
-    blobs: Count
-    zodb_s3blobs: Count
-    addons: Count
-    bookkeeping: Count
-    other: Count
-
-    @property
-    def total(self) -> Count:
-        parts = (self.blobs, self.zodb_s3blobs, self.addons, self.bookkeeping, self.other)
-        return Count(sum(part.objects for part in parts), sum(part.bytes for part in parts))
-
-
-@dataclass
-class Uploads:
-    """Multipart uploads that were begun and neither completed nor aborted."""
-
-    count: int
-    oldest: str | None  # ISO 8601, the store's time
-
-
-@dataclass
-class CacheUse:
-    """The files of one database in ``cache-dir``, or of all of them, counted as the bound counts them."""
-
-    folder: str
-    files: int = 0  # complete blobs
-    bytes: int = 0  # all files, also of downloads and commits under way
-    processes: int = 0  # folders of processes; those of dead ones stay until somebody sweeps
-    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Counters.names, 0))
-    since: str | None = None  # ISO 8601: when the folder was made, and counting began
-
-
-@dataclass
-class MachineUse(CacheUse):
-    """All databases whose folders lie in ``cache-dir``; the bound is over all."""
-
-    databases: int = 0
-    bound: int = 0  # cache-size
-
-
-def count_objects(store: IObjectStore, advance: Callable[[int], None]) -> Objects:
-    """Read the whole listing, page by page; memory does not grow with it. ``advance(n)`` is called per page."""
-    found = Objects(Count(), Count(), Count(), Count(), Count())
-    seen = 0
-    for line in store.list(page_size=_STEP):
-        _kind(found, line.key).add(line.size)
-        seen += 1
-        if seen % _STEP == 0:
-            advance(_STEP)
-    advance(seen % _STEP)
-    return found
-
-
-def _kind(found: Objects, key: str) -> Count:
-    if is_key(key):
-        return found.blobs
-    if _FOREIGN.fullmatch(key):
-        return found.zodb_s3blobs
-    if is_addon_key(key):
-        return found.addons
-    return found.bookkeeping if is_bookkeeping(key) else found.other
-
-
-def unfinished_uploads(store: IObjectStore) -> Uploads:
-    count, oldest = 0, None
-    for _, _, initiated in store.list_uploads():
-        count += 1
-        oldest = initiated if oldest is None else min(oldest, initiated)
-    return Uploads(count, _iso(oldest))
-
-
-def cache_use(layout: Layout) -> CacheUse | None:
-    """None where this user may not read the folder. A folder that is not there is empty. Changes nothing."""
-    return _store_use(layout)
-
-
-def machine_use(cache_dir: Path, bound: int) -> MachineUse:
-    """What lies in all the folders that this user may read. Changes nothing."""
-    found = MachineUse(str(cache_dir), bound=bound)
-    for store in stores(cache_dir):
-        use = _store_use(store)
-        if use is None:
-            continue
-        found.databases += 1
-        found.files += use.files
-        found.bytes += use.bytes
-        found.processes += use.processes
-        for name, value in use.counters.items():
-            found.counters[name] = found.counters.get(name, 0) + value
-        found.since = min(filter(None, (found.since, use.since)), default=None)
-    return found
-
-
-def _store_use(store: StoreFolder) -> CacheUse | None:
-    use = CacheUse(str(store.folder))
-    denied: list[OSError] = []
-
-    def note(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            denied.append(error)
-
-    for part in (store.blobs, store.processes):
-        for folder, folders, names in os.walk(part, onerror=note):
-            if Path(folder) == store.processes:
-                use.processes = len(folders)
-            for name in names:
-                try:
-                    status = os.stat(os.path.join(folder, name), follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # evicted meanwhile
-                use.files += part == store.blobs and name.endswith(BLOB_SUFFIX)
-                # Parts are in sparse files.
-                use.bytes += status.st_blocks * 512 if name.endswith(PART_SUFFIX) else occupied(status)
-    try:
-        use.counters, since = counted_since_made(store)
-    except FileNotFoundError:
-        pass  # never used
-    except OSError as error:
-        denied.append(error)
-    else:
-        use.since = _iso(datetime.fromtimestamp(since, UTC))
-    return None if denied else use
+    pass
 
 
 @click.command()
@@ -177,8 +27,9 @@ def _store_use(store: StoreFolder) -> CacheUse | None:
 def status(request: Request, as_json: bool) -> int:
     """Print how many objects and bytes the bucket and the cache hold.
 
-    Reads the whole listing of the prefix: a request per 1,000 objects. Exit status: 0; 1 where the prefix belongs to
-    another owner; 2 where it could not be read.
+    Reads the whole listing of the prefix, a request per 1,000 objects, and keeps the figures in the bucket, where the
+    site's status shows them (not with read-only, nor in another owner's prefix). Exit status: 0; 1 where the prefix
+    belongs to another owner; 2 where it could not be read.
     """
     request.json = as_json
     database = request.database()
@@ -197,22 +48,17 @@ def _collect(database: Database) -> dict[str, Any]:
     from ..storage.owner import cache_layout, read_marker
 
     settings = database.settings
-    with closing(open_store(settings.store, read_only=True)) as store:
+    with closing(open_store(settings.store, read_only=settings.read_only)) as store:
         store.open_bucket(writable=False)
         with keys_explained(store):
             marker = read_marker(store)
         encryption = _encryption(store)
         with output.counting("listing") as advance:
-            objects = count_objects(store, advance)
-        uploads: Uploads | None
-        try:
-            uploads = unfinished_uploads(store)
-        except Refused:
-            uploads = None  # a policy of its own: s3:ListBucketMultipartUploads
-        except StoreError as error:
-            # Some stores have no such listing; one that is down would have failed above.
-            output.complain(f"unfinished uploads could not be listed: {error}")
-            uploads = None
+            found = figures.count(store, advance)
+        objects, uploads = found.objects, found.uploads
+        if marker is not None and marker.owner == settings.owner and not settings.read_only:
+            with suppress(StoreError):  # these credentials may be for reading only
+                figures.keep(store, found, "s3blobs status")
         try:
             mirrored = read_mirrored(store)
         except Refused:
@@ -276,10 +122,10 @@ def _print(document: dict[str, Any]) -> None:
     if cache is None:
         lines.append(("cache", "cannot be read by this user; run the command as the site's user"))
     else:
-        lines.append(("cache", f"{cache['files']:,} files, {output.byte_count(cache['bytes'])}"))
+        lines.append(("cache", f"{cache['files']:,} files, {byte_count(cache['bytes'])}"))
         lines.append(("cache folder", cache["folder"]))
         lines.append(("cache use", _counted(cache)))
-    used = f"{output.byte_count(machine['bytes'])} of {output.byte_count(machine['bound'])}"
+    used = f"{byte_count(machine['bytes'])} of {byte_count(machine['bound'])}"
     databases = "1 database" if machine["databases"] == 1 else f"{machine['databases']} databases"
     lines.append(("cache-dir", f"{databases}, {used} ({machine['bytes'] / machine['bound']:.0%})"))
     if machine["databases"] > 1:
@@ -344,7 +190,7 @@ def _counted(use: dict[str, Any]) -> str:
         f"{counters['misses']:,} misses",
         f"{counters['downloads']:,} downloads",
         f"{counters['parts']:,} parts",
-        f"{output.byte_count(counters['bytes'])} written",
+        f"{byte_count(counters['bytes'])} written",
         f"{counters['waits']:,} waits",
         f"{counters['evictions']:,} evictions",
         f"{counters['errors']:,} errors",
@@ -353,8 +199,4 @@ def _counted(use: dict[str, Any]) -> str:
 
 
 def _amount(count: dict[str, int]) -> str:
-    return f"{count['objects']:,} objects, {output.byte_count(count['bytes'])}"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="seconds") if moment is not None else None
+    return f"{count['objects']:,} objects, {byte_count(count['bytes'])}"

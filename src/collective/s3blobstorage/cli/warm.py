@@ -14,6 +14,7 @@ from ZODB.utils import oid_repr
 
 from .. import datatypes
 from ..errors import ConfigurationError
+from ..messages import byte_count
 from . import output
 from .configuration import Database, opened_read_only
 from .interrupt import INTERRUPTED, until_interrupted
@@ -165,12 +166,12 @@ _LEFT_OUT = {
 
 def _print(document: dict[str, Any]) -> None:
     wanted = document["wanted"]
-    amount = f"{wanted['blobs']:,} blobs, {output.byte_count(wanted['bytes'])}"
+    amount = f"{wanted['blobs']:,} blobs, {byte_count(wanted['bytes'])}"
     lines = [("in the cache before", f"{document['cached_before']:,} blobs")]
     if document["dry_run"]:
         lines.append(("would be fetched", amount))
     else:
-        lines.append(("fetched", f"{document['fetched']:,} blobs, {output.byte_count(document['bytes'])}"))
+        lines.append(("fetched", f"{document['fetched']:,} blobs, {byte_count(document['bytes'])}"))
         if document["stopped"]:
             lines.append(("wanted", f"{amount}; stopped"))
     lines += [("left out", f"{count:,} {_LEFT_OUT[why]}") for why, count in document["left_out"].items() if count]

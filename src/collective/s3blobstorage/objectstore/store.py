@@ -193,6 +193,16 @@ class S3ObjectStore:
         return ways.first(key, ask)
 
     @property
+    def region(self) -> str | None:
+        """That of the requests' signatures."""
+        return self.connection.reader.meta.region_name
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last request was answered, or none was made yet. Makes none."""
+        return self._circuit.since is None
+
+    @property
     def endpoint_url(self) -> str:
         """Where requests go: scheme, host and port; at AWS that of the region."""
         return self.connection.reader.meta.endpoint_url

@@ -16,6 +16,7 @@ FRESH = 15.0  # seconds
 PATIENCE = 1.0  # seconds for which a look waits, at most, where nothing is known yet
 
 FIGURES = "status/figures"  # keys
+OUTSIDE = "status/outside"
 CHECK = "status/check"
 
 

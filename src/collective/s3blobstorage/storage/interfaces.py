@@ -45,6 +45,9 @@ class IBlobObjects(Interface):
         ``writable``: False refuses what writes, beside what ``read-only`` refuses. ValueError where it is no name.
         """
 
+    def status(name: str = "", *, writable: bool = True) -> object:
+        """What is known of it: an ``IStatus`` (``status/interfaces.py``). ``name``: of the database. Any thread."""
+
     def key_ring(*, writable: bool = True) -> object:
         """The keys that encrypt its blobs: an ``IKeyRing`` of the package. Any thread, no request."""
 

@@ -156,6 +156,10 @@ class LateStore:
     def __repr__(self) -> str:
         return f"<LateStore of {self._store!r}, {'open' if self._open else 'not reached yet'}>"
 
+    @property
+    def reachable(self) -> bool:
+        return self._open and self._store.reachable  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_store":
             raise AttributeError(name)

@@ -46,6 +46,7 @@ from .witness import WitnessWriter
 if TYPE_CHECKING:
     from ..maintenance.gc.runs import Collection
     from ..maintenance.key_ring import StoreKeys
+    from ..status.status import Known, Status
     from .sources import StorageSources
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,8 @@ class S3BlobStorage:
         self._view_lock = threading.Lock()
         self._transactions: dict[int, BlobTransaction] = {}
         self.closed = False
+        self._known: Known | None = None  # what its status remembers
+        self._known_lock = threading.Lock()
         # What tells gc of this process; None where it only reads.
         self.witness: WitnessWriter | None = None
         alsoProvides(self, *self._root_interfaces(base))
@@ -160,6 +163,16 @@ class S3BlobStorage:
     def inline_size(self) -> int:
         """Blobs of at most so many bytes go into their records; 0: none."""
         return self._settings.inline_size
+
+    @property
+    def settings(self) -> StorageSettings:
+        """What the section says. Has secrets: they are in no repr of it."""
+        return self._settings
+
+    @property
+    def base(self) -> Any:
+        """The storage inside."""
+        return self._base
 
     @property
     def site_operations(self) -> bool:
@@ -326,6 +339,25 @@ class S3BlobStorage:
         from .sources import StorageSources  # here: most processes never need it
 
         return StorageSources(self.reader, self.read_record, self._settings.sources)
+
+    def status(self, name: str = "", *, writable: bool = True) -> Status:
+        from ..status.status import Known, Status  # here: most processes never need it
+
+        with self._known_lock:
+            if self._known is None:
+                self._known = Known(self)
+        return Status(self, self._known, name, writable=writable)
+
+    def latest_jobs(self) -> dict[str, Any]:
+        """The last job of each kind and the running one, as JSON has them. Makes requests."""
+        from ..maintenance.jobs.board import Board
+        from ..maintenance.jobs.job import job_document
+
+        latest = Board(self.store_).latest()
+        return {
+            kind: {"last": ended and job_document(ended), "running": running and job_document(running)}
+            for kind, (ended, running) in latest.items()
+        }
 
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         path = self.reader.path(oid, serial, partial(self.read_record, oid, serial))

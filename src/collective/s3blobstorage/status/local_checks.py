@@ -1,7 +1,7 @@
-"""What ``s3blobs check`` asks this machine: cache disk, file systems, clock, the database. Leaves nothing behind.
+"""What a check asks this machine: cache disk, file systems, clock, the database. Leaves nothing behind.
 
 Each check is a method that returns ``(ok, detail, mend)``; ``ok`` None means that it does not apply or could not be
-tried. They run one after the other in the thread of the command.
+tried. They run one after the other in the thread of the caller.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pwd
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,13 +21,11 @@ from ZODB.utils import z64
 from ..encryption.register import RETIRED
 from ..errors import ConfigurationError, RecordError
 from ..maintenance.key_states import KeyState, key_states
+from ..messages import byte_count, one_line
 from ..objectstore.interfaces import IObjectStore
-from ..objectstore.redaction import redact
+from ..settings import StorageSettings
 from ..storage.owner import cache_layout, read_marker
-from .configuration import Database, opened_read_only
-from .messages import one_line
-from .output import byte_count
-from .status import cache_use, machine_use
+from .use import cache_use, machine_use
 
 Result = tuple[bool | None, str, str]
 
@@ -40,12 +39,15 @@ _UNKNOWN = "not tried: it is not known whose prefix this is"
 
 
 class LocalChecks:
-    """The checks of one database on this machine."""
+    """The checks of one database on this machine. ``base`` looks at the database: what came of it, and its last
+    transaction, None where there is none or it is not known."""
 
-    def __init__(self, database: Database, store: IObjectStore) -> None:
-        self.database = database
-        self.settings = database.settings
+    def __init__(
+        self, settings: StorageSettings, store: IObjectStore, base: Callable[[], tuple[Result, bytes | None]]
+    ) -> None:
+        self.settings = settings
         self.store = store
+        self._base = base
         self.not_ours = _UNKNOWN  # why nothing may be written into the prefix; "" once ``owner`` found that it may
         self.layout = cache_layout(self.settings, store.identity)
         self._disk_ahead: float | None = None  # seconds, of the clock that stamps files in cache-dir
@@ -183,23 +185,12 @@ class LocalChecks:
     # The database
 
     def base(self) -> Result:
-        kind = self.database.base_type
-        section = self.database.factory.config.base
-        missing = _not_there_yet(section)
-        if missing is not None:
-            return None, f"{missing} is not there yet: the first start makes it", ""
-        if kind == "mappingstorage":
-            return None, "a <mappingstorage> is in the memory of its process", ""
-        try:
-            with opened_read_only(section) as base:
-                tid = base.lastTransaction()
-        except Exception as error:  # of any database driver
-            detail = f"<{kind}> could not be opened for reading: {type(error).__name__}: {redact(one_line(error))}"
-            return False, detail[:500], f"correct the section <{kind}> inside <s3blobstorage>, or start its server"
-        if not isinstance(tid, bytes) or tid == z64:
-            return True, f"<{kind}> opens for reading; it has no transaction yet", ""
+        result, tid = self._base()
+        if tid is None or tid == z64:
+            return result
         self._last_transaction = TimeStamp(tid).timeTime()
-        return True, f"<{kind}> opens for reading; its last transaction is of {_iso(self._last_transaction)}", ""
+        ok, detail, mend = result
+        return ok, f"{detail}; its last transaction is of {_iso(self._last_transaction)}", mend
 
     def local_clock(self) -> Result:
         """After ``cache_dir`` and ``base``, which bring the clocks to compare with. The store's is preflight's."""
@@ -256,21 +247,6 @@ def _written_and_read(folder: Path) -> float:
     finally:
         os.unlink(name)
     return ahead
-
-
-def _not_there_yet(factory: object) -> str | None:
-    """The file of a database that was never started. Opening it would make it, as this user, or fail."""
-    config = getattr(factory, "config", None)
-    path = getattr(config, "path", None)
-    if isinstance(path, str):  # filestorage
-        return None if os.path.exists(path) else path
-    adapter = getattr(getattr(config, "adapter", None), "config", None)
-    folder = getattr(adapter, "data_dir", None)
-    if isinstance(folder, str):  # relstorage with sqlite3
-        file = os.path.join(folder, "main.sqlite3")
-        return None if os.path.exists(file) else file
-    inner = getattr(config, "base", None)
-    return _not_there_yet(inner) if inner is not None else None
 
 
 def _days(seconds: float) -> str:

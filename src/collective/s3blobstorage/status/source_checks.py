@@ -1,35 +1,40 @@
-"""What ``s3blobs check`` asks of the sources in the section: one look at each, as the site takes at its start."""
+"""What a check asks of the sources in the section: one look at each, as the site takes at its start."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from typing import Any
 
 from ..errors import ConfigurationError
+from ..messages import one_line
 from ..overlay.interfaces import ISourceSettings
 from ..overlay.settings import BlobDirSettings, S3Settings
-from .configuration import Database, opened_read_only
 from .local_checks import Result
-from .messages import one_line
+
+Opened = Callable[[], AbstractContextManager[Any]]
 
 
-def source_checks(database: Database, *, no_base: bool) -> Iterator[tuple[str, Callable[[], Result]]]:
+def source_checks(
+    sources: Iterable[ISourceSettings], opened: Opened | None
+) -> Iterator[tuple[str, Callable[[], Result]]]:
     """The name of each check and what makes it, in the order in which sources are asked. Reads only.
 
-    ``no_base``: the database is not opened, so that only sources that are known not to need it can be tried.
+    ``opened``: the database, opened for reading as long as it is needed. None: it is not to be opened, so that only
+    sources that are known not to need it can be tried.
     """
-    for source in database.settings.sources:
-        yield f"source {source.options.name}", partial(_look, database, source, no_base)
+    for source in sources:
+        yield f"source {source.options.name}", partial(_look, source, opened)
 
 
-def _look(database: Database, settings: ISourceSettings, no_base: bool) -> Result:
+def _look(settings: ISourceSettings, opened: Opened | None) -> Result:
     alone = isinstance(settings, (S3Settings, BlobDirSettings))
-    if no_base and not alone:
+    if opened is None and not alone:
         return None, "not tried (--no-base)", ""
     try:
         with (
-            nullcontext() if alone else opened_read_only(database.factory.config.base) as base,
+            nullcontext() if alone or opened is None else opened() as base,
             closing(settings.open(base, None)) as source,
         ):
             trouble = source.check()

@@ -1,11 +1,11 @@
-"""What an error means to an operator: one sentence, and the setting to look at. Pure."""
+"""Sentences for operators: what an error means and which setting to look at; amounts of bytes. Pure."""
 
 from __future__ import annotations
 
 import re
 
-from .. import errors
-from ..config_keys import KEYS
+from . import errors
+from .config_keys import KEYS
 
 # Where the message of a store's error names no key. The first that fits counts.
 _MENDS: dict[type[Exception], str] = {
@@ -30,6 +30,15 @@ def mend(error: Exception) -> str:
     if any(re.search(rf"(?<![\w-]){key}(?![\w-])", str(error)) for key in KEYS):
         return ""
     return next((advice for kind, advice in _MENDS.items() if isinstance(error, kind)), "")
+
+
+def byte_count(size: float) -> str:
+    """``1536`` as ``1.5 KB``: by 1024, as zope.conf's sizes are read."""
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1024:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} PB"
 
 
 def one_line(error: Exception) -> str:

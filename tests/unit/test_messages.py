@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collective.s3blobstorage.cli.messages import mend, sentence
-from collective.s3blobstorage.cli.output import byte_count
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, Refused, Unavailable
+from collective.s3blobstorage.messages import byte_count, mend, sentence
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Every check of one database's storage, in the order in which a person would look: the machine, the store, the prefix,
+then writing, and the sources at the end.
+
+For ``s3blobs check`` and for whoever looks at a site. Nothing is written, not even an object of the checks, before the
+owner marker said that the prefix is ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from ..errors import StoreError
+from ..messages import mend as mend_of
+from ..messages import one_line
+from ..objectstore import S3ObjectStore
+from ..objectstore.preflight import LAST_BEFORE_WRITING, Finding, checks
+from ..settings import StorageSettings
+from .local_checks import LocalChecks, Result
+from .source_checks import Opened, source_checks
+
+_NOT_ASKED: Result = (None, "not tried: the bucket cannot be read", "")
+
+
+@dataclass(frozen=True)
+class Base:
+    """How the database is looked at. ``what``: the section, for people. ``look``: what came of it, and its last
+    transaction. ``opened``: it, for sources that read in it; None where that is not to be done."""
+
+    what: str
+    look: Callable[[], tuple[Result, bytes | None]]
+    opened: Opened | None
+
+
+def findings(
+    settings: StorageSettings, store: S3ObjectStore, base: Base, *, writable: bool, started: float
+) -> Iterator[Finding]:
+    """Each finding as it is made, in the thread of the caller. Raises nothing of the store's. To be closed.
+
+    ``store`` is for this alone: what is measured corrects it. ``started``: when the configuration was begun to be read,
+    by the monotonic clock.
+    """
+    yield Finding("configuration", True, time.monotonic() - started, base.what, "")
+    local = LocalChecks(settings, store, base.look)
+    yield _timed("cache-dir", local.cache_dir)
+    yield _timed("staging-dir", local.staging_dir)
+    yield _timed("cache space", local.cache_space)
+    yield _timed("one file system", local.one_file_system)
+    yield _timed("database", local.base)
+    yield _timed("local clock", local.local_clock)
+    yield _timed("garbage", local.garbage)
+    reached = False
+    with closing(checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)) as remote:
+        for finding in remote:
+            reached = reached or (finding.name == "bucket" and finding.ok is True)
+            yield finding
+            if finding.name == LAST_BEFORE_WRITING:
+                yield _timed("owner", local.owner if reached else lambda: _NOT_ASKED)
+                yield _timed("keys", local.keys if reached else lambda: _NOT_ASKED)
+    for name, asked in source_checks(settings.sources, base.opened):
+        yield _timed(name, asked)
+
+
+def _timed(name: str, asked: Callable[[], Result]) -> Finding:
+    begun = time.monotonic()
+    try:
+        ok, detail, mend = asked()
+    except StoreError as error:
+        ok, detail, mend = False, one_line(error), mend_of(error)
+    return Finding(name, ok, time.monotonic() - begun, detail, mend)

@@ -1,0 +1,160 @@
+"""How many objects and bytes lie under a prefix, and keeping that in the bucket, so that nobody counts to show it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from ..errors import StoreError
+from ..keys import is_addon_key, is_bookkeeping, is_key
+from ..maintenance.findings import Stopped
+from ..objectstore.interfaces import IObjectStore
+from . import kept
+from .dates import iso
+from .interfaces import FIGURES, OUTSIDE
+
+# Keys of zodb-s3blobs: see DESIGN.md section 8.
+_FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")
+
+_STEP = 1000  # objects between two looks at the progress: a page of a listing
+
+
+@dataclass
+class Count:
+    """Objects or files, and their bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        self.objects += 1
+        self.bytes += size
+
+
+@dataclass
+class Objects:
+    """What lies under the prefix, by whose key it is. ``other`` is nothing that this package wrote."""
+
+    blobs: Count
+    zodb_s3blobs: Count
+    addons: Count
+    bookkeeping: Count
+    other: Count
+
+    @property
+    def total(self) -> Count:
+        parts = (self.blobs, self.zodb_s3blobs, self.addons, self.bookkeeping, self.other)
+        return Count(sum(part.objects for part in parts), sum(part.bytes for part in parts))
+
+
+@dataclass
+class Uploads:
+    """Multipart uploads that were begun and neither completed nor aborted."""
+
+    count: int
+    oldest: str | None  # ISO 8601, the store's time
+
+
+@dataclass
+class Figures:
+    """``uploads``: None where the credentials may not list them, or the store cannot."""
+
+    objects: Objects
+    uploads: Uploads | None
+
+
+def count(
+    store: IObjectStore, advance: Callable[[int], Any] = lambda count: None, stop: threading.Event | None = None
+) -> Figures:
+    """Read the whole listing, page by page; memory does not grow with it. ``advance(n)`` is called per page.
+
+    A request per 1,000 objects, in the thread of the caller. Raises Stopped, and what the store raises.
+    """
+    found = Objects(Count(), Count(), Count(), Count(), Count())
+    seen = 0
+    for line in store.list(page_size=_STEP):
+        _kind(found, line.key).add(line.size)
+        seen += 1
+        if seen % _STEP == 0:
+            advance(_STEP)
+            if stop is not None and stop.is_set():
+                raise Stopped
+    advance(seen % _STEP)
+    return Figures(found, _uploads(store))
+
+
+def _kind(found: Objects, key: str) -> Count:
+    if is_key(key):
+        return found.blobs
+    if _FOREIGN.fullmatch(key):
+        return found.zodb_s3blobs
+    if is_addon_key(key):
+        return found.addons
+    return found.bookkeeping if is_bookkeeping(key) else found.other
+
+
+def _uploads(store: IObjectStore) -> Uploads | None:
+    try:
+        return unfinished_uploads(store)
+    except StoreError:
+        return None  # a policy of its own, s3:ListBucketMultipartUploads; and some stores have no such listing
+
+
+def unfinished_uploads(store: IObjectStore) -> Uploads:
+    count, oldest = 0, None
+    for _, _, initiated in store.list_uploads():
+        count += 1
+        oldest = initiated if oldest is None else min(oldest, initiated)
+    return Uploads(count, iso(oldest))
+
+
+def keep(store: IObjectStore, figures: Figures, by: str) -> None:
+    """Write them into the bucket. ``by``: who counted, for people. Raises what the store raises."""
+    objects = figures.objects
+    told = {
+        "by": by,
+        **{name: asdict(getattr(objects, name)) for name in _PARTS},
+        "total": asdict(objects.total),
+        "uploads": None if figures.uploads is None else asdict(figures.uploads),
+    }
+    kept.write(store, FIGURES, told)
+
+
+def keep_outside(store: IObjectStore, objects: int, size: int, by: str) -> None:
+    """Write how many blobs, and bytes of them, only sources have. Raises what the store raises."""
+    kept.write(store, OUTSIDE, {"by": by, "objects": objects, "bytes": size})
+
+
+def read(store: IObjectStore) -> dict[str, Any] | None:
+    """As the status document has them; None where nobody counted. One request."""
+    return kept.read(store, FIGURES, _figures)
+
+
+def read_outside(store: IObjectStore) -> dict[str, Any] | None:
+    """As ``read``."""
+    return kept.read(store, OUTSIDE, lambda told: {"by": str(told["by"]), **_count(told)})
+
+
+_PARTS = ("blobs", "zodb_s3blobs", "addons", "bookkeeping", "other")
+
+
+def _figures(told: Mapping[str, Any]) -> dict[str, Any]:
+    uploads = told["uploads"]
+    oldest = None if uploads is None else uploads["oldest"]
+    return {
+        "by": str(told["by"]),
+        **{name: _count(told[name]) for name in (*_PARTS, "total")},
+        "uploads": None if uploads is None else {"count": int(uploads["count"]), "oldest": oldest and _date(oldest)},
+    }
+
+
+def _count(told: Mapping[str, Any]) -> dict[str, int]:
+    return {"objects": int(told["objects"]), "bytes": int(told["bytes"])}
+
+
+def _date(text: str) -> str:
+    return datetime.fromisoformat(text).isoformat()

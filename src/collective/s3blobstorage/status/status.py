@@ -1,0 +1,243 @@
+"""The status of one storage that is open: what its bucket keeps, what processes counted, what the last check found."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zope.interface import implementer
+
+from ..cache.counters import counted_since_made
+from ..errors import RecordError, Refused, StoreError
+from ..maintenance.key_states import told as told_keys
+from ..objectstore import open_store
+from ..objectstore.clock import Clock
+from ..objectstore.trial import STEPS, Step, trial
+from ..storage.mirrored import read_mirrored
+from ..storage.owner import read_marker
+from . import checked, figures
+from .checking import Base, findings
+from .dates import iso
+from .interfaces import IStatus
+from .local_checks import Result
+from .remembered import Remembered
+from .use import CacheUse, cache_use
+
+if TYPE_CHECKING:
+    from ..storage.root import S3BlobStorage
+
+T = TypeVar("T")
+
+# A check that people wait for: a store that does not answer by then is away for them. Seconds.
+_CONNECT, _READ = 3.0, 5.0
+
+# How long the sum of a cache's files is good: it reads every folder of the cache. Seconds.
+_USE_FRESH = 60.0
+
+_BASES = {"clientstorage": "zeoclient"}  # by the name of the class, where zope.conf has another one
+_READ_ONLY = "this process may not write to the bucket (read-only)"
+
+
+@dataclass
+class Kept:
+    """What the bucket has, part by part; None: not known, or not there."""
+
+    figures: dict[str, Any] | None = None
+    outside: dict[str, Any] | None = None
+    check: dict[str, Any] | None = None
+    mirrored: dict[str, Any] | None = None
+    keys: dict[str, Any] | None = None
+    keys_error: str | None = None
+    jobs: dict[str, Any] | None = None
+
+
+class Known:
+    """What is remembered of one storage, for all who look. Made once for each; any thread."""
+
+    def __init__(self, storage: S3BlobStorage, clock: Clock | None = None) -> None:
+        clock = clock or Clock()
+        self._storage = storage
+        self.kept: Remembered[Kept] = Remembered(self._read, clock)
+        self.use: Remembered[CacheUse | None] = Remembered(
+            lambda known: cache_use(storage.cache.layout), clock, fresh=_USE_FRESH
+        )
+        self.checking = threading.Lock()  # one check at a time: they write to the same cache-dir and prefix
+        self.check: dict[str, Any] | None = None  # the last one of this process, also where it could not be kept
+
+    def _read(self, known: Kept | None) -> Kept:
+        """Some ten requests, none of which lists blobs. Raises Unavailable."""
+        storage, known = self._storage, known or Kept()
+        store = storage.store_
+        read = Kept(
+            _part(known.figures, lambda: figures.read(store)),
+            _part(known.outside, lambda: figures.read_outside(store)),
+            _part(known.check, lambda: checked.read(store)),
+            _part(known.mirrored, lambda: _mirrored(store)),
+            jobs=_part(known.jobs, storage.latest_jobs),
+        )
+        try:
+            read.keys = told_keys(store)
+        except (RecordError, Refused) as error:  # damaged, or a policy without keys/
+            read.keys_error = str(error)
+        return read
+
+
+@implementer(IStatus)
+class Status:
+    """See ``IStatus``. ``name``: of the database. ``writable``: False below a DemoStorage."""
+
+    def __init__(self, storage: S3BlobStorage, known: Known, name: str, *, writable: bool) -> None:
+        self._storage = storage
+        self._known = known
+        self._name = name
+        self._writable = writable and not storage.isReadOnly()
+
+    def document(self) -> dict[str, Any]:
+        storage, known = self._storage, self._known
+        kept, read = known.kept.look()
+        kept = kept or Kept()
+        settings, store = storage.settings, storage.store_
+        check = max((one for one in (known.check, kept.check) if one), key=lambda one: one["at"], default=None)
+        return {
+            "database": self._name,
+            "base": _base_name(storage),
+            "at": _now(),
+            "store": {
+                "bucket": settings.store.bucket,
+                "prefix": settings.store.prefix,
+                "endpoint": settings.store.endpoint_url,
+                "region": store.region,
+                "provider": store.provider.title,
+                "owner": settings.owner,
+                "read_only": storage.isReadOnly(),
+            },
+            "reachable": store.reachable and not known.kept.failed,
+            "read": iso(read),
+            "encryption": self._encryption(kept),
+            "sources": storage.sources().sources(),
+            "mirrored": kept.mirrored,
+            "check": check,
+            "figures": kept.figures,
+            "outside": kept.outside,
+            "cache": self._cache(),
+            "requests": None,
+            "jobs": kept.jobs,
+            "covers": {"host": socket.gethostname(), "processes": storage.cache.processes()},
+        }
+
+    def _encryption(self, kept: Kept) -> dict[str, Any]:
+        encryption = self._storage.store_.encryption
+        keys = kept.keys or {"keys": [], "counted": None, "usage": None}
+        ring = encryption.ring
+        active = next((key["id"] for key in keys["keys"] if key["writes"]), None)
+        return {
+            "mode": encryption.name,
+            "required": encryption.required,
+            "active_key": active or (None if ring is None else ring.active_id),
+            **keys,
+            "error": kept.keys_error,
+            "key_max_age": self._storage.settings.key_max_age,
+        }
+
+    def _cache(self) -> dict[str, Any] | None:
+        cache = self._storage.cache
+        use, _ = self._known.use.look()
+        cache.counters.save()
+        try:
+            counters, since = counted_since_made(cache.layout)
+        except OSError:
+            return None  # a broken disk: the cache works without it
+        return {
+            "folder": str(cache.layout.root),
+            "files": None if use is None else use.files,
+            "used": None if use is None else use.bytes,
+            "bound": self._storage.settings.cache_size,
+            "since": iso(datetime.fromtimestamp(since, UTC)),
+            "counters": counters,
+            "hour": None,
+            "day": None,
+            "history": None,
+        }
+
+    def check(self) -> dict[str, Any]:
+        storage, settings, began = self._storage, self._storage.settings, time.monotonic()
+        base = Base(
+            f"<s3blobstorage> around <{_base_name(storage)}>, database {self._name}",
+            self._look,
+            lambda: nullcontext(storage.base),
+        )
+        with self._known.checking, self._own_store() as store:
+            with closing(findings(settings, store, base, writable=self._writable, started=began)) as coming:
+                found = list(coming)
+            told = checked.document(found, time.monotonic() - began)
+            self._known.check = {"at": _now(), **told}
+            if self._writable:
+                try:
+                    checked.keep(store, told, settings.owner)
+                except StoreError:
+                    pass  # this process shows it all the same
+        self._known.kept.forget()
+        return self._known.check
+
+    def _look(self) -> tuple[Result, bytes | None]:
+        kind = _base_name(self._storage)
+        last = self._storage.last_known()
+        if last is None:
+            return (False, f"<{kind}> does not answer, or has no transaction", "start the database's server"), None
+        return (True, f"<{kind}> answers", ""), last
+
+    def trial(self) -> list[dict[str, Any]]:
+        with self._known.checking, self._own_store() as store:
+            try:
+                marker = read_marker(store)
+            except (StoreError, RecordError) as error:
+                failed = Step(STEPS[0], False, 0.0, str(error))
+                return [asdict(failed), *(asdict(Step(name, None, 0.0, "not tried")) for name in STEPS[1:])]
+            ours = marker is not None and marker.owner == self._storage.settings.owner
+            return [asdict(step) for step in trial(store, writable=self._writable and ours)]
+
+    @contextmanager
+    def _own_store(self) -> Iterator[Any]:
+        """A store with connections of its own that does not wait long: what is measured corrects it, and nobody else's
+        requests meet its time-outs."""
+        quick = replace(
+            self._storage.settings.store,
+            outage_patience=0.0,
+            connect_timeout=_CONNECT,
+            read_timeout=_READ,
+            download_connect_timeout=_CONNECT,
+            download_read_timeout=_READ,
+            download_max_attempts=1,
+            download_deadline=4 * _READ,
+        )
+        with closing(open_store(quick, read_only=not self._writable)) as store:
+            yield store
+
+
+def _part(known: T | None, read: Callable[[], T | None]) -> T | None:
+    """One part; what was known where these credentials may not read it, or another release wrote it."""
+    try:
+        return read()
+    except (Refused, RecordError):
+        return known
+
+
+def _mirrored(store: Any) -> dict[str, Any] | None:
+    found = read_mirrored(store)
+    return None if found is None else {"complete_up_to": found.tid.hex(), "sources": list(found.sources)}
+
+
+def _base_name(storage: S3BlobStorage) -> str:
+    """As zope.conf calls the storage inside."""
+    name = type(storage.base).__name__.lower()
+    return _BASES.get(name, name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,220 @@
+"""The status of a storage: what it tells, what it costs to look, and that nobody waits for a store that is away."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from contextlib import closing
+
+import pytest
+from servers.faults import answer, hang
+from sites import bucket_keys, commit_blobs, wait_until
+
+from collective.s3blobstorage.errors import RecordError
+from collective.s3blobstorage.maintenance.findings import Stopped
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.status import checked, figures
+from collective.s3blobstorage.status.interfaces import CHECK, FIGURES, OUTSIDE, PATIENCE
+from collective.s3blobstorage.status.reduced import PARTS
+
+OWNED = {"owner": "www.example.org"}
+
+
+@pytest.fixture
+def site(make_site, settings, proxy):
+    """Over FileStorage, its requests seen."""
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, outage_patience=1.0)
+    return make_site("filestorage", store=store, **OWNED)
+
+
+def status_of(db, **more):
+    return db.storage.status("main", **more)
+
+
+def test_what_is_told_before_anything_was_counted(site, settings):
+    db = site.db()
+    document = status_of(db).document()
+    assert set(document) == set(PARTS)
+    assert (document["database"], document["base"]) == ("main", "filestorage")
+    assert document["store"]["bucket"] == settings.bucket and document["store"]["owner"] == "www.example.org"
+    assert document["store"]["region"] == settings.region and document["store"]["read_only"] is False
+    assert (document["reachable"], document["read"] is not None) == (True, True)
+    assert (document["figures"], document["outside"], document["check"], document["mirrored"]) == (None,) * 4
+    assert document["encryption"]["mode"] == site.settings.store.encryption.name if settings.encryption else "none"
+    assert document["cache"]["bound"] == site.settings.cache_size
+    assert document["covers"]["processes"] == 1
+    assert set(document["jobs"]) == {"gc", "mirror", "migrate", "rotate", "count"}
+    json.dumps(document)
+
+
+def test_figures_are_counted_once_and_kept(site, settings):
+    db = site.db()
+    commit_blobs(db, a=b"four", b=b"", c=b"x" * 1000)
+    storage = db.storage
+    counted = figures.count(storage.store_)
+    assert counted.objects.blobs.objects == 3
+    figures.keep(storage.store_, counted, "a test")
+    figures.keep_outside(storage.store_, 7, 700, "a test")
+    document = status_of(db).document()
+    told = document["figures"]
+    assert told["blobs"]["objects"] == 3 and told["by"] == "a test" and told["uploads"] == {"count": 0, "oldest": None}
+    assert told["total"]["objects"] == sum(told[name]["objects"] for name in figures._PARTS)
+    if not settings.encryption:
+        assert told["blobs"]["bytes"] == 1004
+    assert {name: document["outside"][name] for name in ("objects", "bytes")} == {"objects": 7, "bytes": 700}
+
+
+def test_a_look_makes_few_requests_and_none_is_a_listing_of_blobs(site, proxy):
+    db = site.db()
+    commit_blobs(db, **{f"b{number}": b"x" for number in range(20)})
+    figures.keep(db.storage.store_, figures.count(db.storage.store_), "a test")
+    proxy.reset()
+    status = status_of(db)
+    status.document()
+    assert len(proxy.exchanges) <= 12, proxy.lines
+    assert not [
+        line for line in proxy.lines if "list-type" in line and "prefix=jobs" not in line and "keys" not in line
+    ]
+    before = len(proxy.exchanges)
+    for _ in range(20):
+        status_of(db).document()
+    assert len(proxy.exchanges) == before  # remembered for a while
+
+
+@pytest.mark.parametrize("fault", [answer(503), hang("before")], ids=["503", "hangs"])
+def test_nobody_waits_for_a_store_that_is_away(site, proxy, fault):
+    db = site.db()
+    figures.keep(db.storage.store_, figures.count(db.storage.store_), "a test")
+    status = status_of(db)
+    assert status.document()["figures"] is not None
+    proxy.fail(fault, times=math.inf)
+    db.storage._known.kept.forget()
+    began = time.monotonic()
+    document = status.document()
+    # A ratio would say nothing: it is a promise in seconds, and a request alone would take as long as its time-outs.
+    assert time.monotonic() - began < PATIENCE + 1
+    assert document["figures"] is not None  # as it was known
+    wait_until(lambda: status.document()["reachable"] is False)
+    proxy.forgive()
+    proxy.down()  # ends what hangs
+    proxy.up()
+
+
+def test_a_store_that_is_away_at_the_start(make_site, settings, proxy):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    site = make_site("filestorage", store=store, start_degraded=True, preflight_deadline=0.0, **OWNED)
+    proxy.down()
+    db = site.db()
+    document = status_of(db).document()
+    assert (document["reachable"], document["figures"], document["read"]) == (False, None, None)
+    assert document["store"]["bucket"] == settings.bucket
+
+
+def test_a_check_is_kept_for_all(site, settings, make_site):
+    db = site.db()
+    told = status_of(db).check()
+    assert told["ok"], [finding for finding in told["findings"] if finding["ok"] is False]
+    names = [finding["name"] for finding in told["findings"]]
+    assert {"configuration", "cache-dir", "database", "owner", "write", "presigned GET"} <= set(names)
+    assert not [key for key in bucket_keys(settings) if key.startswith(".s3blobs-check/")]
+    assert status_of(db).document()["check"] == told
+    with closing(open_store(settings)) as store:
+        kept = checked.read(store)
+    assert kept["findings"] == told["findings"]
+    # Below a DemoStorage nothing is written, and its own process shows what was found.
+    told = status_of(db, writable=False).check()
+    assert {finding["name"]: finding["ok"] for finding in told["findings"]}["write"] is None
+    with closing(open_store(settings)) as store:
+        assert checked.read(store) == kept
+
+
+def test_a_check_of_a_store_that_is_away(site, proxy):
+    db = site.db()
+    status = status_of(db)
+    proxy.down()
+    told = status.check()
+    assert not told["ok"]
+    assert [finding["name"] for finding in told["findings"] if finding["ok"] is False] == ["endpoint"]
+    assert status.document()["check"] == told
+
+
+def test_a_trial(site, settings, proxy):
+    db = site.db()
+    steps = status_of(db).trial()
+    expected = [True, True, None, None, True] if db.storage.store_.own_keys else [True] * 5
+    assert [step["ok"] for step in steps] == expected, steps
+    assert not [key for key in bucket_keys(settings) if key.startswith(".s3blobs-check/")]
+    assert {step["ok"] for step in status_of(db, writable=False).trial()} == {None}
+    proxy.down()
+    steps = status_of(db).trial()
+    assert [step["ok"] for step in steps] == [False, None, None, None, None]
+
+
+def test_a_read_only_site(make_site, settings):
+    site = make_site("filestorage", **OWNED)
+    site.db().close()
+    db = site.db(read_only=True)
+    keys = bucket_keys(settings)
+    status = status_of(db)
+    assert status.document()["store"]["read_only"] is True
+    assert {step["ok"] for step in status.trial()} == {None}
+    status.check()
+    assert bucket_keys(settings) == keys
+
+
+@pytest.mark.parametrize("kind", ["sqlite-hp", "zeo-client"])
+def test_other_bases(make_site, kind):
+    db = make_site(kind, **OWNED).db()
+    document = status_of(db).document()
+    assert document["base"] == {"sqlite-hp": "relstorage", "zeo-client": "zeoclient"}[kind]
+    assert status_of(db).check()["ok"]
+
+
+def test_what_is_kept_and_damaged_or_newer(site):
+    db = site.db()
+    store = db.storage.store_
+    for damaged in (
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": 1, "at": "now"}',
+        b'{"format": 1, "at": "2026-01-01", "by": 1}',
+        b"\xff",
+    ):
+        for key in (FIGURES, OUTSIDE, CHECK):
+            store.put_bytes(key, damaged)
+        assert (figures.read(store), figures.read_outside(store), checked.read(store)) == (None, None, None)
+    store.put_bytes(FIGURES, b'{"format": 2}')
+    with pytest.raises(RecordError, match="newer release"):
+        figures.read(store)
+    assert status_of(db).document()["figures"] is None
+
+
+def test_counting_stops(site):
+    import threading
+
+    db = site.db()
+    stop = threading.Event()
+    stop.set()
+    store = db.storage.store_
+    assert figures.count(store, stop=stop).objects.total.objects  # fewer than a page
+    for number in range(3):
+        store.put_bytes(f"gc-log/{number}", b"")
+    figures_step = figures._STEP
+    try:
+        figures._STEP = 2
+        with pytest.raises(Stopped):
+            figures.count(store, stop=stop)
+    finally:
+        figures._STEP = figures_step
+
+
+def test_no_secret_is_told(make_site, settings):
+    db = make_site("filestorage", **OWNED).db()
+    status = status_of(db)
+    status.check()
+    status.trial()
+    text = json.dumps(status.document())
+    assert settings.secret_key not in text and settings.access_key not in text
