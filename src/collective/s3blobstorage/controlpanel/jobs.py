@@ -5,7 +5,7 @@ import json
 from zExceptions import NotFound
 from zope.cachedescriptors.property import Lazy
 
-from ..errors import JobRuns, S3BlobStorageError
+from ..errors import JobRuns, S3BlobStorageError, StoreError
 from ..maintenance.jobs.interfaces import DONE, RUNNING
 from . import kinds
 from .judgement import BAD, LOOK
@@ -30,9 +30,16 @@ class Jobs(Page):
     marks = MARKS
     levels = LEVELS
 
+    away = ""  # why nothing of jobs can be shown: the sentence of an error
+
     def __call__(self):
         self.must_operate()
-        return super().__call__()
+        try:
+            return super().__call__()
+        except StoreError as error:  # whatever was to be read or started
+            self.away = str(error)
+            self.request.response.setStatus(503)
+            return self.index()
 
     # POST
 
@@ -67,6 +74,8 @@ class Jobs(Page):
         except JobRuns as error:
             self.tell(_("A job of this kind runs already."), "warning")
             return self.go(self.url(job=error.id) if error.id else self.url())
+        except StoreError:
+            raise
         except (S3BlobStorageError, ValueError) as error:
             self.tell(str(error), "error")
             return self.go(self.url())
@@ -217,9 +226,11 @@ class JobState(Jobs):
     actions = {}
 
     def index(self):
+        self.request.response.setHeader("Content-Type", "application/json")
+        if self.away:
+            return json.dumps({"error": self.away})
         job = self.job
         told = self.progress(job)
-        self.request.response.setHeader("Content-Type", "application/json")
         return json.dumps(
             {
                 "id": job.id,
