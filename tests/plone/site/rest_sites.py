@@ -4,6 +4,7 @@ site-operations on, and ``plain``, which is a FileStorage and no more."""
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -50,6 +51,10 @@ PLAIN = """\
 </zodb_db>
 """
 
+STORAGES = """\
+  <utility factory="contract_storages.Storages" provides="collective.s3blobstorage.interfaces.IBlobStorages" />
+"""
+
 
 class RestSites:
     """The instance; ``as_user(site, role)`` is a client, of ``root`` for the application root's Manager."""
@@ -66,8 +71,10 @@ class RestSites:
             ]
         )
         self.instance = ZopeInstance(
-            home, home / "cache", "", password=secrets.token_urlsafe(12), probe="/@@s3blobstorage-ready", zope_conf=conf
-        )
+            home, home / "cache", "", password=secrets.token_urlsafe(12), probe="/@@s3blobstorage-ready",
+            zope_conf=conf, zcml=STORAGES,
+            environment={"PYTHONPATH": os.pathsep.join([str(MAKE.parent), str(MAKE.parents[2])])},
+        )  # fmt: skip
 
     def start(self) -> RestSites:
         self.instance.configure()

@@ -1,0 +1,1 @@
+"""``@blob-gc``: garbage collection, the job that deletes."""

@@ -1,0 +1,1 @@
+"""``@blob-jobs``: long work on a database's blobs, of all kinds."""

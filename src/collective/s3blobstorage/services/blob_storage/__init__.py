@@ -1,0 +1,1 @@
+"""``@blob-storage``: the status of a database's blobs."""

@@ -1,0 +1,347 @@
+"""``@blob-storage``, ``@blob-gc`` and ``@blob-jobs`` over HTTP: who may what, in sites of one database, in another
+database of the same Zope, and in one without a bucket."""
+
+from __future__ import annotations
+
+import pytest
+from rest_examples import exchanges
+from rest_sites import FOREIGN, ROLES, SITES
+
+pytestmark = pytest.mark.one_release
+
+USERS = (None, *ROLES, "root")
+
+
+# A database without a bucket
+
+
+def test_a_site_without_a_bucket_says_why_and_what_to_write(sites):
+    told = sites.ask("plain/site", "root", "GET", "@blob-storage").json
+    assert (told["database"], told["available"], told["reduced"]) == ("plain", False, False)
+    assert "'plain' has no <s3blobstorage>" in told["reason"]
+    snippet = told["snippet"]
+    assert "<zodb_db plain>" in snippet and "s3-prefix plain\n" in snippet and "<blobdirsource>" in snippet
+    assert f"path {sites.instance.home}/var/plain.fs" in snippet and "bucket-name plone-blobs" in snippet
+    assert {name for name, value in told.items() if value is None} >= {"store", "figures", "cache", "jobs"}
+
+
+def test_its_managers_see_the_reason_and_no_path(sites):
+    for user in ("Site Administrator", "Manager"):
+        told = sites.ask("plain/site", user, "GET", "@blob-storage")
+        assert told.json["available"] is False and told.json["reduced"] is True and told.json["snippet"] is None
+        assert "has no <s3blobstorage>" in told.json["reason"]
+        assert str(sites.instance.home).encode() not in told.body
+
+
+# Who may what. 401 and 403 are both a refusal: Plone answers 401 where its own check of a service's permission fails.
+
+OPERATE = [
+    ("POST", "@blob-storage/check", {}, 200),
+    ("GET", "@blob-gc", None, 200),
+    ("POST", "@blob-gc", {}, 202),
+    ("GET", "@blob-gc/gc-0", None, 404),
+    ("DELETE", "@blob-gc/gc-0", None, 404),
+    ("GET", "@blob-jobs", None, 200),
+    ("POST", "@blob-jobs", {"kind": "count"}, 202),
+    ("GET", "@blob-jobs/gc-0", None, 404),
+    ("DELETE", "@blob-jobs/gc-0", None, 404),
+]
+
+
+def jobs_of(sites, site):
+    return sites.ask(site, "root", "GET", "@blob-jobs").json["items_total"]
+
+
+def may_operate(site, user):
+    return user == "root" or (site == "second/site" and user == "Manager")
+
+
+@pytest.mark.parametrize("site", ["one", "second/site"])
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize(("method", "path", "body", "status"), OPERATE, ids=lambda part: str(part))
+def test_who_may_operate(sites, site, user, method, path, body, status):
+    """A site's own Manager only where the section has site-operations on; else nothing is told and nothing starts."""
+    before = jobs_of(sites, site)
+    answer = sites.ask(site, user, method, path, body)
+    if may_operate(site, user):
+        assert answer.status == status, answer.body
+    else:
+        assert answer.status in (401, 403), answer.body
+        assert b"example.org" not in answer.body and jobs_of(sites, site) == before
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("user", USERS)
+def test_who_sees_the_status(sites, site, user):
+    answer = sites.ask(site, user, "GET", "@blob-storage")
+    if user not in ("Site Administrator", "Manager", "root"):
+        assert answer.status in (401, 403)
+        return
+    told = answer.json
+    assert answer.status == 200 and answer.headers["Cache-Control"] == "no-store"
+    assert told["database"] == SITES[site] and told["available"] is (site != "plain/site")
+    whole = may_operate(site, user)
+    assert told["reduced"] is not whole
+    known = [one["name"] for one in told["databases"]]
+    if user == "root":
+        assert known[0] == "main" and set(known) >= {"main", "second", "plain"}
+    else:
+        assert known == [SITES[site]]
+    if site == "plain/site":
+        return
+    assert told["encryption"]["mode"] == "client-side" and told["reachable"] is True
+    if whole:
+        assert told["store"]["prefix"] == SITES[site] and told["cache"]["folder"]
+    else:
+        assert told["store"] is told["cache"] is told["figures"] is told["jobs"] is told["base"] is None
+        assert set(told["encryption"]) == {"mode", "required"}
+        for secret in (b"example.org", b"key-0", str(sites.instance.home).encode(), b'"rest-'):
+            assert secret not in answer.body
+
+
+@pytest.mark.parametrize("user", [*ROLES, None])
+@pytest.mark.parametrize("site", ["one", "second/site", "plain/site"])
+@pytest.mark.parametrize("database", ["main", "second", "plain", "temporary", "none", ""])
+def test_another_database_is_the_roots_alone(sites, site, user, database):
+    """A name that zope.conf does not have is refused as one that it has."""
+    if SITES[site] == database:
+        return
+    for method, path, body, _ in (*OPERATE, ("GET", "@blob-storage", None, 200)):
+        answer = sites.ask(site, user, method, f"{path}?database={database}", body)
+        assert answer.status in (401, 403), (method, path, answer.body)
+        assert b"temporary" not in answer.body.replace(b"database=temporary", b"")
+
+
+def test_the_root_asks_for_each_database_from_any_site(sites):
+    for site in SITES:
+        for database in ("main", "second", "plain"):
+            told = sites.ask(site, "root", "GET", f"@blob-storage?database={database}").json
+            assert told["database"] == database and told["available"] is (database != "plain")
+    answer = sites.ask("one", "root", "GET", "@blob-storage?database=none")
+    assert answer.status == 404 and "zope.conf has no database 'none'" in answer.json["error"]["message"]
+    answer = sites.ask("one", "root", "POST", "@blob-jobs?database=plain", {"kind": "count"})
+    assert answer.status == 409 and "has no <s3blobstorage>" in answer.json["error"]["message"]
+
+
+# Foreign pages
+
+CHANGING = [
+    ("POST", "@blob-storage/check", {}),
+    ("POST", "@blob-gc", {}),
+    ("POST", "@blob-jobs", {"kind": "mirror", "dry_run": False}),
+    ("DELETE", "@blob-jobs/{job}", None),
+    ("DELETE", "@blob-gc/{job}", None),
+]
+
+
+MULTIPART = b'--x\r\nContent-Disposition: form-data; name="dry_run"\r\n\r\nfalse\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=lambda headers: "-".join(map(str, *headers.items())))
+@pytest.mark.parametrize(("method", "path", "body"), CHANGING, ids=lambda part: str(part))
+def test_a_foreign_page_starts_and_stops_nothing(sites, method, path, body, headers):
+    job = running(sites)
+    before = jobs_of(sites, "one")
+    if "multipart" in (headers.get("Content_Type") or ""):
+        body = MULTIPART
+    answer = sites.ask("one", "root", method, path.format(job=job), body, **headers)
+    assert answer.status in (403, 415), answer.body
+    assert jobs_of(sites, "one") == before
+    assert sites.ask("one", "root", "GET", f"@blob-jobs/{job}").json["state"] == "running"
+
+
+def running(sites):
+    """The id of a collection that runs in ``main``."""
+    found = sites.ask("one", "root", "GET", "@blob-gc").json["items"]
+    for job in found:
+        if job["state"] == "running":
+            return job["id"]
+    plan = sites.ask("one", "root", "POST", "@blob-gc", {}).json["result"]["plan"]
+    return sites.ask("one", "root", "POST", "@blob-gc", {"dry_run": False, "plan": plan}).json["id"]
+
+
+def test_a_form_reaches_no_service_by_the_path_of_volto(sites):
+    """Below ++api++ every request is one of plone.restapi's, whatever it accepts."""
+    before = jobs_of(sites, "one")
+    client = sites.as_user("one", "root")
+    forms = {
+        "application/x-www-form-urlencoded": b"dry_run=false",
+        "text/plain": b'{"dry_run": true}',
+        "multipart/form-data; boundary=x": MULTIPART,
+    }
+    for declared, body in forms.items():
+        answer = client.request("POST", "++api++/@blob-gc", body, {"Content-Type": declared})
+        assert answer.status == 415, answer.body
+    assert jobs_of(sites, "one") == before
+    answer = client.request("POST", "++api++/@blob-jobs", b'{"kind": "count"}', {"Content-Type": "application/json"})
+    assert answer.status == 202, answer.body
+
+
+def test_the_sites_own_page_behind_a_virtual_host(sites):
+    """What the browser sees is another address than Zope's own; that one counts."""
+    host = "VirtualHostBase/https/www.example.org:443/one/VirtualHostRoot"
+    origin = "https://www.example.org"
+
+    def start(**headers):
+        return sites.ask(host, "root", "POST", "@blob-jobs", {"kind": "count"}, **headers)
+
+    answer = start(Origin=origin, Sec_Fetch_Site="same-origin")
+    assert answer.status == 202 and answer.headers["Location"].startswith(f"{origin}/@blob-jobs/count-")
+    assert start(Origin=f"http://localhost:{sites.instance.port}").status == 403
+    assert start(Origin="https://www.example.org:8443").status == 403
+
+
+# What they answer
+
+
+def test_a_plan_its_candidates_and_its_execution(sites):
+    answer = sites.ask("two", "root", "POST", "@blob-gc?database=second", {"allow": 0.5})
+    planned = answer.json
+    assert answer.status == 202 and planned["kind"] == "gc" and planned["by"] == "root"
+    assert planned["options"] == {"dry_run": True, "plan": None, "allow": 0.5}
+    assert answer.headers["Location"] == planned["@id"]
+    assert planned["@id"].endswith(f"/two/@blob-gc/{planned['id']}?database=second")
+    path = f"@blob-gc/{planned['id']}?database=second"
+    seen = sites.ask("two", "root", "GET", path).json
+    assert seen["state"] == "done" and seen["result"]["plan"] and seen["log"][0]["message"] == "done"
+    assert seen["items_total"] == 60 and len(seen["items"]) == 25 and seen["items"][0]["key"] == "blobs/0"
+    last = sites.ask("two", "root", "GET", f"{path}&b_start=50&b_size=25").json
+    assert [one["size"] for one in last["items"]] == list(range(50, 60)) and "b_start=25" in last["batching"]["prev"]
+    assert sites.ask("two", "root", "GET", f"{path}&b_start=600").json["items"] == []
+    run = sites.ask(
+        "two", "root", "POST", "@blob-gc?database=second", {"dry_run": False, "plan": seen["result"]["plan"]}
+    )
+    assert run.status == 202 and run.json["state"] == "running" and run.json["progress"]["phase"]
+    again = sites.ask("two", "root", "POST", "@blob-jobs?database=second", {"kind": "gc"})
+    assert again.status == 409 and again.json["error"]["job"].endswith(f"/@blob-jobs/{run.json['id']}?database=second")
+    stopped = sites.ask("two", "root", "DELETE", f"@blob-gc/{run.json['id']}?database=second")
+    assert stopped.status == 202 and stopped.json["state"] in ("cancelled", "running") and stopped.json["cancelling"]
+    listed = sites.ask("two", "root", "GET", "@blob-gc?database=second&b_size=1").json
+    assert listed["items"][0]["id"] == run.json["id"] and listed["items_total"] >= 2 and listed["batching"]["next"]
+    assert [kind["name"] for kind in listed["kinds"]] == ["gc"]
+
+
+def test_jobs_of_all_kinds(sites):
+    told = sites.ask("one", "root", "GET", "@blob-jobs?kind=count").json
+    assert [kind["name"] for kind in told["kinds"]] == ["count"]
+    told = sites.ask("one", "root", "GET", "@blob-jobs").json
+    assert {kind["name"]: kind["why_not"] for kind in told["kinds"]}["migrate"] == "there is no <blobdirsource>"
+    answer = sites.ask("one", "root", "POST", "@blob-jobs", {"kind": "migrate"})
+    assert answer.status == 409 and answer.json["error"]["message"] == "there is no <blobdirsource>"
+    job = sites.ask("one", "root", "POST", "@blob-jobs", {"kind": "rotate"}).json
+    assert sites.ask("one", "root", "GET", f"@blob-jobs/{job['id']}").json == job
+    assert sites.ask("one", "root", "GET", f"@blob-gc/{job['id']}").status == 404  # of another kind
+    assert sites.ask("one", "root", "DELETE", f"@blob-gc/{job['id']}").status == 404
+    assert sites.ask("one", "root", "DELETE", "@blob-jobs").status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "@blob-gc", {"dry_run": "false"}, "dry_run"),
+        ("POST", "@blob-gc", {"dry_run": 0}, "dry_run"),
+        ("POST", "@blob-gc", {"dry_run": False}, "plan"),
+        ("POST", "@blob-gc", {"dry_run": False, "plan": 7}, "plan"),
+        ("POST", "@blob-gc", {"kind": "mirror"}, "kind"),
+        ("POST", "@blob-jobs", {}, "kind"),
+        ("POST", "@blob-jobs", {"kind": "format the disk"}, "kind"),
+        ("POST", "@blob-jobs", {"kind": ["gc"]}, "kind"),
+        ("POST", "@blob-jobs", {"kind": "mirror", "path": "/etc"}, "path"),
+        ("GET", "@blob-jobs?kind=all", None, "kind"),
+        ("GET", "@blob-jobs?b_size=0", None, "b_size"),
+        ("GET", "@blob-jobs?b_size=1001", None, "b_size"),
+        ("GET", "@blob-jobs?b_start=-1", None, "b_start"),
+        ("GET", "@blob-jobs?b_start=x", None, "b_start"),
+        ("GET", "@blob-storage?b_size=" + "9" * 40, None, "b_size"),
+    ],
+)
+def test_what_is_wrong_names_the_field(sites, method, path, body, field):
+    before = jobs_of(sites, "one")
+    answer = sites.ask("one", "root", method, path, body)
+    assert answer.status == 400, answer.body
+    assert answer.json["error"]["type"] == "BadRequest" and answer.json["error"]["field"] == field
+    assert jobs_of(sites, "one") == before
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'"gc"', b"\xff"])
+def test_a_body_that_is_no_object(sites, body):
+    before = jobs_of(sites, "one")
+    assert sites.ask("one", "root", "POST", "@blob-gc", body).status == 400
+    assert jobs_of(sites, "one") == before
+
+
+def test_a_plan_that_is_not_kept(sites):
+    answer = sites.ask("two", "root", "POST", "@blob-gc?database=second", {"dry_run": False, "plan": "of-last-year"})
+    assert answer.status in (400, 409) and "of-last-year" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["@blob-storage/more", "@blob-jobs/a/b", "@blob-gc/a/b", "@blob-jobs/gc-999999"])
+def test_what_is_not_there(sites, path):
+    assert sites.ask("one", "root", "GET", path).status == 404
+
+
+def test_a_check_is_run_and_told(sites):
+    told = sites.ask("one", "root", "POST", "@blob-storage/check", {})
+    assert told.status == 200 and told.json["check"]["ok"] is True and told.json["@id"].endswith("/one/@blob-storage")
+    assert sites.ask("one", "root", "GET", "@blob-storage").json["check"] == told.json["check"]
+    assert sites.ask("one", "root", "POST", "@blob-storage").status == 404
+    assert sites.ask("one", "root", "POST", "@blob-storage/other", {}).status == 404
+
+
+def test_keys_are_batched(sites):
+    told = sites.ask("one", "root", "GET", "@blob-storage?b_start=25").json
+    assert told["encryption"]["keys_total"] == 30
+    assert [key["id"] for key in told["encryption"]["keys"]] == [f"key-{n}" for n in range(25, 30)]
+    assert "b_start=0" in told["batching"]["first"] and told["encryption"]["active_key"] == "key-0"
+
+
+def test_sites_without_the_add_on_have_none_of_them(admin, zope):
+    from web_client import WebClient
+
+    client = WebClient(zope.port, "without", admin.user)
+    for name in ("@blob-storage", "@blob-gc", "@blob-jobs"):
+        assert client.get(name, Accept="application/json").status == 404
+
+
+# The documentation
+
+EXAMPLES = [one for name in ("@blob-storage", "@blob-gc", "@blob-jobs") for one in exchanges(name)]
+
+
+def form(value):
+    """What of a recorded answer has to be the same: names, and the kind of each value."""
+    if isinstance(value, dict):
+        return {name: form(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [form(one) for one in value]
+    return type(value).__name__
+
+
+def test_the_examples_of_the_documentation(sites):
+    """One after the other, in the database that no other test starts jobs in by then."""
+    stop(sites, "second/site")
+    assert sites.ask("second/site", "Manager", "POST", "@blob-storage/check", {}).status == 200
+    plan = None
+    for example in EXAMPLES:
+        user = "Site Administrator" if example.path.endswith("@blob-storage") else "Manager"
+        body = dict(example.body or {})
+        if body.get("plan"):
+            body["plan"] = plan
+        path = example.path.removeprefix("/plone/")
+        answer = sites.ask("second/site", user, example.method, path, body or None)
+        assert answer.status == example.status, answer.body
+        assert form(answer.json) == form(example.answer), example
+        if "Location" in example.answered:
+            assert answer.headers["Location"] == answer.json["@id"]
+        if "error" in answer.json and "error" in example.answer and answer.status == 400:
+            assert answer.json == example.answer
+        if answer.json.get("kind") == "gc":
+            plan = answer.json["result"]["plan"]
+    assert len(EXAMPLES) >= 5
+    stop(sites, "second/site")
+
+
+def stop(sites, site):
+    for job in sites.ask(site, "root", "GET", "@blob-jobs?b_size=1000").json["items"]:
+        if job["state"] == "running":
+            sites.ask(site, "root", "DELETE", f"@blob-jobs/{job['id']}")
