@@ -9,7 +9,7 @@ from Products.CMFPlone.Portal import PloneSite
 from zope.component import getUtility
 
 from collective.s3blobstorage.errors import ConfigurationError
-from collective.s3blobstorage.interfaces import IBlobStorages
+from collective.s3blobstorage.interfaces import IBlobOverlay, IBlobStorages, IKeyRing
 
 NAME = "collective.x"
 
@@ -36,3 +36,16 @@ def test_a_site_on_our_storage(functional, s3, layer_bucket):
     assert [line["Key"] for line in found["Contents"]] == [f"{functional['prefix']}/addons/{NAME}/y"]
     with pytest.raises(ValueError):
         storages.for_context(portal).space("../blobs")
+
+
+def test_a_layer_has_no_zope_conf_to_write_lines_for(integration, functional):
+    """plone.app.testing's databases are made by code."""
+    storages = getUtility(IBlobStorages)
+    assert storages.for_context(integration["portal"]).snippet() == ""
+    blobs = storages.for_context(functional["portal"])
+    assert blobs.available and blobs.snippet() == "" and blobs.name == functional["zodbDB"].database_name
+
+
+def test_adapters_are_registered(functional):
+    blobs = getUtility(IBlobStorages).for_context(functional["portal"])
+    assert IBlobOverlay(blobs).sources() == [] and IKeyRing(blobs).mode == "none"

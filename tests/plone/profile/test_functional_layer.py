@@ -11,6 +11,7 @@ from plone.app.testing import SITE_OWNER_NAME, SITE_OWNER_PASSWORD, TEST_USER_ID
 from plone.namedfile.file import NamedBlobFile
 from plone.testing.zope import Browser
 from Products.CMFPlone.Portal import PloneSite
+from Products.CMFPlone.utils import get_installer
 from ZODB.interfaces import IBlobStorage
 
 from collective.s3blobstorage.storage import S3BlobStorage
@@ -88,3 +89,13 @@ def test_uncommitted_file_is_readable_in_its_own_transaction(portal, objects):
     assert objects() == []
     transaction.commit()
     assert objects() == [data]
+
+
+def test_files_stay_when_the_add_on_is_removed_and_when_it_comes_back(functional, portal, objects, download):
+    data = add_file(portal, "report")
+    transaction.commit()
+    installer = get_installer(portal, functional["request"])
+    for change in (installer.uninstall_product, installer.install_product):
+        assert change("collective.s3blobstorage")
+        transaction.commit()
+        assert objects() == [data] and download("report/@@download/file") == data

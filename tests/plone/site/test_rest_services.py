@@ -191,6 +191,19 @@ def test_the_sites_own_page_behind_a_virtual_host(sites):
     assert start(Origin="https://www.example.org:8443").status == 403
 
 
+@pytest.mark.parametrize(("method", "path", "body"), CHANGING, ids=lambda part: str(part))
+def test_what_a_browser_asks_before_starts_nothing(sites, method, path, body):
+    """A preflight is let through without a login by plone.rest, and reaches no service."""
+    before = jobs_of(sites, "one")
+    for user in (None, "root"):
+        answer = sites.ask(
+            "one", user, "OPTIONS", path.format(job="gc-1"), body,
+            Origin="https://evil.example.com", Access_Control_Request_Method=method,
+        )  # fmt: skip
+        assert answer.headers["Access-Control-Allow-Origin"] is None and b"gc-" not in answer.body
+    assert jobs_of(sites, "one") == before
+
+
 # What they answer
 
 
