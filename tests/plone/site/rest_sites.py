@@ -60,6 +60,7 @@ class RestSites:
     """The instance; ``as_user(site, role)`` is a client, of ``root`` for the application root's Manager."""
 
     def __init__(self, home: Path, server: Any, bucket: str) -> None:
+        self.bucket = bucket
         values = {"bucket": bucket, "server": server, "home": home}
         conf = "\n".join(
             [

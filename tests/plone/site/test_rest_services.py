@@ -358,3 +358,35 @@ def stop(sites, site):
     for job in sites.ask(site, "root", "GET", "@blob-jobs?b_size=1000").json["items"]:
         if job["state"] == "running":
             sites.ask(site, "root", "DELETE", f"@blob-jobs/{job['id']}")
+
+
+def test_the_lines_that_are_offered_bring_a_site_into_a_bucket(sites, s3_server):
+    """Filled in and put in place of the old section: the same files are served, from where they were."""
+    instance = sites.instance
+    conf = instance.home / "etc" / "zope.conf"
+    before = conf.read_text()
+    snippet = sites.ask("plain/site", "root", "GET", "@blob-storage").json["snippet"]
+    for line, filled in {
+        "bucket-name plone-blobs": f"bucket-name {sites.bucket}\n    s3-addressing-style path",
+        "s3-endpoint-url https://s3.example.org:9000": f"s3-endpoint-url {s3_server.endpoint_url}",
+        "s3-region eu-central-1": f"s3-region {s3_server.region}",
+        "cache-dir /var/cache/plone-blobs": f"cache-dir {instance.cache_dir}",
+    }.items():
+        assert snippet.count(line) == 1
+        snippet = snippet.replace(line, filled)
+    was = sites.ask("plain/site", "root", "GET", "file-0/@@download/file").body
+    assert was == b"plain 0" * 100
+    instance.stop()
+    try:
+        conf.write_text(
+            before.partition("<zodb_db plain>")[0] + snippet.replace("%import collective.s3blobstorage", "")
+        )
+        instance.environment |= {"S3_ACCESS_KEY": s3_server.access_key, "S3_SECRET_KEY": s3_server.secret_key}
+        instance.start()
+        told = sites.ask("plain/site", "root", "GET", "@blob-storage").json
+        assert told["available"] is True and told["store"]["prefix"] == "plain" and told["snippet"] is None
+        assert sites.ask("plain/site", "root", "GET", "file-0/@@download/file").body == was
+    finally:
+        instance.stop()
+        conf.write_text(before)
+        instance.start()
