@@ -11,7 +11,7 @@ import ZConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collective.s3blobstorage.cli.conf_snippet import snippet
+from collective.s3blobstorage.cli.conf_snippet import can_be_written, in_memory, snippet
 from collective.s3blobstorage.cli.configuration import parse_text, read_storages
 from collective.s3blobstorage.cli.loader import storages_schema
 from collective.s3blobstorage.overlay.settings import BaseSettings, BlobDirSettings
@@ -123,6 +123,20 @@ def test_each_of_several_has_a_prefix_of_its_own():
     assert "s3-prefix catalog\n" in offered(FILESTORAGE, name="catalog", alone=False)
     assert "s3-prefix" not in offered(FILESTORAGE, name="main")
     assert "s3-prefix a-b\n" in offered(FILESTORAGE, name="a+b", alone=False)
+
+
+def test_what_has_no_text_is_said_to_stay():
+    """ZConfig gives the class, and not its name."""
+    assert "  # class-factory: as it is now\n" in offered(FILESTORAGE, keys="  class-factory ZODB.broken.find_global\n")
+
+
+def test_what_is_no_factory_of_zconfig_is_not_written():
+    [database] = parsed(f"<zodb_db main>\n{FILESTORAGE}\n</zodb_db>")
+    assert can_be_written(database) and not in_memory(database.config.storage)
+    [temporary] = parsed("<zodb_db temporary>\n<mappingstorage>\n</mappingstorage>\n</zodb_db>")
+    assert in_memory(temporary.config.storage)
+    database.config.storage = object()
+    assert not can_be_written(database) and not can_be_written(object())
 
 
 def test_a_dollar_stays_one():

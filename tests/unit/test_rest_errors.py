@@ -26,6 +26,9 @@ class Response:
     def __init__(self):
         self.status, self.headers = 200, {}
 
+    def getStatus(self):
+        return self.status
+
     def setStatus(self, status):
         self.status = status
 

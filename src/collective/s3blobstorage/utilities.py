@@ -6,7 +6,7 @@ from App.config import getConfiguration
 from ZODB.DemoStorage import DemoStorage
 from zope.interface import implementer
 
-from .cli.conf_snippet import in_memory, snippet
+from .cli.conf_snippet import can_be_written, in_memory, snippet
 from .errors import ConfigurationError
 from .interfaces import IBlobOverlay, IBlobStorages, IDatabaseBlobs, IKeyRing
 from .keys import addon_prefix
@@ -130,7 +130,7 @@ def _configured():
     return {
         name: factory
         for name, factory in factories.items()
-        if hasattr(getattr(factory, "config", None), "storage") and not in_memory(factory.config.storage)
+        if can_be_written(factory) and not in_memory(factory.config.storage)
     }
 
 

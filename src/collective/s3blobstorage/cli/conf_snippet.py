@@ -52,6 +52,12 @@ def snippet(database: Any, *, name: str, alone: bool) -> str:
     return head + changed("\n".join(lines) + "\n", values).text
 
 
+def can_be_written(database: Any) -> bool:
+    """Whether that is ZConfig's factory of a database, whose storage tells what ZConfig read."""
+    storage = getattr(getattr(database, "config", None), "storage", None)
+    return hasattr(getattr(storage, "config", None), "getSectionMatcher")
+
+
 def in_memory(storage: Any) -> bool:
     """Whether the storage of ZConfig's factory goes with the process, as ``<temporarystorage>``."""
     return storage.config.getSectionType() in IN_MEMORY

@@ -10,6 +10,7 @@ from zope.component import getUtility
 from zope.interface import implementer
 from zope.publisher.interfaces import IPublishTraverse
 
+from ..delivery.answer import keep
 from ..errors import ConfigurationError, S3BlobStorageError, StoreError, Unavailable, UnsafeError
 from ..interfaces import IBlobStorages
 from ..permissions import may_operate
@@ -41,7 +42,13 @@ class BlobService(Service):
         return self
 
     def reply(self):
-        self.request.response.setHeader("Cache-Control", "no-store")
+        response = self.request.response
+        told = self._answer_or_error(response)
+        # Good for this user only, and for now. plone.app.caching would have its own say later.
+        keep(response, response.getStatus(), {"Cache-Control": "no-store", "Expires": None, "ETag": None})
+        return told
+
+    def _answer_or_error(self, response):
         try:
             return self.answer()
         except Refusal as refusal:
@@ -54,7 +61,7 @@ class BlobService(Service):
             told = Refusal(409, "Conflict", str(error))
         except S3BlobStorageError as error:
             told = Refusal(500, "InternalError", str(error))
-        return told.answer(self.request.response)
+        return told.answer(response)
 
     @property
     def query(self):
