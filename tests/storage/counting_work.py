@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from collective.s3blobstorage.maintenance.jobs.interfaces import KINDS
-
-
-@dataclass
-class Here:
-    """What jobs need of an ``Operated``."""
-
-    store: Any
 
 
 class Counting:

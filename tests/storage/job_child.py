@@ -4,7 +4,7 @@ import json
 import sys
 import time
 
-from counting_work import Counting, Here
+from counting_work import Counting
 from rings import store_from_json
 
 from collective.s3blobstorage.errors import JobRuns
@@ -20,7 +20,7 @@ def main():
     given = json.loads(sys.stdin.readline())
     store = open_store(store_from_json(given["store"]))
     counting = Counting(given["steps"])
-    jobs = Jobs(Here(store), counting.for_all(), interrupted_after=given["after"])
+    jobs = Jobs(store, counting.for_all(), interrupted_after=given["after"])
     say("ready")
     sys.stdin.readline()
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,12 +18,9 @@ from .interrupt import INTERRUPTED
 from .parameters import OID_RANGE, SINCE, SIZE
 
 if TYPE_CHECKING:
-    from ..maintenance.compare import Extra, Place
     from ..maintenance.findings import Findings
     from ..maintenance.scope import Scope
-    from ..maintenance.spool import Spool
     from ..objectstore import S3ObjectStore
-    from ..overlay.interfaces import IOverlay
     from ..storage.owner import Marker
 
 SHOWN = 20  # problems in the text for people
@@ -54,6 +50,11 @@ def scope_of(since: bytes | None, oid_range: tuple[bytes, bytes] | None) -> Scop
     return scope if since is None else replace(scope, since=since)
 
 
+def looked(database: Database) -> Callable[[], Any]:
+    """The base opened anew at each call, for reading: it sees what was committed until then."""
+    return lambda: opened_read_only(database.factory.config.base)
+
+
 def opened_store(
     stack: ExitStack, database: Database, *, writable: bool, concurrency: int
 ) -> tuple[S3ObjectStore, Marker]:
@@ -80,96 +81,18 @@ def opened_store(
         return store, open_prefix(store, settings.owner, read_only=True)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The three streams of a run, opened when they are needed, in the thread that reads them.
-
-    ``directory``: the blob directory, or None where the run has none.
-    """
-
-    database: Database
-    store: S3ObjectStore
-    marker: Marker
-    directory: Any
-    scope: Scope
-    spool: Spool
-
-    def base(self) -> Any:
-        """The base opened anew, for reading: it sees what was committed until now."""
-        return opened_read_only(self.database.factory.config.base)
-
-    def streams(self, base: Any, advance: Callable[[int], None], stop: threading.Event) -> Iterator[Place | Extra]:
-        """What ``compare.matched`` brings. Raises Stopped, also while the base is read."""
-        from ..maintenance.blobdir import BlobFile
-        from ..maintenance.bucket import blob_objects
-        from ..maintenance.compare import Extra, matched
-        from ..maintenance.findings import Stopped
-        from ..maintenance.kept import kept_revisions
-
-        def counted(count: int) -> None:
-            if stop.is_set():
-                raise Stopped
-            advance(count)
-
-        found = matched(
-            kept_revisions(base, self.scope, self.spool, counted),
-            blob_objects(
-                self.store,
-                self.scope,
-                self.spool,
-                with_foreign_keys=self.marker.foreign_keys,
-                advance=lambda count: counted(0),
-            ),
-            self.directory.files(self.scope, self.spool) if self.directory is not None else (),
-        )
-        if not any(self.scope.since):
-            return found
-        # A drawn name does not tell when: an object that no revision of that time needs may be an older one's.
-        return (item for item in found if not isinstance(item, Extra) or isinstance(item.found, BlobFile))
-
-    def settle(self, doubtful: Any, findings: Findings, detail: str) -> None:
-        """Tell missing revisions from those that a pack removed meanwhile."""
-        from ..maintenance.findings import settle
-        from ..maintenance.kept import is_kept
-
-        if len(doubtful) and not findings.stopped:
-            with self.base() as base:
-                rows = doubtful.rows("oid", "tid")
-                settle(rows, lambda oid, tid: is_kept(base, oid, tid), findings, detail)
-
-
-def reader_of(store: S3ObjectStore, marker: Marker, overlay: IOverlay | None = None) -> Any:
-    """The ordinary reader, which a tool asks for sources only: it reads each blob once, so no cache takes them.
-
-    ``overlay``: what is behind the bucket; None: only the bucket is read.
-    """
-    from ..overlay.chain import NoOverlay
-    from ..storage.reading import BlobReader
-
-    behind = NoOverlay() if overlay is None else overlay
-    return BlobReader(store, None, behind, with_foreign_keys=marker.foreign_keys)  # type: ignore[arg-type]
-
-
 def document(
     database: Database, way: dict[str, str], findings: Findings, done: str, scope: Scope, started: float, **more: Any
 ) -> dict[str, Any]:
     """The report as JSON has it. ``done``: what ``findings.done`` were: uploaded, written, deleted."""
+    from ..maintenance.findings import document as found
+
     return {
         "database": database.name,
         **way,
         **more,
-        "kept_revisions": findings.revisions,
-        "found": {verdict.value: asdict(count) for verdict, count in findings.by_verdict.items()},
-        done: asdict(findings.done),
-        "extra": {
-            "files": asdict(findings.extra_files),
-            "objects": None if any(scope.since) else asdict(findings.extra_objects),
-        },
-        "gone": findings.gone,
-        **{what: findings.bad.get(what, 0) for what in ("missing", "different", "damaged", "failed")},
-        "problems": [asdict(problem) for problem in findings.problems],
+        **found(findings, done, with_objects=not any(scope.since)),
         "seconds": round(time.monotonic() - started, 3),
-        "stopped": findings.stopped,
     }
 
 

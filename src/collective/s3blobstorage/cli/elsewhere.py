@@ -41,6 +41,19 @@ class Elsewhere:
             yield base
 
 
+def opening(elsewhere: Elsewhere, database: Database, store: Any) -> tuple[Any, Any]:
+    """How to open its sources, given the database's base, and the cache that their blobs come through."""
+    from ..overlay.chain import open_overlay
+    from ..storage.opening import open_cache
+
+    @contextmanager
+    def overlay(base: Any) -> Iterator[Any]:
+        with elsewhere.opened(base) as read, closing(open_overlay(elsewhere.sources, read, check=False)) as sources:
+            yield sources
+
+    return overlay, lambda sources: closing(open_cache(database.settings, store, sources))
+
+
 def elsewhere(path: Path, name: str | None) -> Elsewhere:
     """What the configuration in the file describes: a site with the old configuration, or with another bucket.
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import output
+from .as_job import shown_until_interrupted
 from .comparing import (
-    Comparison,
     amount,
     document,
     exit_status,
     inline_reader,
+    looked,
     opened_store,
     print_lines,
-    reader_of,
     scope_of,
     took,
     totals,
     transfer_options,
 )
-from .interrupt import until_interrupted
 from .request import Request, pass_request
+from .shown import Shown
 
 if TYPE_CHECKING:
+    from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.findings import Findings
 
@@ -62,6 +63,7 @@ def export(
     130 after Ctrl-C.
     """
     from ..maintenance.blobdir import BlobDirectory
+    from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.spool import Spool
 
@@ -73,9 +75,11 @@ def export(
         spool = stack.enter_context(Spool())
         store, marker = opened_store(stack, database, writable=False, concurrency=concurrency)
         directory = BlobDirectory.made(target, dry_run=dry_run)
-        run = Comparison(database, store, marker, directory, scope, spool)
+        run = Comparison(looked(database), store, marker, directory, scope, spool)
         planned = Plan(spool)
-        until_interrupted(lambda stop: _work(run, planned, stop, dry_run, concurrency, limit_rate), "downloads")
+        sources = database.settings.sources
+        transfer = _Transfers(dry_run, concurrency, limit_rate)
+        shown_until_interrupted(lambda running: _work(run, planned, sources, transfer, running), "downloads")
     told = document(database, {"to": str(target)}, planned.findings, "written", scope, started, dry_run=dry_run)
     if as_json:
         output.print_json(told)
@@ -84,11 +88,17 @@ def export(
     return exit_status(planned.findings)
 
 
-def _work(
-    run: Comparison, planned: Plan, stop: threading.Event, dry_run: bool, concurrency: int, limit_rate: int | None
-) -> None:
+@dataclass(frozen=True)
+class _Transfers:
+    dry_run: bool
+    concurrency: int
+    limit_rate: int | None
+
+
+def _work(run: Comparison, planned: Plan, sources: Any, wish: _Transfers, running: Shown) -> None:
     """Compare and bring. In a thread of its own."""
     from ..maintenance import export as work
+    from ..maintenance.comparing import reader_of
     from ..maintenance.findings import Stopped
     from ..maintenance.migrate import Transfer
     from ..maintenance.pace import Pace
@@ -96,20 +106,18 @@ def _work(
 
     findings = planned.findings
     # Open until the end: the bytes of inline blobs are in its records.
-    with run.base() as base, closing(open_overlay(run.database.settings.sources, base, check=False)) as overlay:
+    with run.base() as base, closing(open_overlay(sources, base, check=False)) as overlay:
         try:
-            with output.counting("reading the database") as advance:
-                work.plan(planned, run.streams(base, advance, stop), stop)
+            work.plan(planned, run.streams(base, running.phase("reading the database"), running.stop), running.stop)
         except Stopped:
             findings.stopped = True
             return
-        if dry_run:
+        if wish.dry_run:
             return
-        wanted = findings.wanted
-        with output.transferring("exporting", wanted.blobs, wanted.bytes) as moved:
-            transfer = Transfer(concurrency, stop, Pace(limit_rate), moved)
-            reader = reader_of(run.store, run.marker, overlay)
-            work.execute(planned, reader, inline_reader(base), run.directory, transfer)
+        moved = running.phase("exporting", findings.wanted.blobs, findings.wanted.bytes)
+        transfer = Transfer(wish.concurrency, running.stop, Pace(wish.limit_rate), moved)
+        reader = reader_of(run.store, run.marker, overlay)
+        work.execute(planned, reader, inline_reader(base), run.directory, transfer)
     run.settle(planned.doubtful, findings, "its object is in no place where it may be")
 
 

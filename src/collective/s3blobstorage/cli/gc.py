@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -14,11 +13,13 @@ import click
 from ..errors import ConfigurationError
 from ..messages import byte_count
 from . import output
+from .as_job import in_job, shown_until_interrupted
 from .comparing import amount, opened_store, scope_of
 from .configuration import Database, opened_read_only
-from .interrupt import INTERRUPTED, until_interrupted
+from .interrupt import INTERRUPTED
 from .parameters import OID_RANGE, Parsed
 from .request import Request, pass_request
+from .shown import Shown
 
 if TYPE_CHECKING:
     from ..maintenance.findings import Count
@@ -69,6 +70,8 @@ def gc(
     Ctrl-C ends an execution after the deletions that are under way. Exit status: 0; 1 where something could not be
     deleted; 2 where a margin of safety is not kept, or nothing could be done; 130 after Ctrl-C.
     """
+    from ..maintenance.jobs.work import planned
+
     request.json = as_json
     if plan_id is not None:
         given = {"--oid-range": oid_range is not None, "--candidates": candidates is not None, "--dry-run": dry_run}
@@ -85,7 +88,15 @@ def gc(
         started = time.monotonic()
         keeps = collection.store.keeps_versions()
         wanted = versions and keeps is not False
-        plan = until_interrupted(lambda stop: _plan(collection, oid_range, wanted, dry_run, stop), "requests")
+
+        def work(running: Shown) -> Plan | None:
+            return _plan(collection, oid_range, wanted, dry_run, running)
+
+        if dry_run:
+            plan = shown_until_interrupted(work, "requests")
+        else:
+            options = {"dry_run": True, "plan": None, "allow": allow}
+            plan = in_job(collection.store, "gc", options, work, "requests", lambda plan: planned(plan, allow))
         if plan is None:
             return INTERRUPTED
         stack.enter_context(plan)
@@ -122,12 +133,13 @@ def _plan(
     oid_range: tuple[bytes, bytes] | None,
     versions: bool,
     dry_run: bool,
-    stop: threading.Event,
+    running: Shown,
 ) -> Plan | None:
     from ..maintenance.findings import Stopped
 
-    with output.counting("listing the bucket") as listed, output.counting("asking the database") as judged:
-        working = replace(collection, stop=stop, listed=listed, judged=judged)
+    listed = running.phase("listing the bucket")
+    with output.counting("asking the database") as judged:
+        working = replace(collection, stop=running.stop, listed=listed, judged=judged)
         try:
             plan = working.plan(scope_of(None, oid_range), versions=versions)
         except Stopped:
@@ -144,19 +156,21 @@ def _plan(
 def _execute(collection: Collection, database: Database, plan_id: str, as_json: bool) -> int:
     from ..maintenance.gc.publish import NoPlan
     from ..maintenance.gc.report import Outcome
+    from ..maintenance.jobs.work import executed
 
     started = time.monotonic()
 
-    def work(stop: threading.Event) -> Any:
-        with output.counting("deleting") as advance:
-            return replace(collection, stop=stop, deleted=lambda count, size: advance(count)).execute(plan_id)
+    def work(running: Shown) -> Any:
+        working = replace(collection, stop=running.stop, deleted=running.phase("deleting"))
+        try:
+            return working.execute(plan_id)
+        except NoPlan as error:  # so that a job may plan and execute every night
+            output.complain(str(error))
+            return None, Outcome()
 
+    options = {"dry_run": False, "plan": plan_id, "allow": collection.margins.share}
     name: str | None
-    try:
-        name, outcome = until_interrupted(work, "deletions")
-    except NoPlan as error:  # so that a job may plan and execute every night
-        name, outcome = None, Outcome()
-        output.complain(str(error))
+    name, outcome = in_job(collection.store, "gc", options, work, "deletions", lambda done: executed(*done))
     document = {
         "database": database.name,
         "plan": name,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,9 +12,10 @@ import click
 from ..errors import ConfigurationError
 from ..messages import byte_count
 from . import output
+from .as_job import in_job, shown_until_interrupted
 from .comparing import opened_store
 from .configuration import Database
-from .interrupt import INTERRUPTED, until_interrupted
+from .interrupt import INTERRUPTED
 from .parameters import SIZE
 from .request import Request, pass_request
 
@@ -47,6 +48,10 @@ def rotate(
     for each prefix. Ctrl-C ends it after the copies that are under way. Exit status: 0; 1 where an object could not be
     brought there; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
+    from ..maintenance.jobs.work import rotated
+    from ..maintenance.rotate import look
+    from ..maintenance.rotate import rotate as turn
+
     request.json = as_json
     database = request.database()
     if database.settings.read_only and not dry_run:
@@ -57,12 +62,12 @@ def rotate(
     with ExitStack() as stack:
         store = opened(stack, database, writable=not dry_run, concurrency=concurrency)
 
-        def work(stop: threading.Event) -> Report:
-            if dry_run:
-                return _looked_at(store, convert, concurrency, stop)
-            return _rotated(store, convert, concurrency, limit_rate, stop)
-
-        report = until_interrupted(work, "copies")
+        if dry_run:
+            report = shown_until_interrupted(partial(look, store, convert, concurrency), "requests")
+        else:
+            options = {"dry_run": False, "convert": convert}
+            work = partial(turn, store, convert, concurrency, limit_rate)
+            report = in_job(store, "rotate", options, work, "copies", rotated)
     told = _document(database, report, dry_run=dry_run, convert=convert, seconds=time.monotonic() - started)
     if as_json:
         output.print_json(told)
@@ -84,38 +89,6 @@ def opened(stack: ExitStack, database: Database, *, writable: bool, concurrency:
 
         open_ring(store.unencrypted(), store.encryption.ring, store.encryption.name, writable=False)
     return store
-
-
-def _rotated(
-    store: S3ObjectStore, convert: bool, concurrency: int, limit_rate: int | None, stop: threading.Event
-) -> Report:
-    from ..maintenance.findings import Stopped
-    from ..maintenance.pace import Pace
-    from ..maintenance.rotate import Report, Rotation
-
-    rotation = Rotation(store, convert, concurrency, stop, Pace(limit_rate))
-    with rotation.leased() as lease:
-        try:
-            with output.counting("listing the bucket") as listed:
-                plan = rotation.plan(listed)
-        except Stopped:
-            return Report(stopped=True)
-        with plan, output.advancing("rotating", plan.objects) as advance:
-            return rotation.execute(plan, lease, advance)
-
-
-def _looked_at(store: S3ObjectStore, convert: bool, concurrency: int, stop: threading.Event) -> Report:
-    from ..maintenance.findings import Stopped
-    from ..maintenance.rotate import Report, looked_at
-    from ..maintenance.usage import listed
-
-    try:
-        with output.counting("listing the bucket") as advance:
-            listing = listed(store, stop, advance=advance)
-    except Stopped:
-        return Report(stopped=True)
-    with listing, output.advancing("looking", listing.found.blobs) as advanced:
-        return looked_at(store, listing, stop, convert=convert, concurrency=concurrency, advance=advanced)
 
 
 def _document(database: Database, report: Report, *, dry_run: bool, convert: bool, seconds: float) -> dict[str, Any]:

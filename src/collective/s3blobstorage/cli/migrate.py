@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +13,15 @@ import click
 from ..errors import ConfigurationError
 from ..messages import byte_count
 from . import output
-from .bringing import Bringing
+from .as_job import in_job, report, shown_until_interrupted
 from .comparing import (
-    Comparison,
     amount,
     document,
     exit_status,
     in_bucket,
+    looked,
     opened_store,
     print_lines,
-    reader_of,
     scope_of,
     took,
     totals,
@@ -32,11 +29,13 @@ from .comparing import (
 )
 from .configuration import Database
 from .confirming import typed
-from .elsewhere import elsewhere
+from .elsewhere import elsewhere, opening
 from .interrupt import until_interrupted
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
+    from ..maintenance.bringing import Wish
+    from ..maintenance.comparing import Comparison
     from ..maintenance.migrate import Plan
     from ..maintenance.scope import Scope
 
@@ -79,6 +78,8 @@ def migrate(
     nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
     from ..maintenance.blobdir import BlobDirectory
+    from ..maintenance.bringing import from_directory, from_sources
+    from ..maintenance.comparing import Comparison
     from ..maintenance.migrate import Plan
     from ..maintenance.spool import Spool
     from ..storage.owner import refuse_other
@@ -109,16 +110,22 @@ def migrate(
         store, marker = opened_store(stack, database, writable=wish.uploading, concurrency=concurrency)
         if not comparing:
             refuse_other(marker, database.settings.owner)
-        run = Comparison(database, store, marker, directory, scope, spool)
+        run = Comparison(looked(database), store, marker, directory, scope, spool)
         planned = Plan(spool)
-        if there is None or folder is not None:
-            work = partial(_work, run, planned, wish)
+
+        def work(running: Any) -> None:
+            if there is None or folder is not None:
+                from_directory(run, planned, wish.whole, running)
+            else:
+                from_sources(run, planned, wish.whole, running, *opening(there, database, store))
+
+        if wish.uploading:
+            options = {"dry_run": False, "source": str(source)}
+            in_job(store, "migrate", options, work, "uploads", lambda done: report(planned.findings, "uploaded"))
         else:
-            bringing = Bringing(there, wish.comparing, wish.dry_run, wish.verify, wish.concurrency, wish.limit_rate)
-            work = partial(bringing.work, run, planned)
-        until_interrupted(work, "uploads" if wish.uploading else "requests")
+            shown_until_interrupted(work, "requests")
         if purging and folder is not None:
-            refused = _purge(run, planned, folder, dry_run)
+            refused = _purge(run, planned, folder, database, dry_run)
         told = _document(planned, database, source, scope, started, wish, refused)
         if as_json:
             output.print_json(told)
@@ -145,6 +152,20 @@ class _Wish:
     def uploading(self) -> bool:
         return not (self.comparing or self.purging or self.dry_run)
 
+    @property
+    def whole(self) -> Wish:
+        """For ``maintenance``."""
+        from ..maintenance.bringing import Wish
+
+        return Wish(
+            comparing=self.comparing or self.purging,
+            dry_run=self.dry_run,
+            verify=self.verify,
+            keep_there=self.verify or self.purging,
+            concurrency=self.concurrency,
+            limit_rate=self.limit_rate,
+        )
+
     def check(self) -> None:
         """Refuse what does not go together, and what would be of no effect."""
         if self.comparing and self.purging:
@@ -157,39 +178,7 @@ class _Wish:
             raise click.UsageError("--limit-rate is of no use here: without --verify no blob is transferred.")
 
 
-def _work(run: Comparison, planned: Plan, wish: _Wish, stop: threading.Event) -> None:
-    """Compare, upload, verify. In a thread of its own."""
-    from ..maintenance import migrate as work
-    from ..maintenance.findings import Stopped
-    from ..maintenance.pace import Pace
-
-    findings = planned.findings
-    try:
-        with run.base() as base, output.counting("reading the database") as advance:
-            work.plan(
-                planned,
-                run.streams(base, advance, stop),
-                stop,
-                comparing=wish.comparing or wish.purging,
-                keep_there=wish.verify or wish.purging,
-            )
-    except Stopped:
-        findings.stopped = True
-        return
-    pace = Pace(wish.limit_rate)
-    if wish.uploading:
-        wanted = findings.wanted
-        with output.transferring("uploading", wanted.blobs, wanted.bytes) as moved:
-            work.execute(planned, run.store, run.directory, work.Transfer(wish.concurrency, stop, pace, moved))
-    if wish.verify:
-        size = sum(row[6] for row in planned.there.rows())
-        with output.transferring("verifying", len(planned.there), size) as moved:
-            reader = reader_of(run.store, run.marker)
-            work.verify(planned, reader, run.directory, work.Transfer(wish.concurrency, stop, pace, moved))
-    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in the directory")
-
-
-def _purge(run: Comparison, planned: Plan, source: Path, dry_run: bool) -> str | None:
+def _purge(run: Comparison, planned: Plan, source: Path, database: Database, dry_run: bool) -> str | None:
     """Delete, where nothing is in the way and somebody typed the name; why not, or None."""
     from ..maintenance import purge
 
@@ -199,7 +188,7 @@ def _purge(run: Comparison, planned: Plan, source: Path, dry_run: bool) -> str |
     going = purge.deletable(planned)
     if not going.blobs:
         return None
-    name = run.database.settings.owner or source.resolve().name
+    name = database.settings.owner or source.resolve().name
     files = f"{going.blobs:,} files, {byte_count(going.bytes)}, of {source}"
     if not typed(name, f"to delete {files}"):
         return f"{name} was not typed"

@@ -11,13 +11,13 @@ import click
 
 from ..errors import ConfigurationError
 from . import output
-from .bringing import Bringing
+from .as_job import in_job, report, shown_until_interrupted
 from .comparing import (
-    Comparison,
     amount,
     document,
     exit_status,
     in_bucket,
+    looked,
     opened_store,
     print_lines,
     scope_of,
@@ -25,8 +25,7 @@ from .comparing import (
     totals,
     transfer_options,
 )
-from .elsewhere import Elsewhere
-from .interrupt import until_interrupted
+from .elsewhere import Elsewhere, opening
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def mirror(
     from the sources. Ctrl-C ends it after the copies that are under way. Exit status: 0; 1 where a blob is missing,
     different, or could not be read; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
+    from ..maintenance.bringing import Wish, from_sources
+    from ..maintenance.comparing import Comparison
     from ..maintenance.migrate import Plan
     from ..maintenance.spool import Spool
     from ..storage.mirrored import retract, write_mirrored
@@ -79,10 +80,18 @@ def mirror(
         spool = stack.enter_context(Spool())
         store, marker = opened_store(stack, database, writable=not dry_run, concurrency=concurrency)
         refuse_other(marker, settings.owner)
-        run = Comparison(database, store, marker, None, scope, spool)
+        run = Comparison(looked(database), store, marker, None, scope, spool)
         planned = Plan(spool)
-        bringing = Bringing(Elsewhere(settings.sources), False, dry_run, verify, concurrency, limit_rate)
-        seen = until_interrupted(lambda stop: bringing.work(run, planned, stop), "copies")
+        wish = Wish(dry_run=dry_run, verify=verify, concurrency=concurrency, limit_rate=limit_rate)
+
+        def work(running: Any) -> bytes:
+            return from_sources(run, planned, wish, running, *opening(Elsewhere(settings.sources), database, store))
+
+        if dry_run:
+            seen = shown_until_interrupted(work, "copies")
+        else:
+            options = {"dry_run": False, "verify": verify}
+            seen = in_job(store, "mirror", options, work, "copies", lambda seen: report(planned.findings, "copied"))
         if planned.findings.bad and not dry_run:
             retract(store)
         elif scope.whole and not dry_run and not planned.findings.stopped:

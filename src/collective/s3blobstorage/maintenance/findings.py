@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ZODB.utils import oid_repr, tid_repr
 
@@ -79,6 +80,24 @@ class Findings:
         self.bad[what] = self.bad.get(what, 0) + 1
         if len(self.problems) < LISTED:
             self.problems.append(Problem(what, oid_repr(oid), tid_repr(tid), detail))
+
+
+def document(findings: Findings, done: str, *, with_objects: bool = True, listed: int = LISTED) -> dict[str, Any]:
+    """For JSON. ``done``: what ``findings.done`` were: uploaded, copied, written, deleted. ``with_objects``: whether
+    objects that nobody needs were looked for. ``listed``: so many problems at most."""
+    return {
+        "kept_revisions": findings.revisions,
+        "found": {verdict.value: asdict(count) for verdict, count in findings.by_verdict.items()},
+        done: asdict(findings.done),
+        "extra": {
+            "files": asdict(findings.extra_files),
+            "objects": asdict(findings.extra_objects) if with_objects else None,
+        },
+        "gone": findings.gone,
+        **{what: findings.bad.get(what, 0) for what in ("missing", "different", "damaged", "failed")},
+        "problems": [asdict(problem) for problem in findings.problems[:listed]],
+        "stopped": findings.stopped,
+    }
 
 
 def examine(

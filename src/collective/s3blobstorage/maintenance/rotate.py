@@ -36,7 +36,7 @@ from ..errors import (
 from ..keys import ROTATION
 from ..objectstore.clock import Clock
 from ..objectstore.interfaces import IObjectStore, Protected
-from .findings import Count
+from .findings import Count, Stopped
 from .gc.control import read_control
 from .gc.lease import Lease, kept_alive, leased
 from .gc.margins import Margins
@@ -246,6 +246,30 @@ def looked_at(
             advance(1, line.size)
     report.stopped = stop.is_set()
     return report
+
+
+def rotate(store: IObjectStore, convert: bool, concurrency: int, limit_rate: int | None, running: Any) -> Report:
+    """One rotation, from where an earlier one was broken off. ``running``: ``jobs/interfaces.py``. In the thread of the
+    caller. ``limit_rate``: bytes a second. Raises as ``Rotation.execute``."""
+    rotation = Rotation(store, convert, concurrency, running.stop, Pace(limit_rate))
+    with rotation.leased() as lease:
+        try:
+            plan = rotation.plan(running.phase("listing the bucket"))
+        except Stopped:
+            return Report(stopped=True)
+        with plan:
+            return rotation.execute(plan, lease, running.phase("rotating", plan.objects))
+
+
+def look(store: IObjectStore, convert: bool, concurrency: int, running: Any) -> Report:
+    """What ``rotate`` from the beginning would do."""
+    try:
+        listing = listed(store, running.stop, advance=running.phase("listing the bucket"))
+    except Stopped:
+        return Report(stopped=True)
+    with listing:
+        advance = running.phase("looking", listing.found.blobs)
+        return looked_at(store, listing, running.stop, convert=convert, concurrency=concurrency, advance=advance)
 
 
 def _result(future: Future[Protected]) -> Protected | Exception:

@@ -48,6 +48,9 @@ class IBlobObjects(Interface):
     def status(name: str = "", *, writable: bool = True) -> object:
         """What is known of it: an ``IStatus`` (``status/interfaces.py``). ``name``: of the database. Any thread."""
 
+    def jobs(*, writable: bool = True) -> object:
+        """Long work on it: an ``IJobs`` (``maintenance/jobs/interfaces.py``). Any thread, no request."""
+
     def key_ring(*, writable: bool = True) -> object:
         """The keys that encrypt its blobs: an ``IKeyRing`` of the package. Any thread, no request."""
 

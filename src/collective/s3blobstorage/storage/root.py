@@ -45,7 +45,9 @@ from .witness import WitnessWriter
 
 if TYPE_CHECKING:
     from ..maintenance.gc.runs import Collection
+    from ..maintenance.jobs.jobs import Jobs
     from ..maintenance.key_ring import StoreKeys
+    from ..maintenance.operated import Operated
     from ..status.status import Known, Status
     from .sources import StorageSources
 
@@ -154,6 +156,7 @@ class S3BlobStorage:
         self._transactions: dict[int, BlobTransaction] = {}
         self.closed = False
         self._known: Known | None = None  # what its status remembers
+        self._jobs: dict[bool, Jobs] = {}  # by whether they may write
         self._known_lock = threading.Lock()
         # What tells gc of this process; None where it only reads.
         self.witness: WitnessWriter | None = None
@@ -347,6 +350,31 @@ class S3BlobStorage:
             if self._known is None:
                 self._known = Known(self)
         return Status(self, self._known, name, writable=writable)
+
+    def jobs(self, *, writable: bool = True) -> Jobs:
+        """The jobs of this storage: an ``IJobs``. ``writable``: False below a DemoStorage."""
+        from ..maintenance.jobs.jobs import Jobs  # here: most processes never need it
+        from ..maintenance.jobs.work import WORKS
+
+        writable = writable and not self.isReadOnly()
+        with self._known_lock:
+            if writable not in self._jobs:
+                self._jobs[writable] = Jobs(self.store_, WORKS, self.operated(), writable=writable)
+            return self._jobs[writable]
+
+    def operated(self) -> Operated:
+        """What jobs work on. Any thread."""
+        from ..maintenance.operated import Operated, looked_at
+
+        return Operated(
+            store=self.store_,
+            marker=self.marker,
+            settings=self._settings,
+            look=lambda: looked_at(self._base),
+            overlay=self.overlay,
+            cache=self.cache,
+            collection=self.garbage,
+        )
 
     def latest_jobs(self) -> dict[str, Any]:
         """The last job of each kind and the running one, as JSON has them. Makes requests."""
@@ -549,6 +577,8 @@ class S3BlobStorage:
         self.closed = True
         for current in list(self._transactions.values()):
             self._end(current, committed=False)
+        for jobs in self._jobs.values():
+            jobs.close()  # before the base and the store, which they use
         if self.witness is not None:
             self.witness.finish()  # before the base and the store, which it asks
         try:

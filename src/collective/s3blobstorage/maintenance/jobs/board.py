@@ -17,6 +17,7 @@ from ...keys import JOBS
 from ...objectstore.interfaces import IObjectStore, Listed
 from .interfaces import INTERRUPTED, INTERRUPTED_AFTER, KINDS, RUNNING, Job
 from .job import CANCEL, from_json, job_id, job_key, read_job_id, read_job_key, seen, to_json
+from .process import is_dead
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ class Board:
         except ObjectMissing:
             raise KeyError(job_id(kind, number)) from None
         job = seen(job, line.last_modified, cancelling=number in listing.cancelled[kind])
-        if job.state == RUNNING and (number < listing.newest(kind) or listing.now - job.beat > self._after):
+        if job.state == RUNNING and (
+            number < listing.newest(kind) or listing.now - job.beat > self._after or is_dead(job.process)
+        ):
             return replace(job, state=INTERRUPTED, ended=job.beat)
         return job
 

@@ -53,8 +53,9 @@ class Job:
     """One job as it was when it was last written. Never a secret in it.
 
     id: for addresses, ``{kind}-{number}``. options: what it was started with, plain values. host, pid: of the process
-    that runs it, or ran it. started, beat, ended: the store's time. resumed: the id of the interrupted job that it goes
-    on with. result: the report, plain values for JSON; None before the end. log: the last hundred lines.
+    that runs it, or ran it; process: which one that is, for ``process.is_dead``. started, beat, ended: the store's
+    time. resumed: the id of the interrupted job that it goes on with. result: the report, plain values for JSON; None
+    before the end. log: the last hundred lines.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Job:
     beat: datetime
     host: str = ""
     pid: int = 0
+    process: str = ""
     by: str = ""  # who started it: a Plone user's id, or "" on the command line
     ended: datetime | None = None
     resumed: str | None = None

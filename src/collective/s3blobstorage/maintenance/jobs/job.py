@@ -72,7 +72,8 @@ def job_document(job: Job) -> dict[str, Any]:
 
 def to_json(job: Job) -> bytes:
     # The token, for the case that the answer to a conditional PUT is lost: what is found then is one's own, or not.
-    return json.dumps({"format": FORMAT, "token": secrets.token_hex(8), **job_document(job)}).encode()
+    told = {"format": FORMAT, "token": secrets.token_hex(8), "process": job.process, **job_document(job)}
+    return json.dumps(told).encode()
 
 
 def from_json(data: bytes) -> Job:
@@ -96,6 +97,7 @@ def from_json(data: bytes) -> Job:
             beat=_date(told["beat"]),
             host=str(told["host"]),
             pid=int(told["pid"]),
+            process=str(told["process"]),
             by=str(told["by"]),
             ended=None if told["ended"] is None else _date(told["ended"]),
             resumed=None if told["resumed"] is None else str(told["resumed"]),

@@ -16,8 +16,10 @@ from zope.interface import implementer
 
 from ...errors import ConfigurationError, Refused, S3BlobStorageError, StoreError, UnsafeError
 from ...objectstore.clock import Clock
+from ...objectstore.interfaces import IObjectStore
 from ..findings import Stopped
 from ..gc.control import read_control
+from ..gc.margins import Margins
 from ..gc.publish import NoPlan, read_plan
 from .board import Board
 from .interfaces import (
@@ -33,6 +35,7 @@ from .interfaces import (
     Kind,
 )
 from .job import read_job_id
+from .process import this_process
 from .running import Running
 
 logger = logging.getLogger(__name__)
@@ -59,24 +62,26 @@ _COMMANDS = {"gc": "gc", "mirror": "mirror", "migrate": "migrate", "rotate": "ke
 
 @implementer(IJobs)
 class Jobs:
-    """See ``IJobs``. ``operated``: what the work is done on. ``works``: an ``IWork`` for each kind. ``writable``: False
-    where nothing may be started that writes."""
+    """See ``IJobs``. ``works``: an ``IWork`` for each kind, and ``operated``: what they are done on; without them only
+    ``run`` starts anything. ``writable``: False where nothing may be started that writes."""
 
     def __init__(
         self,
-        operated: Any,
-        works: Mapping[str, Any],
+        store: IObjectStore,
+        works: Mapping[str, Any] | None = None,
+        operated: Any = None,
         *,
         writable: bool = True,
         clock: Clock | None = None,
         interrupted_after: float = INTERRUPTED_AFTER,
     ) -> None:
+        self._store = store
+        self._works = works or {}
         self._operated = operated
-        self._works = works
         self._writable = writable
         self._clock = clock or Clock()
         self._after = interrupted_after
-        self._board = Board(operated.store, interrupted_after)
+        self._board = Board(store, interrupted_after)
         self._lock = threading.Lock()
         self._here: dict[str, _Attended] = {}  # by id
         self._closed = False
@@ -87,12 +92,12 @@ class Jobs:
     def _why_not(self, kind: str) -> str:
         if not self._writable:
             return "this process may not write to the bucket: set read-only off, and put no DemoStorage around it"
-        if not self._operated.store.conditional_put:
+        if not self._store.conditional_put:  # type: ignore[attr-defined]
             return _WITHOUT_CONDITION.format(command=_COMMANDS[kind])
         return str(self._works[kind].why_not(self._operated))
 
     def start(self, kind: str, options: Mapping[str, Any], by: str = "") -> Job:
-        if kind not in KINDS:
+        if kind not in self._works:
             raise ValueError(f"kind is one of {', '.join(KINDS)}")
         work = self._works[kind]
         given = _options(work.defaults, options)
@@ -131,8 +136,9 @@ class Jobs:
     def _begin(self, kind: str, options: Mapping[str, Any], by: str, stop: threading.Event) -> _Attended:
         if self._closed:
             raise ConfigurationError("the storage is closed")
-        now = self._operated.store.now()
-        fresh = Job("", kind, RUNNING, dict(options), now, now, socket.gethostname(), os.getpid(), by)
+        now = self._store.now()
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "process": this_process(), "by": by}
+        fresh = Job("", kind, RUNNING, dict(options), now, now, **who)
         job, number = self._board.begin(kind, fresh)
         attended = _Attended(self, job, number, Running(self._now, stop))
         with self._lock:
@@ -166,10 +172,8 @@ class Jobs:
             self._board.ask_to_stop(id)
 
     def candidates(self, plan: str, *, start: int = 0, size: int = 25) -> tuple[list[dict[str, Any]], int]:
-        store = self._operated.store
-        collection = self._operated.collection()
         try:
-            found = read_plan(store, read_control(store), plan, collection.margins)
+            found = read_plan(self._store, read_control(self._store), plan, Margins())
         except (NoPlan, UnsafeError):
             raise KeyError(plan) from None
         with found.lines:
@@ -269,7 +273,7 @@ class _Attended:
     def _end(self, state: str, result: Mapping[str, Any] | None, error: str) -> None:
         try:
             if not self._lost:
-                now = self._jobs._operated.store.now()
+                now = self._jobs._store.now()
                 ended = replace(self.told(), state=state, result=result, error=error, ended=now, beat=now)
                 self._board.write(ended, self._number)
                 if self._cancelling:  # a wish that comes later is swept by the next of its kind

@@ -1,0 +1,99 @@
+"""Blobs into the bucket, from sources or from a blob directory: compare, copy, verify, settle. What ``mirror`` and
+``migrate`` do, as a job of a site or on the command line.
+
+In the thread of the caller. ``running`` (``jobs/interfaces.py``) is told of each phase, and asks to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from ..cache.interfaces import IBlobCache
+from ..overlay.interfaces import IOverlay
+from . import migrate, mirror
+from .comparing import Comparison, reader_of
+from .findings import Stopped
+from .migrate import Plan
+from .pace import Pace
+
+
+@dataclass(frozen=True)
+class Wish:
+    """``comparing``: nothing is copied, and what the bucket lacks is missing. ``verify``: objects are read again.
+    ``keep_there``: what is in the bucket is needed afterwards. ``limit_rate``: bytes a second."""
+
+    comparing: bool = False
+    dry_run: bool = False
+    verify: bool = False
+    keep_there: bool = False
+    concurrency: int = 8
+    limit_rate: int | None = None
+
+    @property
+    def copying(self) -> bool:
+        return not (self.comparing or self.dry_run)
+
+
+def from_sources(
+    run: Comparison,
+    planned: Plan,
+    wish: Wish,
+    running: Any,
+    overlay: Callable[[Any], AbstractContextManager[IOverlay]],
+    cache: Callable[[IOverlay], AbstractContextManager[IBlobCache]],
+) -> bytes:
+    """What only sources have; the tid of the last transaction that was seen. ``overlay`` opens them, given the base,
+    and ``cache`` what their blobs come through."""
+    findings, stop = planned.findings, running.stop
+    pace = Pace(wish.limit_rate)
+    # Open until the end: a <basesource> may read in it.
+    with run.base() as base, overlay(base) as sources:
+        seen = base.lastTransaction()
+        try:
+            streams = run.streams(base, running.phase("reading the database"), stop)
+            mirror.plan(planned, streams, stop, comparing=wish.comparing, keep_there=wish.verify)
+        except Stopped:
+            findings.stopped = True
+            return seen
+        wanted = findings.wanted
+        if wish.copying:
+            with cache(sources) as through:
+                moved = running.phase("copying", wanted.blobs, wanted.bytes)
+                transfer = migrate.Transfer(wish.concurrency, stop, pace, moved)
+                mirror.execute(planned, sources, run.store, through, transfer, keep_there=wish.verify)
+    if wish.dry_run:
+        return seen
+    if wish.verify and not findings.stopped:
+        _verified(run, planned, wish, running, pace, directory=False)
+    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in a source")
+    return seen
+
+
+def from_directory(run: Comparison, planned: Plan, wish: Wish, running: Any) -> None:
+    """What only the blob directory has."""
+    findings, stop = planned.findings, running.stop
+    try:
+        with run.base() as base:
+            streams = run.streams(base, running.phase("reading the database"), stop)
+            migrate.plan(planned, streams, stop, comparing=wish.comparing, keep_there=wish.keep_there)
+    except Stopped:
+        findings.stopped = True
+        return
+    pace = Pace(wish.limit_rate)
+    if wish.copying:
+        assert run.directory is not None
+        moved = running.phase("uploading", findings.wanted.blobs, findings.wanted.bytes)
+        migrate.execute(planned, run.store, run.directory, migrate.Transfer(wish.concurrency, stop, pace, moved))
+    if wish.verify:
+        _verified(run, planned, wish, running, pace, directory=True)
+    run.settle(planned.doubtful, findings, "it is neither in the bucket nor in the directory")
+
+
+def _verified(run: Comparison, planned: Plan, wish: Wish, running: Any, pace: Pace, *, directory: bool) -> None:
+    size = sum(row[6] or 0 for row in planned.there.rows())
+    moved = running.phase("verifying", len(planned.there), size)
+    transfer = migrate.Transfer(wish.concurrency, running.stop, pace, moved)
+    migrate.verify(planned, reader_of(run.store, run.marker), run.directory if directory else None, transfer)

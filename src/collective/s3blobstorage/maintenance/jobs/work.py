@@ -1,0 +1,271 @@
+"""What each kind of job does, in a site's process as on the command line: the engines of ``maintenance``, and reports
+of a bounded size.
+
+In a site's process they share the machine with visitors, and the store's connections with their requests: few at a
+time, so that neither waits. Whoever wants it faster uses the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from zope.interface import implementer
+
+from ...errors import ConfigurationError
+from ...overlay.settings import BlobDirSettings
+from ...status import figures
+from ...storage.mirrored import retract, write_mirrored
+from .. import rotate as rotation
+from ..blobdir import BlobDirectory
+from ..bringing import Wish, from_directory, from_sources
+from ..comparing import Comparison
+from ..findings import Findings, Stopped, document
+from ..gc.plan import Plan as Planned
+from ..gc.report import Outcome
+from ..migrate import Plan as Copies
+from ..mirror import plan
+from ..operated import Operated
+from ..scope import Scope
+from ..spool import Spool
+from .interfaces import IWork
+
+LISTED = 200  # problems or keys in a report: nobody mends more by hand, and a job's object stays small
+
+# Blobs or objects at a time: of sixteen requests that a process sends at once (upload-concurrency) a quarter.
+AT_ONCE = 4
+
+
+def found(findings: Findings, done: str, *, dry_run: bool) -> dict[str, Any]:
+    """The report of what was compared and copied."""
+    return {"dry_run": dry_run, **document(findings, done, listed=LISTED)}
+
+
+def planned(plan: Planned | None, allow: float) -> dict[str, Any]:
+    """The report of a plan of gc; None: somebody stopped before there was one."""
+    if plan is None:
+        return {"dry_run": True, "plan": None, "stopped": True}
+    tally = plan.tally
+    told = asdict(tally)
+    told["foreign_keys"], told["damaged"] = tally.foreign_keys[:LISTED], tally.damaged[:LISTED]
+    if tally.versions is not None:
+        told["versions"]["needed_keys"] = tally.versions.needed_keys[:LISTED]
+    return {
+        "dry_run": True,
+        "plan": plan.id if len(plan.candidates) and plan.owner is not None else None,
+        "owner": plan.owner,
+        **told,
+        "judged": tally.judged,
+        "share": round(tally.share, 4),
+        "next_due": None if tally.next_due is None else datetime.fromtimestamp(tally.next_due, UTC).isoformat(),
+        "refused": _refused(plan, allow),
+        "stopped": False,
+    }
+
+
+def _refused(plan: Planned, allow: float) -> str | None:
+    if plan.owner is None:
+        return "nothing is noted or deleted without owner in the configuration"
+    if plan.tally.share > allow:
+        return f"{plan.tally.share:.0%} of what was judged is more than {allow:.0%}, which may go"
+    return None
+
+
+def executed(name: str | None, outcome: Outcome) -> dict[str, Any]:
+    """The report of an execution of gc."""
+    told = asdict(outcome)
+    told["failures"] = outcome.failures[:LISTED]
+    return {"dry_run": False, "plan": name, **told}
+
+
+def rotated(report: rotation.Report, *, dry_run: bool = False) -> dict[str, Any]:
+    """The report of a rotation."""
+    told = rotation.as_json(report)
+    return {"dry_run": dry_run, **told, "failures": told["failures"][:LISTED]}
+
+
+def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
+    return None
+
+
+@implementer(IWork)
+class Gc:
+    """A plan, or the execution of one that is not older than a day."""
+
+    defaults: Mapping[str, Any] = {"dry_run": True, "plan": None, "allow": 0.2}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        if not 0 < options["allow"] <= 1:
+            raise ValueError("allow is a share above 0 and up to 1, as 0.2")
+        if options["dry_run"] and options["plan"] is not None:
+            raise ValueError("plan is for what is executed: give dry_run false too, or leave it out")
+        if not options["dry_run"] and not options["plan"]:
+            raise ValueError("plan has to name a finished plan that is not older than 24 h")
+
+    def why_not(self, operated: Operated) -> str:
+        if operated.settings.owner is None:
+            return "owner is not set in zope.conf, and nothing is ever deleted from a prefix that is nobody's"
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        collection = operated.collection()
+        collection = replace(collection, margins=replace(collection.margins, share=options["allow"]))
+        if not options["dry_run"]:
+            working = replace(collection, stop=running.stop, deleted=running.phase("deleting"))
+            return executed(*working.execute(options["plan"]))
+        working = replace(collection, stop=running.stop, listed=running.phase("listing the bucket"))
+        try:
+            made = working.plan()
+        except Stopped:
+            return planned(None, options["allow"])
+        with made:
+            working.publish(made)
+            return planned(made, options["allow"])
+
+
+@implementer(IWork)
+class Mirror:
+    """From the sources of zope.conf."""
+
+    defaults: Mapping[str, Any] = {"dry_run": True}
+    check = staticmethod(_nothing_wrong)
+
+    def why_not(self, operated: Operated) -> str:
+        if not operated.settings.sources:
+            return "zope.conf has no source behind this bucket"
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        store, dry_run = operated.store, options["dry_run"]
+        names = [source.options.name for source in operated.settings.sources]
+        with Spool() as spool:
+            run = Comparison(operated.look, store, operated.marker, None, Scope(), spool)
+            copies = Copies(spool)
+            wish = Wish(dry_run=dry_run, concurrency=AT_ONCE)
+            seen = from_sources(
+                run,
+                copies,
+                wish,
+                running,
+                lambda base: nullcontext(operated.overlay),
+                lambda sources: nullcontext(operated.cache),
+            )
+            findings = copies.findings
+            complete = not (dry_run or findings.bad or findings.stopped)
+            if complete:
+                write_mirrored(store, seen, names)
+            elif findings.bad and not dry_run:
+                retract(store)
+            left = findings.wanted.blobs - findings.done.blobs
+            if not findings.stopped:
+                figures.keep_outside(store, left, findings.wanted.bytes - findings.done.bytes, "mirror")
+            return {
+                **found(findings, "copied", dry_run=dry_run),
+                "sources": names,
+                "complete_up_to": seen.hex() if complete else None,
+            }
+
+
+@implementer(IWork)
+class Migrate:
+    """From a blob directory that zope.conf names as a source."""
+
+    defaults: Mapping[str, Any] = {"dry_run": True, "source": None}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        _directory(operated, options["source"])
+
+    def why_not(self, operated: Operated) -> str:
+        if not _directories(operated):
+            return "zope.conf has no <blobdirsource> behind this bucket"
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        dry_run = options["dry_run"]
+        source = _directory(operated, options["source"])
+        if source is None:
+            raise ConfigurationError("zope.conf has no <blobdirsource> behind this bucket")
+        with Spool() as spool:
+            directory = BlobDirectory.at(source.path)
+            run = Comparison(operated.look, operated.store, operated.marker, directory, Scope(), spool)
+            copies = Copies(spool)
+            from_directory(run, copies, Wish(dry_run=dry_run, concurrency=AT_ONCE), running)
+            return {**found(copies.findings, "uploaded", dry_run=dry_run), "source": source.options.name}
+
+
+def _directories(operated: Operated) -> dict[str, BlobDirSettings]:
+    found = (source for source in operated.settings.sources if isinstance(source, BlobDirSettings))
+    return {source.options.name: source for source in found}
+
+
+def _directory(operated: Operated, name: str | None) -> BlobDirSettings | None:
+    """None where there is none at all, which ``why_not`` says. Raises ValueError."""
+    known = _directories(operated)
+    if name is None and len(known) <= 1:
+        return next(iter(known.values()), None)
+    if name is None or name not in known:
+        raise ValueError(f"source is the name of a <blobdirsource> of zope.conf: {', '.join(known) or 'there is none'}")
+    return known[name]
+
+
+@implementer(IWork)
+class Rotate:
+    """To the key that is written with now."""
+
+    defaults: Mapping[str, Any] = {"dry_run": True, "convert": False}
+    check = staticmethod(_nothing_wrong)
+
+    def why_not(self, operated: Operated) -> str:
+        if operated.store.encryption.name == "none":
+            return "zope.conf has no section that encrypts, such as <client-side-encryption>"
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        store, convert = operated.store, options["convert"]
+        if options["dry_run"]:
+            return rotated(rotation.look(store, convert, AT_ONCE, running), dry_run=True)
+        return rotated(rotation.rotate(store, convert, AT_ONCE, None, running))
+
+
+@implementer(IWork)
+class CountAll:
+    """Of everything under the prefix, and, where there are sources, of what only they have."""
+
+    defaults: Mapping[str, Any] = {}
+    check = staticmethod(_nothing_wrong)
+
+    def why_not(self, operated: Operated) -> str:
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        store = operated.store
+        counted = figures.count(store, running.phase("listing the bucket"), running.stop)
+        figures.keep(store, counted, "count")
+        told: dict[str, Any] = {"objects": {**asdict(counted.objects), "total": asdict(counted.objects.total)}}
+        if operated.settings.sources:
+            told |= self._outside(operated, running)
+        return told
+
+    def _outside(self, operated: Operated, running: Any) -> dict[str, Any]:
+        with ExitStack() as stack:
+            spool = stack.enter_context(Spool())
+            base = stack.enter_context(operated.look())
+            run = Comparison(operated.look, operated.store, operated.marker, None, Scope(), spool)
+            copies = Copies(spool)
+            streams = run.streams(base, running.phase("reading the database"), running.stop)
+            plan(copies, streams, running.stop, comparing=False, keep_there=False)
+            wanted = copies.findings.wanted
+            figures.keep_outside(operated.store, wanted.blobs, wanted.bytes, "count")
+            return {"outside": {"objects": wanted.blobs, "bytes": wanted.bytes}}
+
+
+WORKS: dict[str, IWork] = {
+    "gc": Gc(),
+    "mirror": Mirror(),
+    "migrate": Migrate(),
+    "rotate": Rotate(),
+    "count": CountAll(),
+}
