@@ -23,7 +23,7 @@ from example_files import EXAMPLES
 from rings import ring_of
 from rolling_keys import OURS, Stores, after, before, fill, read, used
 from servers.faults import answer, reset
-from sites import Against, commit_blobs, connected, raw_client, read_blob
+from sites import Against, commit_blobs, connected, raw_client, read_blob, wait_until
 from store_time import DAY, ShiftedStore
 from ZODB.blob import Blob
 from ZODB.serialize import ObjectWriter
@@ -102,7 +102,7 @@ def nameless(site, oid: bytes, tid: bytes, data: bytes) -> None:
 
 def use_everything(site, proxy) -> None:
     """Check, say what was mirrored, open, commit, upload in parts, read cold, undo by copying, break off an upload,
-    abort, open again.
+    abort, open again, look at the status, run a job.
 
     The answer to the first upload's beginning is lost, so that it is looked for.
     """
@@ -138,6 +138,9 @@ def use_everything(site, proxy) -> None:
         with pytest.raises(ValueError):
             connection.transaction_manager.commit()
     db.storage.uploads.settle()
+    db.storage.jobs().start("count", {})
+    wait_until(lambda: not db.storage.jobs().running_here)
+    assert db.storage.status().document()["figures"]
     db.close()
 
 
@@ -168,14 +171,14 @@ def test_a_missing_object_needs_the_right_to_list():
 
 def test_only_gc_deletes_blobs_and_nobody_its_log():
     deleting = {resource for action, resource in policy("gc") if action.startswith("s3:Delete")}
-    assert deleting == {f"{ARN}/blobs/*", f"{ARN}/gc/*", f"{ARN}/{FOLDER}/*"}
+    assert deleting == {f"{ARN}/blobs/*", f"{ARN}/gc/*", f"{ARN}/jobs/*", f"{ARN}/{FOLDER}/*"}
     deleting = [resource for action, resource in policy("site") if "Delete" in action]
     assert deleting == [f"{ARN}/{FOLDER}/*"]
 
 
 def test_gc_writes_no_blob_and_no_owner():
     writing = {resource for action, resource in policy("gc") if action == "s3:PutObject"}
-    assert writing == {f"{ARN}/gc/*", f"{ARN}/gc-log/*", f"{ARN}/{FOLDER}/*"}
+    assert writing == {f"{ARN}/gc/*", f"{ARN}/gc-log/*", f"{ARN}/jobs/*", f"{ARN}/{FOLDER}/*"}
 
 
 def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):

@@ -18,6 +18,7 @@ from .destroy import destroy
 from .export import export
 from .gc import gc
 from .interrupt import INTERRUPTED
+from .jobs import jobs
 from .keys import keys
 from .migrate import migrate
 from .mirror import mirror
@@ -48,7 +49,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (adopt, check, destroy, export, gc, keys, migrate, mirror, status, warm, zope_conf):
+for _verb in (adopt, check, destroy, export, gc, keys, jobs, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

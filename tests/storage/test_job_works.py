@@ -1,0 +1,214 @@
+"""What each kind of job does to a storage that is open and written to, over every kind of base."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import threading
+import time
+
+import pytest
+from rings import client_side
+from sites import bucket_keys, commit_blobs, connected, read_blob, wait_until
+from ZODB.blob import Blob
+
+from collective.s3blobstorage.errors import ConfigurationError
+from collective.s3blobstorage.maintenance.jobs.interfaces import DONE, FAILED, RUNNING
+from collective.s3blobstorage.maintenance.jobs.job import job_document
+from collective.s3blobstorage.overlay.interfaces import SourceOptions
+from collective.s3blobstorage.overlay.settings import BlobDirSettings
+
+OWNED = {"owner": "www.example.org", "gc_grace": 0.0, "gc_keep": 0.0}
+KEY = bytes(range(32))
+KINDS = ["filestorage", "sqlite-hp", "sqlite-hf", "zeo-client"]
+
+
+def ended(jobs, job, seconds=60):
+    wait_until(lambda: jobs.get(job.id).state != RUNNING, seconds)
+    job = jobs.get(job.id)
+    json.dumps(job_document(job))
+    return job
+
+
+class Writer:
+    """Commits blobs in a thread of its own as long as it is entered; how many."""
+
+    def __init__(self, db):
+        self.db, self.stop, self.written, self.errors = db, threading.Event(), 0, []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.stop.set()
+        self._thread.join()
+        assert self.errors == []
+
+    def _run(self):
+        try:
+            while not self.stop.is_set():
+                commit_blobs(self.db, **{f"w{self.written}": b"%d" % self.written})
+                self.written += 1
+                time.sleep(0.01)
+        except Exception as error:
+            self.errors.append(error)
+
+    def all_are_there(self):
+        for number in range(self.written):
+            assert read_blob(self.db, f"w{number}") == b"%d" % number
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gc_by_plan_and_execution(make_site, settings, kind):
+    site = make_site(kind, **OWNED)
+    db = site.db()
+    commit_blobs(db, a=b"a", b=b"b")
+    with connected(db) as connection:
+        del connection.root()["a"]
+        connection.transaction_manager.commit()
+    db.storage.store_.put_bytes(f"blobs/{'0' * 15}9/{'a' * 32}", b"nobody's")
+    jobs = db.storage.jobs()
+    with Writer(db) as writer:
+        first = ended(jobs, jobs.start("gc", {}))
+        assert (first.state, first.result["dry_run"]) == (DONE, True), first.error
+        time.sleep(1.1)  # the store's dates have seconds
+        plan = ended(jobs, jobs.start("gc", {"allow": 1}))
+        assert plan.result["plan"], plan.result
+        found, count = jobs.candidates(plan.result["plan"])
+        assert count >= 1 and found[0]["key"] == f"blobs/{'0' * 15}9/{'a' * 32}"
+        assert jobs.candidates(plan.result["plan"], start=count) == ([], count)
+        done = ended(jobs, jobs.start("gc", {"dry_run": False, "plan": plan.result["plan"], "allow": 1}))
+    assert (done.state, done.result["dry_run"]) == (DONE, False), done.error
+    assert done.result["deleted"]["blobs"] >= 1 and done.result["failed"] == {}
+    assert f"blobs/{'0' * 15}9/{'a' * 32}" not in bucket_keys(settings)
+    writer.all_are_there()
+    assert read_blob(db, "b") == b"b"
+    # Once only, and no other one.
+    again = ended(jobs, jobs.start("gc", {"dry_run": False, "plan": plan.result["plan"]}))
+    assert again.state == FAILED and "is not there" in again.error
+    with pytest.raises(KeyError):
+        jobs.candidates(plan.result["plan"])
+
+
+def test_what_gc_refuses(make_site):
+    db = make_site("filestorage", **OWNED).db()
+    jobs = db.storage.jobs()
+    for options, message in (
+        ({"dry_run": False}, "plan has to name a finished plan"),
+        ({"plan": "x"}, "give dry_run false too"),
+        ({"allow": 0}, "allow is a share"),
+        ({"allow": 1.1}, "allow is a share"),
+        ({"dry_run": 0}, "dry_run is true or false"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jobs.start("gc", options)
+    assert jobs.list() == ([], 0)
+
+
+def test_where_there_is_nothing_to_work_on(make_site):
+    db = make_site("filestorage").db()  # no owner, no source, no key
+    kinds = {kind.name: kind.why_not for kind in db.storage.jobs().kinds()}
+    assert "owner" in kinds["gc"] and "no source" in kinds["mirror"] and "<blobdirsource>" in kinds["migrate"]
+    assert kinds["count"] == ""
+    if db.storage.store_.encryption.name == "none":
+        assert "no section that encrypts" in kinds["rotate"]
+    with pytest.raises(ConfigurationError, match="owner is not set"):
+        db.storage.jobs().start("gc", {})
+    with pytest.raises(ConfigurationError, match="read-only"):
+        db.storage.jobs(writable=False).start("count", {})
+
+
+@pytest.mark.parametrize("way", ["mirror", "migrate"])
+def test_a_blob_directory_comes_in_while_the_site_runs(old_site, make_site, settings, way):
+    old = old_site()
+    db = old.db()
+    for number in range(12):
+        commit_blobs(db, **{f"b{number}": b"x" * number * 1000})
+    commit_blobs(db, b3=b"another revision")
+    db.close()
+    source = BlobDirSettings(SourceOptions("disk", mirror="off"), old.blobs)
+    site = make_site("filestorage", sources=(source,), owner="www.example.org")
+    shutil.copy(old.folder / "Data.fs", site.folder / "Data.fs")
+    db = site.db()
+    jobs = db.storage.jobs()
+    given = {"source": "disk"} if way == "migrate" else {}
+    counted = ended(jobs, jobs.start("count", {}))
+    assert counted.result["outside"]["objects"] == 13
+    plan = ended(jobs, jobs.start(way, given))
+    assert (plan.state, plan.result["dry_run"], plan.result["found"]["wanted"]["blobs"]) == (DONE, True, 13), plan.error
+    assert not [key for key in bucket_keys(settings) if key.startswith("blobs/")]
+    with Writer(db) as writer:
+        done = ended(jobs, jobs.start(way, {**given, "dry_run": False}))
+    assert done.state == DONE, done.error
+    assert done.result["uploaded" if way == "migrate" else "copied"]["blobs"] == 13
+    assert done.result["problems"] == [] and done.result["missing"] == 0
+    if way == "mirror":
+        assert done.result["complete_up_to"] and db.storage.status().document()["outside"]["objects"] == 0
+    writer.all_are_there()
+    shutil.rmtree(old.blobs)
+    site.close_all()
+    site.cold()
+    db = site.db(sources=())
+    for number in range(12):
+        assert read_blob(db, f"b{number}") == (b"another revision" if number == 3 else b"x" * number * 1000)
+
+
+def test_a_source_that_zope_conf_does_not_have(make_site):
+    db = make_site("filestorage", **OWNED).db()
+    with pytest.raises(ValueError, match="source is the name of a <blobdirsource> of zope.conf: there is none"):
+        db.storage.jobs().start("migrate", {"source": "/etc"})
+
+
+@pytest.mark.clear
+@pytest.mark.parametrize("kind", ["filestorage", "zeo-client"])
+def test_a_rotation(make_site, settings, kind):
+    site = make_site(kind, **OWNED)
+    db = site.db()
+    commit_blobs(db, a=b"a", b=b"b" * 100_000)
+    site.close_all()
+    site.settings = dataclasses.replace(site.settings, store=dataclasses.replace(settings, encryption=client_side(KEY)))
+    db = site.db()
+    jobs = db.storage.jobs()
+    plan = ended(jobs, jobs.start("rotate", {"convert": True}))
+    assert plan.state == DONE, plan.error
+    assert plan.result["converted"]["objects"] == 2
+    with Writer(db) as writer:
+        done = ended(jobs, jobs.start("rotate", {"convert": True, "dry_run": False}))
+    assert done.state == DONE, done.error
+    assert done.result["converted"]["objects"] == 2 and done.result["failed"] == {}
+    writer.all_are_there()
+    site.close_all()
+    site.cold()
+    db = site.db()
+    assert read_blob(db, "b") == b"b" * 100_000
+    assert db.storage.key_ring().coverage().usage.of_key("one")["content"].blobs >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_count(make_site, kind):
+    db = make_site(kind, **OWNED).db()
+    commit_blobs(db, a=b"a", b=b"b")
+    jobs = db.storage.jobs()
+    job = ended(jobs, jobs.start("count", {}))
+    assert job.result["objects"]["blobs"]["objects"] == 2
+    db.storage._known and db.storage._known.kept.forget()
+    document = db.storage.status("main").document()
+    assert document["figures"]["blobs"]["objects"] == 2
+    assert document["jobs"]["count"]["last"]["id"] == "count-1"
+
+
+def test_the_storage_closes_under_a_job(make_site):
+    site = make_site("filestorage", **OWNED)
+    db = site.db()
+    with connected(db) as connection:
+        for number in range(50):
+            connection.root()[f"b{number}"] = Blob(b"x")
+        connection.transaction_manager.commit()
+    db.storage.jobs().start("gc", {})
+    db.close()
+    db = site.db()
+    state = db.storage.jobs().get("gc-1").state
+    assert state in ("interrupted", "done")
