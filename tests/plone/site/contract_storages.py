@@ -1,12 +1,11 @@
-"""``IBlobStorages`` for a test's Zope, where jobs and status of each database are those of ``contract_blobs``."""
+"""``IBlobStorages`` for a test's Zope, where the jobs of each database are those of ``contract_blobs``."""
 
-from contract_blobs import Jobs, Status
+from contract_blobs import Jobs
 from zope.interface import implementer
 
 from collective.s3blobstorage.interfaces import IBlobStorages
 from collective.s3blobstorage.utilities import BlobStorages
 
-KEYS = [{"id": f"key-{number}"} for number in range(30)]
 MADE = {}
 
 
@@ -24,17 +23,6 @@ class Storages(BlobStorages):
 
 def _with(blobs):
     if blobs.available:
-        if blobs.name not in MADE:
-            settings = blobs._storage._settings
-            status = Status(
-                blobs.name,
-                base="filestorage",
-                store={"bucket": settings.store.bucket, "prefix": settings.store.prefix, "owner": settings.owner},
-                reachable=True,
-                encryption={"mode": "client-side", "required": True, "active_key": "key-0", "keys": KEYS},
-                cache={"folder": str(settings.cache_dir)},
-            )
-            MADE[blobs.name] = Jobs(why_not={"migrate": "there is no <blobdirsource>"}), status
-        jobs, status = MADE[blobs.name]
-        blobs.jobs, blobs.status = lambda: jobs, lambda: status
+        jobs = MADE.setdefault(blobs.name, Jobs(why_not={"migrate": "there is no <blobdirsource>"}))
+        blobs.jobs = lambda: jobs
     return blobs

@@ -22,7 +22,7 @@ PROFILES = (
     "collective.s3blobstorage:default",
 )
 ROLES = ("Member", "Editor", "Site Administrator", "Manager")
-FILES = {"one": 1, "two": 2, "second": 3, "plain": 1, "restricted": 0}  # files of each site
+FILES = {"one": 1, "two": 2, "second": 4, "plain": 1, "restricted": 0}  # files of each site
 
 password = sys.argv[-1]
 app = app  # noqa: F821, PLW0127  (zconsole's name for the root)

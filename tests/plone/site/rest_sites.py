@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from command_line import s3blobs
 from web_client import Answer, WebClient
 from zope_instance import MAKE_SECONDS, ZopeInstance
 
@@ -90,6 +91,12 @@ class RestSites:
 
     def stop(self) -> None:
         self.instance.stop()
+
+    def command(self, database: str, *arguments: str) -> None:
+        """Run ``s3blobs`` with the instance's zope.conf, beside it."""
+        conf = self.instance.home / "etc" / "zope.conf"
+        run = s3blobs("--config", conf, "--database", database, *arguments)
+        assert run.returncode == 0, run.stdout + run.stderr
 
     def as_user(self, site: str, role: str | None) -> WebClient:
         user = None if role is None else (role, self.instance.password)

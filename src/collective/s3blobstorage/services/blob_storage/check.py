@@ -14,6 +14,4 @@ class Check(BlobService):
     def answer(self):
         if self.path != ["check"]:
             raise NotFound(self, "/".join(self.path), self.request)
-        status = self.to_change().status()
-        status.check()
-        return {"@id": self.url("@blob-storage"), "check": status.document()["check"]}
+        return {"@id": self.url("@blob-storage"), "check": self.to_change().status().check()}
