@@ -56,6 +56,11 @@ def test_the_bucket_of_the_contexts_database(make_site, storages, kind):
         assert verifyObject(IDatabaseBlobs, blobs) and blobs.available and blobs.reason == ""
         space = blobs.space(NAME)
     assert verifyObject(IObjectSpace, space)
+    status = blobs.status()
+    assert blobs.snippet() == ""
+    told = status.document()
+    assert (told["database"], told["store"]["bucket"]) == (blobs.name, site.settings.store.bucket)
+    assert verifyObject(IBlobOverlay, blobs.overlay()) and told["sources"] == blobs.overlay().sources() == []
     # The connection is closed: a space belongs to none.
     space.put("a", b"data")
     space.put("large", io.BytesIO(bytes(2 * 1024 * 1024)))
@@ -143,6 +148,7 @@ def test_below_a_demo_storage_nothing_is_changed(make_site, storages):
             blobs = storages.for_context(connection.root())
         space = blobs.space(NAME)
         assert blobs.available and space.get("x") == b"below"
+        assert blobs.status().document()["store"]["bucket"] == site.settings.store.bucket
         for write in (
             lambda space=space: space.put("x", b"above"),
             lambda space=space: space.copy("x", "y"),
@@ -260,7 +266,7 @@ def test_the_sources_of_a_database(make_staging, storages):
         blobs = storages.for_context(connection.root())
         sources = overlay(blobs)
         assert verifyObject(IBlobOverlay, sources)
-        assert sources.sources() == [{"name": "old", "type": "blobdirsource", "mirror": "background"}]
+        assert sources.sources() == [{"name": "old", "type": "blobdirsource", "mirror": "off"}]
         assert {sources.where(oid, tid) for oid, tid in revisions} == {"old"}
         add_blob(db, "new", b"x" * 100)
         add_blob(db, "tiny", b"x")
