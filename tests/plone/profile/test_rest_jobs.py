@@ -57,13 +57,13 @@ def call(functional, jobs, status):
     getGlobalSiteManager().registerUtility(made, IBlobStorages)
     login(functional["app"], SITE_OWNER_NAME)
 
-    def call(method, path, body=None):
+    def call(method, path, body=None, **headers):
         request = functional["request"].clone()
         alsoProvides(request, IS3BlobStorageLayer)
         path, _, query = path.partition("?")
         name, *below = path.split("/")
         request.method = method
-        request.environ.update(CONTENT_TYPE="application/json", QUERY_STRING=query)
+        request.environ.update({"CONTENT_TYPE": "application/json", "QUERY_STRING": query} | headers)
         request.set("BODY", b"" if body is None else json.dumps(body).encode())
         request.set("ACTUAL_URL", f"{SITE}/{path}")
         request.set("QUERY_STRING", query)
@@ -112,7 +112,7 @@ def test_a_plan_that_is_kept_no_longer(call, jobs):
     _, seen, _ = call("GET", f"@blob-gc/{planned['id']}")
     assert seen["state"] == "done" and seen["items_total"] is None and seen["items"] == []
     code, told, _ = call("POST", "@blob-gc", {"dry_run": False, "plan": planned["result"]["plan"]})
-    assert code == 400 and planned["result"]["plan"] in told["error"]["message"]
+    assert code == 400 and told["error"]["field"] == "plan" and len(jobs.started) == 1
 
 
 def test_what_cannot_be_started_here(call, jobs):
@@ -166,3 +166,24 @@ def test_a_check_is_run_once_and_told(call, status):
     code, told, _ = call("POST", "@blob-storage/check", {})
     assert code == 200 and told["check"]["ok"] is True and status.checks == 1
     assert call("GET", "@blob-storage")[1]["check"] == told["check"] and status.checks == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"CONTENT_TYPE": "text/plain"},
+        {"HTTP_ORIGIN": "https://evil.example.com"},
+        {"HTTP_SEC_FETCH_SITE": "cross-site"},
+    ],
+)
+def test_a_foreign_page_stops_nothing_that_runs(call, jobs, headers):
+    _, job, _ = call("POST", "@blob-jobs", {"kind": "mirror", "dry_run": False})
+    for path in (f"@blob-jobs/{job['id']}", f"@blob-gc/{job['id']}"):
+        assert call("DELETE", path, **headers)[0] in (403, 415)
+    for path, body in (
+        ("@blob-jobs", {"kind": "rotate", "dry_run": False}),
+        ("@blob-gc", {}),
+        ("@blob-storage/check", {}),
+    ):
+        assert call("POST", path, body, **headers)[0] in (403, 415)
+    assert call("GET", f"@blob-jobs/{job['id']}")[1]["state"] == "running" and len(jobs.started) == 1

@@ -4,14 +4,12 @@ site-operations on, and ``plain``, which is a FileStorage and no more."""
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from command_line import s3blobs
 from web_client import Answer, WebClient
 from zope_instance import MAKE_SECONDS, ZopeInstance
 
@@ -52,10 +50,6 @@ PLAIN = """\
 </zodb_db>
 """
 
-STORAGES = """\
-  <utility factory="contract_storages.Storages" provides="collective.s3blobstorage.interfaces.IBlobStorages" />
-"""
-
 
 class RestSites:
     """The instance; ``as_user(site, role)`` is a client, of ``root`` for the application root's Manager."""
@@ -74,8 +68,7 @@ class RestSites:
         )
         self.instance = ZopeInstance(
             home, home / "cache", "", password=secrets.token_urlsafe(12), probe="/@@s3blobstorage-ready",
-            zope_conf=conf, zcml=STORAGES,
-            environment={"PYTHONPATH": os.pathsep.join([str(MAKE.parent), str(MAKE.parents[2])])},
+            zope_conf=conf,
         )  # fmt: skip
 
     def start(self) -> RestSites:
@@ -91,12 +84,6 @@ class RestSites:
 
     def stop(self) -> None:
         self.instance.stop()
-
-    def command(self, database: str, *arguments: str) -> None:
-        """Run ``s3blobs`` with the instance's zope.conf, beside it."""
-        conf = self.instance.home / "etc" / "zope.conf"
-        run = s3blobs("--config", conf, "--database", database, *arguments)
-        assert run.returncode == 0, run.stdout + run.stderr
 
     def as_user(self, site: str, role: str | None) -> WebClient:
         user = None if role is None else (role, self.instance.password)

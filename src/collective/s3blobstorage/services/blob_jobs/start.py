@@ -22,6 +22,8 @@ class Start(BlobService):
         kind = self.kind(body)
         known = {one.name: one for one in jobs.kinds()}
         options = options_of(known[kind], body)
+        if kind == "gc" and options.get("dry_run") is False:
+            _must_be_kept(jobs, options["plan"])
         try:
             job = jobs.start(kind, options, by=getSecurityManager().getUser().getId() or "")
         except ConfigurationError:  # which is a ValueError too
@@ -42,3 +44,11 @@ class Start(BlobService):
         if kind not in KINDS:
             raise bad_field("kind", f"is none of {', '.join(KINDS)}")
         return kind
+
+
+def _must_be_kept(jobs, plan):
+    """Said now, and not by a job that fails. The job looks again, under its lease."""
+    try:
+        jobs.candidates(plan, start=0, size=1)
+    except KeyError:
+        raise bad_field("plan", "names no finished plan that is not older than 24 hours") from None
