@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,9 @@ def _rewrite() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_catalogue(language, {text: known[language].get(text, "") for text in found}))
         with open(path, "rb") as written, open(path.with_suffix(".mo"), "wb") as compiled:
-            write_mo(compiled, read_po(written))
+            read = read_po(written)
+            read.creation_date = read.revision_date = datetime(2026, 1, 1, tzinfo=UTC)  # else it is that of now
+            write_mo(compiled, read)
 
 
 def _catalogue(language: str, translations: dict[str, str]) -> str:

@@ -13,13 +13,18 @@ DESKTOP = {"width": 1280, "height": 900}
 CONTENT = "#content-core, #content h1, #content .lead, nav.s3b-nav"
 
 
-def log_in(page: Any, site: str, user: str, password: str) -> None:
-    """Through Plone's login form."""
+def cookies_of(browser: Any, base_url: str, site: str, user: str, password: str) -> list[Any]:
+    """Those of somebody who came through Plone's login form."""
+    context = browser.new_context(base_url=base_url)
+    page = context.new_page()
     page.goto(f"/{site}/login")
     page.fill("[name=__ac_name]", user)
     page.fill("[name=__ac_password]", password)
     page.click("[name='buttons.login']")
     page.wait_for_url(lambda url: "/login" not in url)
+    cookies = context.cookies()
+    context.close()
+    return cookies
 
 
 def theme(page: Any, name: str) -> None:

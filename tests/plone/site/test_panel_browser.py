@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from panel_browser import DESKTOP, PHONE, log_in, theme, violations, width_beyond
+from panel_browser import DESKTOP, PHONE, cookies_of, theme, violations, width_beyond
 from web_client import WebClient
 
 pytestmark = pytest.mark.chromium
@@ -27,9 +27,14 @@ def clip(manager):
     manager.api("DELETE", "files/clip", expect=204)
 
 
+@pytest.fixture(scope="module")
+def cookies(chromium, zope):
+    return cookies_of(chromium, f"http://localhost:{zope.port}", "with", "admin", zope.password)
+
+
 @pytest.fixture
-def panel(page, zope):
-    log_in(page, "with", "admin", zope.password)
+def panel(page, cookies):
+    page.context.add_cookies(cookies)
     return page
 
 
@@ -110,19 +115,15 @@ def test_other_pages_load_nothing_of_ours(panel):
     assert asked and not [url for url in asked if "s3blobstorage" in url]
 
 
-def test_in_german(chromium, zope, manager):
+def test_in_german(panel, manager):
     """A site in German: the language is the site's, and every text of the page is in it."""
     manager.api("PATCH", "@registry", {"plone.available_languages": ["en", "de"]}, expect=204)
     manager.api("PATCH", "@registry", {"plone.default_language": "de"}, expect=204)
-    context = chromium.new_context(base_url=f"http://localhost:{zope.port}", viewport=DESKTOP)
     try:
-        page = context.new_page()
-        log_in(page, "with", "admin", zope.password)
-        page.goto("/with/@@s3blobstorage-settings")
-        assert page.get_by_role("heading", name="Blob-Speicher").is_visible()
-        assert page.get_by_label("Direkt aus dem Bucket").is_enabled()
-        assert page.get_by_role("button", name="Speichern").is_visible()
+        panel.goto("/with/@@s3blobstorage-settings")
+        assert panel.get_by_role("heading", name="Blob-Speicher").is_visible()
+        assert panel.get_by_label("Direkt aus dem Bucket").is_enabled()
+        assert panel.get_by_role("button", name="Speichern").is_visible()
     finally:
-        context.close()
         manager.api("PATCH", "@registry", {"plone.default_language": "en"}, expect=204)
         manager.api("PATCH", "@registry", {"plone.available_languages": ["en"]}, expect=204)

@@ -13,8 +13,10 @@ from .messages import _
 from .page import JOBS, Page
 from .results import result_rows
 from .status import LEVELS, MARKS
+from .words import moment_of
 
 SIZE = 25  # jobs or candidates on a page
+_SAID_ALREADY = frozenset({"dry_run", "plan"})  # by the page's heading, and by the list of what would be deleted
 LOG_LEVELS = {"warning": LOOK, "error": BAD}
 
 
@@ -36,7 +38,7 @@ class Jobs(Page):
         self.must_operate()
         try:
             return super().__call__()
-        except StoreError as error:  # whatever was to be read or started
+        except S3BlobStorageError as error:  # whatever was to be read or started
             self.away = str(error)
             self.request.response.setStatus(503)
             return self.index()
@@ -139,7 +141,7 @@ class Jobs(Page):
         return (
             job.state == DONE
             and bool(job.options.get("dry_run"))
-            and (job.kind != "gc" or bool((job.result or {}).get("plan")))
+            and (job.kind != "gc" or self.candidates is not None)  # it had nothing to delete, was executed, is too old
         )
 
     @property
@@ -151,7 +153,8 @@ class Jobs(Page):
 
     @property
     def result(self):
-        return result_rows(self.job.result, self.words) if self.job.result else []
+        told = {name: value for name, value in (self.job.result or {}).items() if name not in _SAID_ALREADY}
+        return result_rows(told, self.words)
 
     @property
     def start(self):
@@ -170,7 +173,10 @@ class Jobs(Page):
         except KeyError:
             return None
         return {
-            "lines": [{**each, "size": self.words.size(each["size"])} for each in found],
+            "lines": [
+                {**each, "size": self.words.size(each["size"]), "since": self.local(moment_of(each.get("since")))}
+                for each in found
+            ],
             "count": self.words.number(count),
             **self._batch(count, job=job.id),
         }
@@ -194,7 +200,7 @@ class Jobs(Page):
 
     @Lazy
     def startable(self):
-        running = {job.kind: job for job in self._running}
+        running = {kind: told[1] for kind, told in self.blobs.jobs().latest().items() if told[1] is not None}
         return [
             {
                 "name": kind.name,
@@ -208,11 +214,6 @@ class Jobs(Page):
             }
             for kind in self.blobs.jobs().kinds()
         ]
-
-    @property
-    def _running(self):
-        jobs = self.blobs.jobs()
-        return [running for kind in kinds.TITLES for running in [jobs.last(kind)[1]] if running is not None]
 
     @Lazy
     def history(self):

@@ -25,7 +25,7 @@ DESCRIPTIONS = {
 }
 
 STATES = {
-    RUNNING: (_("running"), UNKNOWN),
+    RUNNING: (_("running"), ""),  # neither good nor bad yet
     DONE: (_("done"), GOOD),
     FAILED: (_("failed"), BAD),
     CANCELLED: (_("cancelled"), UNKNOWN),
