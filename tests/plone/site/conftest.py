@@ -15,7 +15,7 @@ from fixtures_servers import s3_client
 from payloads import fingerprint
 from rest_sites import RestSites
 from web_client import WebClient
-from zope_instance import ZopeInstance
+from zope_instance import SECTION, ZopeInstance
 
 CHROMIUM = "/usr/bin/chromium"
 # No sandbox, since CI runs as root; the rest keeps it from calling home, which fails on a machine without a network.
@@ -28,24 +28,6 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-SECTION = """\
-  <s3blobstorage>
-    bucket-name {bucket}
-    s3-prefix plone/site
-    s3-endpoint-url {server.endpoint_url}
-    s3-region {server.region}
-    s3-access-key {server.access_key}
-    s3-secret-key {server.secret_key}
-    s3-addressing-style path
-    create-bucket on
-    owner tests
-    cache-dir {cache_dir}
-    cache-size 2GB
-    <filestorage>
-      path {home}/var/Data.fs
-    </filestorage>
-  </s3blobstorage>"""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import SECTION
 from fixtures_servers import s3_client
 from panel_browser import DESKTOP, PHONE, cookies_of, theme, violations, width_beyond
 from panel_forms import Panel, text_of
 from PIL import Image
 from servers.proxy import Proxy
 from web_client import WebClient
-from zope_instance import ZopeInstance
+from zope_instance import SECTION, ZopeInstance
 
 HERE = Path(__file__).parent
 STORAGES = '<utility factory="panel_storages.Storages" provides="collective.s3blobstorage.interfaces.IBlobStorages" />'

@@ -85,6 +85,24 @@ instancehome {home}
 </zodb_db>
 """
 
+SECTION = """\
+  <s3blobstorage>
+    bucket-name {bucket}
+    s3-prefix plone/site
+    s3-endpoint-url {server.endpoint_url}
+    s3-region {server.region}
+    s3-access-key {server.access_key}
+    s3-secret-key {server.secret_key}
+    s3-addressing-style path
+    create-bucket on
+    owner tests
+    cache-dir {cache_dir}
+    cache-size 2GB
+    <filestorage>
+      path {home}/var/Data.fs
+    </filestorage>
+  </s3blobstorage>"""
+
 
 @dataclass
 class ZopeInstance:
