@@ -25,8 +25,8 @@ def nothing_is_left():
 def test_two_prefixes_of_a_bucket_have_one_pair(settings):
     other = dataclasses.replace(settings, prefix="other")
     with closing(open_store(settings)) as one, closing(open_store(other)) as two:
-        assert one.connection.reader is two.connection.reader
-        assert one.connection.writer is two.connection.writer
+        assert one.connection.clients.reader is two.connection.clients.reader
+        assert one.connection.clients.writer is two.connection.clients.writer
         one.put_bytes("key", b"one")
         two.put_bytes("key", b"two")
         assert (one.get_bytes("key"), two.get_bytes("key")) == (b"one", b"two")
@@ -40,14 +40,14 @@ def test_two_prefixes_of_a_bucket_have_one_pair(settings):
 )
 def test_what_makes_a_client_another_one_is_not_shared(settings, change):
     with closing(open_store(settings)) as one, closing(open_store(dataclasses.replace(settings, **change))) as two:
-        assert one.connection.reader is not two.connection.reader
+        assert one.connection.clients.reader is not two.connection.clients.reader
 
 
 def test_nor_is_it_when_the_environment_changed(settings, monkeypatch):
     with closing(open_store(settings)) as one:
         monkeypatch.setenv("AWS_CA_BUNDLE", "/another")
         with closing(open_store(settings)) as two:
-            assert one.connection.reader is not two.connection.reader
+            assert one.connection.clients.reader is not two.connection.clients.reader
 
 
 def test_the_last_one_closes_them(settings, proxy):
@@ -89,7 +89,10 @@ def test_a_forked_child_has_its_own(settings):
         if child == 0:
             try:
                 with closing(open_store(settings)) as two:
-                    fine = two.connection.reader is not one.connection.reader and two.get_bytes("key") == b"data"
+                    fine = (
+                        two.connection.clients.reader is not one.connection.clients.reader
+                        and two.get_bytes("key") == b"data"
+                    )
                 os._exit(0 if fine else 1)
             finally:
                 os._exit(2)

@@ -16,8 +16,8 @@ from collective.s3blobstorage.objectstore.clients import Clients
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
-from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.storetime import StoreTime
+from collective.s3blobstorage.objectstore.traffic import Traffic
 from collective.s3blobstorage.providers import Provider
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -33,14 +33,15 @@ class Connection:
     settings: StoreSettings
     encryption: IServerSideEncryption
     clients: Clients  # lent: given back when the store is closed
-    reader: Any  # S3 client with the s3-download-* time-outs
+    reader: Any  # S3 client with the s3-download-* time-outs; each of the four counts its requests
     writer: Any  # S3 client with the usual time-outs
-    signed_reader: SignedRequests  # the same, for the requests that are made most
-    signed_writer: SignedRequests
+    signed_reader: Any  # SignedRequests: the same, for the requests that are made most
+    signed_writer: Any
     clock: Clock
     circuit: Circuit
     provider: Provider
     time: StoreTime
+    traffic: Traffic  # what is counted of its requests
     one_of_several: bool = False  # a refusal may mean that the object was encrypted in another way (see ``Ways``)
     etags_prove: bool = False  # whether a body needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
 

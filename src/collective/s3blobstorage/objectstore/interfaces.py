@@ -126,6 +126,7 @@ class IObjectStore(Interface):
     own_keys = Attribute(
         "bool: a key of ours may be needed to read what is there, so that nobody else can be sent to it"
     )
+    traffic = Attribute("traffic.Traffic: what this process counted of the store's requests")
 
     def encrypted_with(encryption: IServerSideEncryption) -> IObjectStore:
         """The same bucket and prefix, written to and read from with another encryption. Makes no request.

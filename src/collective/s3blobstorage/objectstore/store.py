@@ -35,6 +35,7 @@ from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.content import Openable
+from collective.s3blobstorage.objectstore.counted import CountedClient
 from collective.s3blobstorage.objectstore.interfaces import (
     Deleted,
     Doomed,
@@ -51,6 +52,7 @@ from collective.s3blobstorage.objectstore.presign import Presigner
 from collective.s3blobstorage.objectstore.presigned import Presigned
 from collective.s3blobstorage.objectstore.signed import SignedRequests
 from collective.s3blobstorage.objectstore.storetime import StoreTime
+from collective.s3blobstorage.objectstore.traffic import Traffic
 from collective.s3blobstorage.objectstore.transfer import refuse_sealed
 from collective.s3blobstorage.objectstore.ways import Emptied, Once, Ways
 from collective.s3blobstorage.providers import Fact
@@ -88,7 +90,7 @@ class S3ObjectStore:
 
     ``provider`` is the row of what the store does differently, corrected by what was measured. ``conditional_put`` says
     whether ``If-None-Match: *`` holds against a concurrent writer; whoever measured that
-    the store ignores it sets it to False, and ``if_absent`` then asks by HEAD first.
+    the store ignores it sets it to False, and ``if_absent`` then asks by HEAD first. ``traffic`` counts its requests.
     """
 
     def __init__(self, settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> None:
@@ -97,6 +99,7 @@ class S3ObjectStore:
         self.provider = providers.OTHER
         self._clock = clock or Clock()
         self._time = StoreTime(self._clock)
+        self.traffic = Traffic()
         silence = 2 * (settings.download_connect_timeout + settings.download_read_timeout)
         self._circuit = Circuit(settings.outage_patience, self._clock, silence=silence)
         self._ways: Ways | None = None
@@ -122,18 +125,19 @@ class S3ObjectStore:
                 " remove the key"
             )
         signed_reader = SignedRequests(reader, lent.session, settings.bucket)
+        signed_writer = signed_reader if writer is reader else SignedRequests(writer, lent.session, settings.bucket)
+        doors = (reader, writer, signed_reader, signed_writer)
+        counted = {id(each): CountedClient(each, self.traffic) for each in doors}
         return Connection(
             settings,
             encryption.server_side,
             lent,
-            reader,
-            writer,
-            signed_reader,
-            signed_reader if writer is reader else SignedRequests(writer, lent.session, settings.bucket),
+            *(counted[id(each)] for each in doors),
             self._clock,
             self._circuit,
             self.provider,
             self._time,
+            self.traffic,
         )
 
     def measured(self, **columns: bool) -> None:
@@ -201,6 +205,11 @@ class S3ObjectStore:
     def reachable(self) -> bool:
         """Whether the last request was answered, or none was made yet. Makes none."""
         return self._circuit.since is None
+
+    @property
+    def circuit_open(self) -> bool:
+        """Whether reads fail at once, since the store has been out for ``outage-patience``. Makes no request."""
+        return self._circuit.is_open
 
     @property
     def endpoint_url(self) -> str:

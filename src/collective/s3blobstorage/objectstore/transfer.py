@@ -134,6 +134,7 @@ class Transfer(ABC):
 
     def _attempt(self, attempts: Attempts) -> Failure | None:
         """One request and its body; None where all is here."""
+        answered = False
         try:
             try:
                 response = self.connection.signed_reader.get_object(**self._parameters())
@@ -145,6 +146,7 @@ class Transfer(ABC):
                     self.unsatisfiable()
                     return None
                 raise
+            answered = True
             attempts.answered()
             with response["Body"] as stream:  # leaving before its end closes the connection
                 self.connection.encryption.check_read(self.key, response)
@@ -153,6 +155,8 @@ class Transfer(ABC):
             failure = failure_of(error)
             if failure is None:
                 raise
+            if answered and isinstance(failure.error, Unavailable):
+                self.connection.traffic.failed("get", "unavailable")  # a body that broke, of a request that went well
             return failure
         return None
 
@@ -174,15 +178,19 @@ class Transfer(ABC):
         # read1 gives what has arrived. read would wait until the whole block is there: a server that sends a byte every
         # few seconds would never run into the deadline.
         read: Callable[[int], bytes] = getattr(stream, "read1", None) or stream.read
-        while skip:
-            skip -= len(_block(read, min(BLOCK, skip)))
-            self._check_deadline()
-        while left := self.left():
-            block = _block(read, min(BLOCK, left))
-            self.give(block)
-            self.received += len(block)
-            if len(block) < left:
+        began = self.received - skip
+        try:
+            while skip:
+                skip -= len(_block(read, min(BLOCK, skip)))
                 self._check_deadline()
+            while left := self.left():
+                block = _block(read, min(BLOCK, left))
+                self.give(block)
+                self.received += len(block)
+                if len(block) < left:
+                    self._check_deadline()
+        finally:
+            self.connection.traffic.received("get", self.received - skip - began)
         # Reading the end of the body gives the connection back to the pool. All bytes are here: an error takes
         # nothing from what arrived.
         try:

@@ -64,6 +64,12 @@ class Ways:
     def __init__(self, connection: Connection, encryptions: Sequence[IServerSideEncryption]) -> None:
         self.of = connection
         several = len(encryptions) > 1
+        if several:
+            connection = replace(
+                connection,
+                reader=connection.reader.expecting_refusals(),
+                signed_reader=connection.signed_reader.expecting_refusals(),
+            )
         self.connections = tuple(
             replace(connection, encryption=encryption, one_of_several=several) for encryption in encryptions
         )
@@ -91,6 +97,7 @@ class Ways:
             self._remember(key, way)
             return answer
         assert refusal is not None
+        self.of.traffic.failed("get", "refused")  # of the single refusals, none was counted
         log.warning("%r was refused with each key of the configuration, and without one: %s", key, refusal)
         raise refusal
 

@@ -1,0 +1,138 @@
+"""What a store counts of its requests is what a proxy before the server saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import threading
+from collections import Counter
+from contextlib import closing
+
+import pytest
+from servers.faults import answer, reset, truncate
+
+from collective.s3blobstorage.errors import Refused, Unavailable
+from collective.s3blobstorage.objectstore import open_store, preflight, traffic
+
+# As the proxy names them, by our verbs.
+VERBS = {
+    "GetObject": "get", "HeadObject": "head", "HeadBucket": "head", "PutObject": "put", "UploadPart": "put",
+    "ListObjectsV2": "list", "ListObjectVersions": "list", "ListMultipartUploads": "list", "DeleteObject": "delete",
+    "DeleteObjects": "delete", "CopyObject": "copy", "UploadPartCopy": "copy",
+}  # fmt: skip
+MB = 1024 * 1024
+
+
+@pytest.fixture
+def store(settings, proxy):
+    quick = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, outage_patience=0.0)
+    with closing(open_store(quick)) as store:
+        store.open_bucket(writable=True)
+        yield store
+
+
+def seen(proxy):
+    return Counter(VERBS.get(exchange.operation, "other") for exchange in proxy.exchanges)
+
+
+def counted(store):
+    return {verb: each for verb, each in traffic.read(store.traffic.snapshot()).items() if each.requests}
+
+
+def errors(store):
+    return {verb: {k: n for k, n in each.errors.items() if n} for verb, each in counted(store).items()}
+
+
+def test_each_request_is_counted_once(store, proxy, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(20 * MB))
+    store.put_file("large", file, metadata={})
+    for number in range(3):
+        store.put_bytes(f"small{number}", b"x" * 100)
+    assert store.head("nothing") is None
+    store.get_bytes("small0")
+    store.get_file("large", io.BytesIO())
+    store.get_range("large", 5, 1000, lambda block: None)
+    list(store.list())
+    list(store.list_uploads())
+    store.keeps_versions()
+    store.copy("small0", "copied")
+    store.delete(["small0", "small1"])
+    store.now()
+    assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy)
+    assert errors(store) == dict.fromkeys(counted(store), {})
+    if not store.encryption.ring:  # what is sealed is longer
+        assert counted(store)["put"].bytes == 20 * MB + 300
+        assert counted(store)["get"].bytes == 100 + 20 * MB + 1000
+    for each in counted(store).values():
+        assert 0 < each.percentile(0.5) <= each.percentile(0.99) < 60
+        assert each.seconds > 0
+
+
+def test_a_preflight_provokes_no_error_that_is_counted(store, proxy):
+    with closing(preflight.run(store, writable=True, thorough=False)) as findings:
+        assert all(error is None for _, error in findings)
+    assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy)
+    assert not any(errors(store).values()), errors(store)
+
+
+def test_threads_lose_none(store, proxy):
+    store.put_bytes("key", b"x" * 1000)
+
+    def read():
+        for _ in range(25):
+            store.get_bytes("key")
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy)
+    assert counted(store)["get"].requests >= 200
+
+
+def test_attempts_that_failed_are_requests_too(store, proxy):
+    store.put_bytes("key", b"x" * 1000)
+    proxy.fail(answer(503), method="GET", times=1)
+    store.get_bytes("key")
+    assert errors(store)["get"] == {"unavailable": 1}
+    proxy.fail(reset("answer"), method="PUT", times=1)
+    store.put_bytes("key", b"y" * 1000)
+    assert errors(store)["put"] == {"unavailable": 1}
+    proxy.fail(answer(403, "AccessDenied"), method="GET", times=1)
+    with pytest.raises(Refused):
+        store.get_bytes("key")
+    assert errors(store)["get"] == {"unavailable": 1, "refused": 1}
+    assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy)
+    assert counted(store)["put"].bytes >= 2000
+
+
+def test_a_body_that_breaks(store, proxy):
+    store.put_bytes("key", os.urandom(MB))
+    before = counted(store)
+    proxy.fail(truncate(MB // 2), method="GET", times=1)
+    store.get_file("key", io.BytesIO())
+    assert errors(store)["get"] == {"unavailable": 1}
+    assert counted(store)["get"].requests == 2 and "get" not in before
+    if not store.encryption.ring:
+        assert counted(store)["get"].bytes == MB  # the rest came with the second one
+
+
+def test_a_store_that_is_away(store, proxy):
+    store.put_bytes("key", b"x")
+    proxy.down()
+    with pytest.raises(Unavailable):
+        store.get_bytes("key")
+    assert errors(store)["get"] == {"unavailable": store.settings.download_max_attempts}
+    proxy.up()
+
+
+def test_each_store_has_counts_of_its_own(settings):
+    """Also where they share boto3's clients, as a database's bucket and a source in it."""
+    with closing(open_store(settings)) as one, closing(open_store(dataclasses.replace(settings, prefix="two"))) as two:
+        one.put_bytes("key", b"x")
+        one.unencrypted().put_bytes("other", b"y")
+        assert {verb: each.requests for verb, each in counted(one).items()} == {"put": 2}
+        assert counted(two) == {}
