@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+import threading
 import time
 from contextlib import closing
 
 import pytest
 from servers.faults import answer, hang
 from sites import bucket_keys, commit_blobs, wait_until
+from ZODB.blob import Blob
 
+from collective.s3blobstorage.cache.counters import Counters
 from collective.s3blobstorage.errors import RecordError
 from collective.s3blobstorage.maintenance.findings import Stopped
-from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.objectstore import open_store, traffic
 from collective.s3blobstorage.status import checked, figures
 from collective.s3blobstorage.status.interfaces import CHECK, FIGURES, OUTSIDE, PATIENCE
 from collective.s3blobstorage.status.reduced import PARTS
@@ -47,6 +51,62 @@ def test_what_is_told_before_anything_was_counted(site, settings):
     assert document["covers"]["processes"] == 1
     assert set(document["jobs"]) == {"gc", "mirror", "migrate", "rotate", "count"}
     json.dumps(document)
+
+
+def test_requests_are_those_that_the_server_got(site, settings, proxy):
+    db = site.db()
+    commit_blobs(db, a=b"x" * 1000)
+    db.storage.store_.get_bytes(next(iter(bucket_keys(settings))))
+    seen = proxy.counts()
+    document = status_of(db).document()
+    told = document["requests"]["verbs"]
+    assert told["put"]["requests"] >= seen["PutObject"] > 0
+    assert told["get"]["requests"] >= seen["GetObject"] > 0
+    assert document["requests"]["all"]["requests"] == sum(each["requests"] for each in told.values())
+    for each in (*told.values(), document["requests"]["all"]):
+        assert set(each) == {"requests", "errors", "bytes", "p50", "p95", "p99"}
+        assert 0 < each["p50"] <= each["p95"] <= each["p99"]
+    # Beside it, the cache's own counters are as they were.
+    assert set(document["cache"]["counters"]) == set(Counters.names)
+    assert document["cache"]["hour"] is not None and document["cache"]["history"]
+
+
+def test_requests_of_all_processes_are_summed(site, make_site, settings):
+    """Also of one that ended: here the same site is opened twice, each with a store of its own."""
+    db = site.db()
+    commit_blobs(db, a=b"x" * 1000)
+    own = db.storage.store_.traffic.snapshot()
+    db.close()
+    again = site.db()
+    told = status_of(again).document()["requests"]["verbs"]
+    assert told["put"]["requests"] >= traffic.read(own)["put"].requests > 0
+    counters = status_of(again).counters()
+    assert counters["requests"]["put"].requests < told["put"]["requests"]  # this process's alone
+    assert counters["bound"] == site.settings.cache_size
+    assert (counters["uploads"], counters["reachable"], counters["circuit_open"]) == (0, True, False)
+
+
+def test_an_upload_under_way_is_counted(site, proxy):
+    db = site.db()
+    proxy.fail(hang("before", seconds=1.0), method="PUT", times=1)
+    blob = Blob(b"x" * 1000)
+    connection = db.open()
+    connection.root()["held"] = blob
+    thread = threading.Thread(target=connection.transaction_manager.commit)
+    thread.start()
+    wait_until(lambda: status_of(db).counters()["uploads"] == 1)
+    thread.join()
+    assert status_of(db).counters()["uploads"] == 0
+    connection.close()
+
+
+def test_a_cache_that_is_broken_tells_of_this_process(site):
+    db = site.db()
+    commit_blobs(db, a=b"x" * 1000)
+    shutil.rmtree(db.storage.cache.layout.folder)
+    document = status_of(db).document()
+    assert document["cache"] is None
+    assert document["requests"]["verbs"]["put"]["requests"] > 0
 
 
 def test_figures_are_counted_once_and_kept(site, settings):

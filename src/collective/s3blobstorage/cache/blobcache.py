@@ -30,6 +30,7 @@ from .durable import Unsynced
 from .flights import Flights
 from .form import Form, Lost, Plain, StoredFile
 from .found import Found
+from .history import History
 from .interfaces import IBlobCache, IBlobSource
 from .layout import Layout, is_whole, sealed_identity, stores
 from .machinekey import MachineKeyFile
@@ -171,6 +172,7 @@ class BlobCache:
         self._staging: ProcessFolder | None = None
         self._private = PrivateFiles(self._layout.store, self._form, self._protect)
         self._unsynced = Unsynced()
+        self._history = History(self._layout, lambda: self.counters, self._clock)
         self._cleaner = Cleaner(
             self._layout, self._margins, self._min_free, self.counters, self._clock, self._sweep, self._tick
         )
@@ -598,6 +600,11 @@ class BlobCache:
         except OSError:
             return 0
 
+    def estimate(self) -> int:
+        """About how many bytes lie in ``cache-dir``, of all stores, as the last cleaning found and by what this process
+        wrote since. Makes no system call."""
+        return self._cleaner.estimate()
+
     @property
     def _staging_prefix(self) -> str:
         return f"s3blobs-{self._layout.store}-"
@@ -609,6 +616,7 @@ class BlobCache:
         self._cleaner.clean()
 
     def _tick(self) -> None:
+        self._history.tick()
         self._unsynced.sync()
         self._clear.drop()
 
@@ -664,7 +672,7 @@ class BlobCache:
         self._cleaner.written(size)
 
     def _become_child(self) -> None:
-        self.counters = Counters()
+        self.counters = self.counters.for_child()
         self._warnings = DiskWarnings(logger, f"cache-dir {self._layout.root}")
         self._own()
 

@@ -16,6 +16,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .layout import StoreFolder
@@ -43,7 +44,8 @@ class Counters:
 
     names = ("hits", "misses", "waits", "downloads", "parts", "bytes", "evictions", "errors")
 
-    def __init__(self) -> None:
+    def __init__(self, also: tuple[Callable[[], Mapping[str, int]], ...] = ()) -> None:
+        self._also = also
         self._lock = threading.Lock()
         self._values = dict.fromkeys(self.names, 0)
         self._saving = threading.Lock()  # so that an older state never replaces a newer one
@@ -60,6 +62,28 @@ class Counters:
         with self._lock:
             return dict(self._values)
 
+    def keep_also(self, counted: Callable[[], Mapping[str, int]]) -> None:
+        """Save what somebody else counts too: whole numbers that only grow, and begin at zero in a forked child.
+
+        Their names have a dot in them, the cache's own never (``of_cache``). ``counted`` is called in any thread.
+        """
+        self._also = (*self._also, counted)
+
+    def for_child(self) -> Counters:
+        """Those of a forked child, which begins at zero."""
+        return Counters(self._also)
+
+    def _everything(self) -> dict[str, int]:
+        values = self.snapshot()
+        for counted in self._also:
+            values.update(counted())
+        return values
+
+    @property
+    def folder(self) -> Path | None:
+        """Of this process, for what it keeps; None before there is one, and after ``end``."""
+        return self._folder
+
     def keep_in(self, folder: Path) -> None:
         """Save into this folder of the process from now on.
 
@@ -67,7 +91,7 @@ class Counters:
         """
         with self._saving:
             if self._folder is not None:
-                self._before = self.snapshot()
+                self._before = self._everything()
             self._folder, self._saved = folder, self._before
 
     def save_now_and_then(self) -> None:
@@ -82,12 +106,12 @@ class Counters:
         with self._saving:
             if self._folder is None:
                 return
-            values = self.snapshot()
+            values = self._everything()
             if values == self._saved:
                 return
             with contextlib.suppress(OSError):
-                counted = {name: value - self._before[name] for name, value in values.items()}
-                _write(self._folder / COUNTERS, counted, self._folder)
+                counted = {name: value - self._before.get(name, 0) for name, value in values.items()}
+                write(self._folder / COUNTERS, counted, self._folder)
                 self._saved = values
 
     def end(self) -> None:
@@ -118,7 +142,7 @@ def add_to_total(store: StoreFolder, folder: Path) -> bool:
             kept = [name for name in total.added if (store.processes / name).exists()]
             document = {"counters": _sum(total.counters, counted), "added": [*kept, folder.name]}
             # Written in the folder that is to go: a crash leaves nothing that somebody else would have to sweep.
-            _write(store.folder / COUNTERS, document, folder)
+            write(store.folder / COUNTERS, document, folder)
         finally:
             lock.release(remove=True)
     except OSError:
@@ -142,6 +166,11 @@ def counted_since_made(store: StoreFolder) -> tuple[dict[str, int], float]:
         if _Total.read(store) == total:
             break
     return counters, since
+
+
+def of_cache(counted: Mapping[str, int]) -> dict[str, int]:
+    """What is counted here, without what others keep beside it (``keep_also``)."""
+    return {name: value for name, value in counted.items() if "." not in name}
 
 
 class _Total:
@@ -171,7 +200,8 @@ def _read(path: Path) -> dict[str, int] | None:
         return None  # ended meanwhile, or cut by a crash of the machine
 
 
-def _write(path: Path, document: dict, folder: Path) -> None:
+def write(path: Path, document: dict, folder: Path) -> None:
+    """Write JSON by way of ``folder``, a process's own. OSError, and then nothing was changed."""
     # Renamed, so that nobody reads half of it. Not synced: a crash of the machine may cost what was counted.
     temporary = folder / f"{COUNTERS}.{os.urandom(8).hex()}"
     try:

@@ -7,6 +7,7 @@
         {16 hex of SHA-256 of the store's identity}/
             cache.json                     the marker: kind, format number, store
             counters.json                  what the processes that ended counted
+            history.json                   what all had counted by when: samples of the last 24 hours
             blobs/{3 hex}/{oid}-{tid}.blob complete files, mode 0400
             blobs/{3 hex}/{oid}-{tid}.part some parts of a large blob, a sparse file
             blobs/{3 hex}/{oid}-{tid}.map  which parts those are

@@ -67,4 +67,13 @@ class IStatus(Interface):
         """
 
     def counters():
-        """What this process counted, for metrics: cache and requests. Plain numbers; makes no request."""
+        """What this process counted, for metrics. Makes no request, and none to the cache's disk.
+
+        ::
+
+            {"cache": {counter: number},                   # cache/counters.py
+             "used": bytes, "bound": bytes,                # of cache-dir, about
+             "requests": {verb: ``traffic.Counted``},      # objectstore/traffic.py
+             "reachable": bool, "circuit_open": bool,
+             "uploads": number}                            # blobs on their way
+        """

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zope.interface import implementer
 
-from ..cache.counters import counted_since_made
+from ..cache import history
+from ..cache.counters import counted_since_made, of_cache
 from ..errors import RecordError, Refused, StoreError
 from ..maintenance.key_states import told as told_keys
-from ..objectstore import open_store
+from ..objectstore import open_store, traffic
 from ..objectstore.clock import Clock
 from ..objectstore.trial import STEPS, Step, trial
 from ..storage.mirrored import read_mirrored
 from ..storage.owner import read_marker
-from . import checked, figures
+from . import checked, figures, requests
 from .checking import Base, findings
 from .dates import iso
 from .interfaces import IStatus
@@ -125,8 +126,7 @@ class Status:
             "check": check,
             "figures": kept.figures,
             "outside": kept.outside,
-            "cache": self._cache(),
-            "requests": None,
+            **self._counted(),
             "jobs": kept.jobs,
             "covers": {"host": socket.gethostname(), "processes": storage.cache.processes()},
         }
@@ -145,24 +145,40 @@ class Status:
             "key_max_age": self._storage.settings.key_max_age,
         }
 
-    def _cache(self) -> dict[str, Any] | None:
+    def _counted(self) -> dict[str, Any]:
+        """``cache`` and ``requests``, of all processes of the machine; of this one where the disk is broken."""
         cache = self._storage.cache
         use, _ = self._known.use.look()
         cache.counters.save()
         try:
             counters, since = counted_since_made(cache.layout)
         except OSError:
-            return None  # a broken disk: the cache works without it
-        return {
+            return {"cache": None, "requests": self._of_this_process()}
+        told = {
             "folder": str(cache.layout.root),
             "files": None if use is None else use.files,
             "used": None if use is None else use.bytes,
             "bound": self._storage.settings.cache_size,
             "since": iso(datetime.fromtimestamp(since, UTC)),
-            "counters": counters,
-            "hour": None,
-            "day": None,
-            "history": None,
+            "counters": of_cache(counters),
+            **history.told(history.read(cache.layout), counters, since),
+        }
+        return {"cache": told, "requests": requests.told(counters, since)}
+
+    def _of_this_process(self) -> dict[str, Any]:
+        counted = self._storage.store_.traffic
+        return requests.told(counted.snapshot(), counted.began)
+
+    def counters(self) -> dict[str, Any]:
+        storage, store = self._storage, self._storage.store_
+        return {
+            "cache": storage.cache.counters.snapshot(),
+            "used": storage.cache.estimate(),
+            "bound": storage.settings.cache_size,
+            "requests": traffic.read(store.traffic.snapshot()),
+            "reachable": store.reachable,
+            "circuit_open": store.circuit_open,
+            "uploads": storage.uploads.running,
         }
 
     def check(self) -> dict[str, Any]:

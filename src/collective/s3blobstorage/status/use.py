@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..cache.counters import Counters, counted_since_made
+from ..cache.counters import Counters, counted_since_made, of_cache
 from ..cache.layout import BLOB_SUFFIX, PART_SUFFIX, Layout, StoreFolder, occupied, stores
 from .dates import iso
 
@@ -75,11 +75,12 @@ def _store_use(store: StoreFolder) -> CacheUse | None:
                 # Parts are in sparse files.
                 use.bytes += status.st_blocks * 512 if name.endswith(PART_SUFFIX) else occupied(status)
     try:
-        use.counters, since = counted_since_made(store)
+        counted, since = counted_since_made(store)
     except FileNotFoundError:
         pass  # never used
     except OSError as error:
         denied.append(error)
     else:
+        use.counters = of_cache(counted)
         use.since = iso(datetime.fromtimestamp(since, UTC))
     return None if denied else use

@@ -131,6 +131,7 @@ class S3BlobStorage:
         self.read_only = settings.read_only  # by the section; the base may be so by itself
         self.store_ = store
         self.cache = cache
+        cache.counters.keep_also(lambda: self.store_.traffic.snapshot())  # type: ignore[attr-defined]
         self.marker = marker
         self.overlay = overlay
         self.reader = BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys)

@@ -159,17 +159,38 @@ class Uploads:
         self._lock = threading.Lock()
         self._taking_back: set[Future[None]] = set()
         self._refusal_told = False  # touched by the one thread of _undo_pool only
+        self._running = 0
+
+    @property
+    def running(self) -> int:
+        """How many blobs are being sent, or wait for that."""
+        return self._running
+
+    def _submit(self, send: Callable[..., ObjectInfo], *arguments: Any) -> Future[ObjectInfo]:
+        with self._lock:
+            self._running += 1
+        try:
+            future = self._pool.submit(send, *arguments)
+        except BaseException:
+            self._ended()
+            raise
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: Future[ObjectInfo] | None = None) -> None:
+        with self._lock:
+            self._running -= 1
 
     def start(self, blob: StagedBlob, base_blobs: BaseBlobs | None = None) -> None:
         """Send a blob under the name drawn for it, unless it goes into its record; ``base_blobs`` gets its file too."""
         if not blob.inline:
-            blob._future = self._pool.submit(self._send, blob, base_blobs)
+            blob._future = self._submit(self._send, blob, base_blobs)
         elif base_blobs is not None:
             base_blobs.give(blob)
 
     def start_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> None:
         """Send a blob whose record already names its object, unless it is there."""
-        blob._future = self._pool.submit(self._send_restored, blob, expected, tid)
+        blob._future = self._submit(self._send_restored, blob, expected, tid)
 
     def _send(self, blob: StagedBlob, base_blobs: BaseBlobs | None) -> ObjectInfo:
         if base_blobs is not None and blob.cached:
