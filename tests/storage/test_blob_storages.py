@@ -30,6 +30,7 @@ from collective.s3blobstorage.interfaces import (  # noqa: E402
     IDatabaseBlobs,
     IKeyRing,
 )
+from collective.s3blobstorage.maintenance.jobs.interfaces import IJobs  # noqa: E402
 from collective.s3blobstorage.utilities import BlobStorages, key_ring, overlay  # noqa: E402
 
 NAME = "collective.x"
@@ -60,6 +61,9 @@ def test_the_bucket_of_the_contexts_database(make_site, storages, kind):
     assert blobs.snippet() == ""
     told = status.document()
     assert (told["database"], told["store"]["bucket"]) == (blobs.name, site.settings.store.bucket)
+    jobs = blobs.jobs()
+    assert verifyObject(IJobs, jobs) and jobs.list() == ([], 0)
+    assert not next(one for one in jobs.kinds() if one.name == "count").why_not
     assert verifyObject(IBlobOverlay, blobs.overlay()) and told["sources"] == blobs.overlay().sources() == []
     # The connection is closed: a space belongs to none.
     space.put("a", b"data")
@@ -149,6 +153,7 @@ def test_below_a_demo_storage_nothing_is_changed(make_site, storages):
         space = blobs.space(NAME)
         assert blobs.available and space.get("x") == b"below"
         assert blobs.status().document()["store"]["bucket"] == site.settings.store.bucket
+        assert all("DemoStorage" in one.why_not for one in blobs.jobs().kinds())
         for write in (
             lambda space=space: space.put("x", b"above"),
             lambda space=space: space.copy("x", "y"),
