@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 
 from collective.s3blobstorage.controlpanel import rows
 from collective.s3blobstorage.controlpanel.kinds import DESCRIPTIONS, STATES, TITLES
-from collective.s3blobstorage.controlpanel.results import result_rows
+from collective.s3blobstorage.controlpanel.results import LABELS, result_rows
 from collective.s3blobstorage.controlpanel.words import Words
+from collective.s3blobstorage.maintenance.findings import Findings, document
+from collective.s3blobstorage.maintenance.gc.report import Outcome, Tally
 from collective.s3blobstorage.maintenance.jobs import interfaces as jobs
+from collective.s3blobstorage.maintenance.rotate import Report, as_json
 from collective.s3blobstorage.status.reduced import UNKNOWN, reduced
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -180,25 +184,61 @@ def test_every_kind_and_state_of_a_job_has_words():
     assert set(STATES) == {jobs.RUNNING, jobs.DONE, jobs.FAILED, jobs.CANCELLED, jobs.INTERRUPTED}
 
 
-def test_a_report_is_read_row_by_row():
+def test_a_plan_of_cleaning_up_is_read_row_by_row():
     result = {
+        "dry_run": True,
         "plan": "20261126",
-        "candidates": {"objects": 30, "bytes": 123_456_789},
-        "seconds": 12.3,
+        "used": {"blobs": 1_004_223, "bytes": 913 * 10**9},
+        "young": {"blobs": 0, "bytes": 0},
+        "condemned": {"blobs": 30, "bytes": 123_456_789},
+        "uploads": 0,
+        "judged": 1_004_253,
+        "share": 0.00003,
+        "next_due": None,
+        "refused": None,
         "stopped": False,
-        "nothing": None,
-        "sources": ["one", "two"],
-        "problems": [{"oid": "1"}] * 40,
     }
     assert said(result_rows(result, WORDS)) == {
-        "plan": "20261126",
-        "candidates, objects": "30",
-        "candidates, bytes": "123 MB",
-        "seconds": "12.3 s",
-        "stopped": "no",
-        "sources": "one, two",
-        "problems": "40",
+        "Needed": "1,004,223 (913 GB)",
+        "To be deleted": "30 (123 MB)",
+        "Judged": "1,004,253",
+        "Share that would go": "<1 %",
     }
+
+
+def test_a_plan_that_is_refused_says_so_where_it_is_seen():
+    (row,) = result_rows({"refused": "more than 20% would go"}, WORDS)
+    assert (text(row.label), row.value, row.level) == ("Cannot be done", "more than 20% would go", "look")
+
+
+def test_what_was_copied_and_what_failed():
+    findings = document(Findings(), "copied")
+    findings["copied"] = {"blobs": 3, "bytes": 3000}
+    findings["found"]["wanted"] = {"blobs": 4, "bytes": 4000}
+    findings["problems"] = [{"what": "failed"}]
+    assert said(result_rows(findings | {"failed": {"AccessDenied": 2}, "new": 7}, WORDS)) == {
+        "To be copied": "4 (4 kB)",
+        "Copied": "3 (3 kB)",
+        "Problems": "1",
+        "Failed": "AccessDenied: 2",
+        "new": "7",  # what has no words is not lost
+    }
+
+
+def test_every_part_of_a_report_has_words():
+    reports = [
+        {**asdict(Tally()), "judged": 1, "share": 0.1, "refused": ""},
+        asdict(Outcome()),
+        document(Findings(), "copied"),
+        document(Findings(), "uploaded"),
+        as_json(Report()),
+    ]
+    without = ("foreign_keys", "failures", "usage", "versions", "resumed_after")
+    for report in reports:
+        for name, value in report.items():
+            parts = [name] if name not in ("found", "extra") else [f"{name}.{part}" for part in value]
+            for part in parts:
+                assert part in LABELS or part in without, part
 
 
 plain = st.recursive(

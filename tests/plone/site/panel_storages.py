@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from counting_work import Counting, Here
+from counting_work import Counting
 from zope.interface import implementer
 
 from collective.s3blobstorage.interfaces import IBlobStorages
@@ -41,8 +41,12 @@ class Counted(Counting):
 
     def __call__(self, operated, options, running):
         done = super().__call__(operated, options, running)
-        plan = {"plan": PLAN} if self.kind == "gc" and options["dry_run"] else {}
-        return {"dry_run": options.get("dry_run", False), **plan, "objects": done["counted"], "bytes": 123_456_789}
+        plan = options.get("dry_run", False)
+        if self.kind == "gc" and plan:
+            used, going = {"blobs": BLOBS, "bytes": 913 * 10**9}, {"blobs": 30, "bytes": 435_000_000}
+            share = {"judged": BLOBS + 30, "share": 30 / BLOBS}
+            return {"dry_run": True, "plan": PLAN, "used": used, "condemned": going, **share, "refused": None}
+        return {"dry_run": plan, "copied": {"blobs": done["counted"], "bytes": 123_456_789}}
 
 
 class Shown(Jobs):
@@ -200,7 +204,7 @@ def _with(blobs):
     if blobs.available:
         if blobs.name not in _MADE:
             store = blobs._storage.store_
-            _MADE[blobs.name] = Shown(Here(store), {kind: Counted(kind) for kind in KINDS}), Figures(store)
+            _MADE[blobs.name] = Shown(store, {kind: Counted(kind) for kind in KINDS}), Figures(store)
         jobs, status = _MADE[blobs.name]
         blobs.jobs, blobs.status = lambda: jobs, lambda: status
     return blobs

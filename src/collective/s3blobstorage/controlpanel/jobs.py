@@ -16,7 +16,6 @@ from .status import LEVELS, MARKS
 from .words import moment_of
 
 SIZE = 25  # jobs or candidates on a page
-_SAID_ALREADY = frozenset({"dry_run", "plan"})  # by the page's heading, and by the list of what would be deleted
 LOG_LEVELS = {"warning": LOOK, "error": BAD}
 
 
@@ -141,6 +140,7 @@ class Jobs(Page):
         return (
             job.state == DONE
             and bool(job.options.get("dry_run"))
+            and not (job.result or {}).get("refused")
             and (job.kind != "gc" or self.candidates is not None)  # it had nothing to delete, was executed, is too old
         )
 
@@ -153,8 +153,7 @@ class Jobs(Page):
 
     @property
     def result(self):
-        told = {name: value for name, value in (self.job.result or {}).items() if name not in _SAID_ALREADY}
-        return result_rows(told, self.words)
+        return result_rows(self.job.result or {}, self.words)
 
     @property
     def start(self):

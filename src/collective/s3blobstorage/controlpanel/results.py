@@ -1,41 +1,124 @@
-"""The report of a job, which is plain values for JSON, as rows that people can read. Pure."""
+"""The report of a job, which is plain values for JSON, as rows that people can read. Pure.
+
+What is nothing is left out: a report names a dozen things that mostly did not happen. What has no words here is shown
+under its own name, so that nothing of a report is lost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .judgement import LOOK
 from .messages import _
 from .rows import Row
 from .words import Words
 
-_YES_NO = {True: _("yes"), False: _("no")}
-_LISTED = 20  # of longer lists only their length is shown here; REST and the command line have all of it
+# Said by the page otherwise, or too long for it: REST and the command line have all of it.
+_LEFT_OUT = frozenset({"dry_run", "plan", "owner", "usage", "failures", "foreign_keys", "objects.total"})
+
+LABELS = {
+    # gc
+    "used": _("Needed"),
+    "young": _("Too young to be judged"),
+    "waiting": _("Not needed, but not for long enough yet"),
+    "condemned": _("To be deleted"),
+    "unseen": _("Of these, never seen in use"),
+    "old": _("Of zodb-s3blobs, and not judged"),
+    "addons": _("Of add-ons"),
+    "foreign": _("Not of this add-on"),
+    "damaged": _("Damaged"),
+    "uploads": _("Uploads that are not finished"),
+    "waiting_uploads": _("Unfinished uploads, not old enough yet"),
+    "condemned_uploads": _("Unfinished uploads to be removed"),
+    "judged": _("Judged"),
+    "share": _("Share that would go"),
+    "next_due": _("The next may go from"),
+    "refused": _("Cannot be done"),
+    "deleted": _("Deleted"),
+    "deleted_versions": _("Old versions deleted"),
+    "aborted_uploads": _("Unfinished uploads removed"),
+    "spared": _("Needed again, and spared"),
+    "markers": _("Only hidden, since the bucket keeps versions"),
+    "failed": _("Failed"),
+    "stopped": _("Stopped before its end"),
+    # mirror, migrate
+    "kept_revisions": _("Files that the database knows"),
+    "found.inline": _("In the database itself"),
+    "found.damaged": _("With a damaged record"),
+    "found.different": _("Of another size than the database says"),
+    "found.there": _("In the bucket already"),
+    "found.old": _("Written by zodb-s3blobs"),
+    "found.repeated": _("The same as another file"),
+    "found.wanted": _("To be copied"),
+    "found.missing": _("Found nowhere"),
+    "copied": _("Copied"),
+    "uploaded": _("Copied"),
+    "extra.files": _("In the folder, and not needed"),
+    "extra.objects": _("In the bucket, and not needed"),
+    "gone": _("Gone from the database meanwhile"),
+    "missing": _("Found nowhere"),
+    "different": _("Of another size than the database says"),
+    "problems": _("Problems"),
+    "sources": _("Sources"),
+    "source": _("Source"),
+    "complete_up_to": _("Complete up to the transaction"),
+    # rotate
+    "rewrapped": _("Brought to the key"),
+    "converted": _("Encrypted in the new way"),
+    "current": _("With the right key already"),
+    "left": _("Encrypted in another way, and left so"),
+    # count
+    "objects.blobs": _("Files in the bucket"),
+    "objects.zodb_s3blobs": _("Written by zodb-s3blobs"),
+    "objects.addons": _("Of add-ons"),
+    "objects.bookkeeping": _("Notes of this add-on"),
+    "objects.other": _("Not of this add-on"),
+    "outside": _("Files that are only in a source"),
+}
+_TO_LOOK_AT = frozenset({"refused", "failed", "damaged", "missing", "different", "problems", "stopped"})
+_COUNTS = ({"blobs", "bytes"}, {"objects", "bytes"})
 
 
 def result_rows(result: Mapping[str, Any], words: Words) -> list[Row]:
-    """One row for each value, in its own order; what is inside something else has that one's name before its own."""
+    """One row for each value that is something, in the report's order."""
     return list(_rows(result, words, ""))
 
 
 def _rows(values: Mapping[str, Any], words: Words, before: str) -> Iterator[Row]:
-    for name, value in values.items():
-        label = f"{before}{name}".replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _rows(value, words, f"{label}, ")
-        elif value not in (None, "", [], ()):
-            yield Row(label, _value(name, value, words))
+    for key, value in values.items():
+        name = f"{before}{key}"
+        if name in _LEFT_OUT or _is_nothing(value):
+            continue
+        if isinstance(value, Mapping) and set(value) not in _COUNTS and name != "failed":
+            yield from _rows(value, words, f"{name}.")
+            continue
+        yield Row(
+            LABELS.get(name, name), _value(name, value, words), level=LOOK if name in _TO_LOOK_AT else "",
+            code=name == "complete_up_to",
+        )  # fmt: skip
+
+
+def _is_nothing(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return not any(not _is_nothing(each) for each in value.values())
+    return not value
 
 
 def _value(name: str, value: Any, words: Words) -> Any:
-    if isinstance(value, bool):
-        return _YES_NO[value]
+    if isinstance(value, Mapping):
+        if name == "failed":  # by the store's code
+            return ", ".join(f"{code}: {count}" for code, count in value.items())
+        count = value["blobs"] if "blobs" in value else value["objects"]
+        return _("${count} (${size})", mapping={"count": words.number(count), "size": words.size(value["bytes"])})
+    if value is True:
+        return _("yes")
+    if name == "share":
+        return words.share(value)
     if isinstance(value, (int, float)):
-        if name == "bytes" or name.endswith("_bytes"):
-            return words.size(value)
-        return words.seconds(value) if name == "seconds" else words.number(value, 0 if isinstance(value, int) else 2)
+        return words.size(value) if name.endswith("bytes") else words.number(value, 0 if isinstance(value, int) else 2)
     if isinstance(value, (list, tuple)):
-        if len(value) > _LISTED or any(isinstance(each, (Mapping, list, tuple)) for each in value):
+        if any(isinstance(each, (Mapping, list, tuple)) for each in value):
             return words.number(len(value))
         return ", ".join(str(each) for each in value)
     return str(value)
