@@ -17,6 +17,7 @@ from collective.s3blobstorage.maintenance.findings import Findings, document
 from collective.s3blobstorage.maintenance.gc.report import Outcome, Tally
 from collective.s3blobstorage.maintenance.jobs import interfaces as jobs
 from collective.s3blobstorage.maintenance.rotate import Report, as_json
+from collective.s3blobstorage.objectstore.traffic import VERBS
 from collective.s3blobstorage.status.reduced import UNKNOWN, reduced
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -154,6 +155,10 @@ def test_requests():
     assert [text(line[0]) for line in table.lines] == ["Reading", "All"]
     assert [text(cell) for cell in table.lines[0][1:]] == ["1,200", "3", "1 GB", "20 ms", "100 ms", "1.5 s"]
     assert rows.request_table({"requests": {"verbs": {}, "all": verbs["list"]}}, WORDS) is None
+
+
+def test_every_verb_that_is_counted_has_a_word():
+    assert set(rows.VERBS) == {*VERBS, "all"}
 
 
 PARTS = (

@@ -77,7 +77,7 @@ VERBS = {
     "list": _("Listing"),
     "delete": _("Deleting"),
     "copy": _("Copying"),
-    "post": _("Parts and batches"),
+    "other": _("Parts and batches"),
     "all": _("All"),
 }
 
