@@ -24,6 +24,7 @@ FULL = 0.9  # of the cache's bound; a cache with room left is not made better by
 SLOW = 1.0  # seconds to the first byte, for one of twenty requests
 LEAST_REQUESTS = 20  # of fewer, one slow one would be one of twenty
 ERRORS = 0.01  # of all requests
+LEAST_FOR_ERRORS = 200  # requests: a start alone makes some twenty, and one of them may fail and be repeated
 CHECK_AGE = timedelta(days=30)  # of a check that still says something
 
 
@@ -176,7 +177,7 @@ def _speed(document: Mapping[str, Any], words: Words) -> Iterator[Sign]:
     yield from _of_the_cache(document.get("cache") or {}, words)
     requests = (document.get("requests") or {}).get("all") or {}
     count, errors = requests.get("requests") or 0, requests.get("errors") or 0
-    if count >= LEAST_REQUESTS and errors / count > ERRORS:
+    if count >= LEAST_FOR_ERRORS and errors / count > ERRORS:
         yield Sign(
             LOOK,
             _(
