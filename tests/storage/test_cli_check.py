@@ -79,7 +79,7 @@ def findings_of(status: int, told: dict) -> dict[str, dict]:
     asked = AT_OPEN.index(LAST_BEFORE_WRITING) + 1
     remote = [*AT_OPEN[:asked], "owner", "keys", *AT_OPEN[asked:], *DEEPER]
     names = [finding["name"] for finding in told["findings"]]
-    assert [name for name in names if not name.startswith("source ")] == LOCAL + remote
+    assert [name for name in names if not name.startswith(("source ", "metrics "))] == LOCAL + remote
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
@@ -89,6 +89,24 @@ def findings_of(status: int, told: dict) -> dict[str, dict]:
 
 def wrong(findings: dict[str, dict]) -> list[str]:
     return [name for name, finding in findings.items() if finding["ok"] is False]
+
+
+def test_the_token_for_metrics(configured, checked, tmp_path):
+    _, write = configured
+    token = tmp_path / "token"
+    path = write(f"metrics-token-file {token}")
+    status, findings = checked(path, "--no-write")
+    assert (status, wrong(findings)) == (1, ["metrics token"])
+    assert "does not exist" in findings["metrics token"]["detail"]
+    assert findings["metrics token"]["mend"].startswith(f"openssl rand -hex 32 > {token}")
+    token.write_text("of-sixteen-letters")
+    token.chmod(0o666)
+    _, findings = checked(path, "--no-write")
+    assert "may be written by others" in findings["metrics token"]["detail"]
+    token.chmod(0o600)
+    status, findings = checked(path, "--no-write")
+    assert (status, findings["metrics token"]["ok"]) == (0, True)
+    assert "of-sixteen" not in str(findings)
 
 
 def test_all_is_well_beside_a_running_site_that_holds_its_lock(configured, settings):

@@ -128,6 +128,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "cdn-url-base": _ENDPOINT,
     "cdn-key-pair-id": same("is not the id of a key pair", empty=ALLOWED),
     "cdn-private-key-file": {**_FILE, "huge": _TOO_LONG},
+    "metrics-token-file": {**_FOLDER, "empty": ALLOWED, "huge": ALLOWED},
     "x-accel-location": same("does not begin with a slash and a name", empty=ALLOWED),
     "missing-blob": same("is none of the choices", empty="is empty"),
     "preflight": _BOOLEAN,

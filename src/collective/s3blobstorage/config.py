@@ -106,6 +106,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         preflight_deadline=section.preflight_deadline,
         start_degraded=section.start_degraded,
         site_operations=section.site_operations,
+        metrics_token_file=section.metrics_token_file,
         sources=source_settings(section.sources, environ),
     )
     settings.cache_ring  # noqa: B018 - raises where there is none

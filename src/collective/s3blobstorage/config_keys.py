@@ -326,6 +326,13 @@ x_accel_location = Key(
 )
 read_only = Key("read-only", datatypes.boolean, ON_OFF, "on")
 site_operations = Key("site-operations", datatypes.boolean, ON_OFF, "on")
+metrics_token_file = Key(
+    "metrics-token-file",
+    datatypes.optional(datatypes.path),
+    "a file with a token of 16 to 1,024 letters, digits and -._~+/ in one line, readable by the site's user, not "
+    "writable by others; it may be made later; empty: as if not given",
+    "/run/secrets/metrics-token",
+)
 
 # The start
 

@@ -76,6 +76,10 @@ class IDatabaseBlobs(Interface):
         Below a DemoStorage none can be started that writes.
         """
 
+    def admits_to_metrics(token):
+        """Whether a program that sends this token may read the database's metrics: ``metrics-token-file``, which is
+        read again where it changed. False where there is no such file, or it cannot be used; the log says why."""
+
     def snippet():
         """Lines for zope.conf that would put this database's blobs into a bucket, made of the configuration that this
         process runs with, without any secret of it; "" where it has a bucket, where there is no database, where the

@@ -70,6 +70,9 @@ class DatabaseBlobs:
     def jobs(self):
         return self._storage.jobs(writable=self._writable)
 
+    def admits_to_metrics(self, token):
+        return self._storage.admits_to_metrics(token)
+
     def snippet(self):
         return ""
 
@@ -100,6 +103,9 @@ class NoDatabaseBlobs:
 
     def jobs(self):
         raise ConfigurationError(f"there is no bucket that jobs could work on: {self.reason}")
+
+    def admits_to_metrics(self, token):
+        return False
 
     def snippet(self):
         factories = _configured()

@@ -31,6 +31,7 @@ SECTION = """\
     create-bucket on
     owner {name}.example.org
     site-operations {operations}
+    metrics-token-file {home}/{name}.token
     delivery-modes stream redirect
     presign-max-expiry 10m
     cache-dir {home}/cache

@@ -51,6 +51,8 @@ def findings(
     yield _timed("database", local.base)
     yield _timed("local clock", local.local_clock)
     yield _timed("garbage", local.garbage)
+    if settings.metrics_token_file is not None:
+        yield _timed("metrics token", local.metrics_token)
     reached = False
     with closing(checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)) as remote:
         for finding in remote:

@@ -75,5 +75,6 @@ class IStatus(Interface):
              "used": bytes, "bound": bytes,                # of cache-dir, about
              "requests": {verb: ``traffic.Counted``},      # objectstore/traffic.py
              "reachable": bool, "circuit_open": bool,
-             "uploads": number}                            # blobs on their way
+             "uploads": number,                            # blobs on their way
+             "jobs": {kind: number}}                       # that this process runs
         """

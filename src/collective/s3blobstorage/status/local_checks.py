@@ -22,6 +22,7 @@ from ..encryption.register import RETIRED
 from ..errors import ConfigurationError, RecordError
 from ..maintenance.key_states import KeyState, key_states
 from ..messages import byte_count, one_line
+from ..metrics_token import read_token
 from ..objectstore.interfaces import IObjectStore
 from ..settings import StorageSettings
 from ..storage.owner import cache_layout, read_marker
@@ -65,6 +66,19 @@ class LocalChecks:
             )
         keeps = f"an object that nothing refers to goes after gc-keep, {_days(settings.gc_keep)}"
         return True, f"{keeps}: a backup of the database that is older would lack blobs", ""
+
+    # The metrics
+
+    def metrics_token(self) -> Result:
+        file = self.settings.metrics_token_file
+        if file is None:
+            return None, "metrics-token-file is not set", ""
+        try:
+            read_token(file)
+        except ConfigurationError as error:
+            detail, _, example = str(error).partition(". Example: ")
+            return False, detail, example
+        return True, f"{file} holds a token", ""
 
     # The keys
 

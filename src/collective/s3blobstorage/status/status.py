@@ -179,6 +179,7 @@ class Status:
             "reachable": store.reachable,
             "circuit_open": store.circuit_open,
             "uploads": storage.uploads.running,
+            "jobs": storage.running_jobs(),
         }
 
     def check(self) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class IBlobObjects(Interface):
 
     site_operations = Attribute("bool: whether zope.conf lets the managers of a site operate the whole database")
 
+    def admits_to_metrics(token: str) -> bool:
+        """Whether a program that sends this token may read the database's metrics (metrics-token-file)."""
+
     def read_record(oid: bytes, tid: bytes) -> bytes:
         """The record of exactly that revision. BlobMissing where the base has none. Any thread."""
 

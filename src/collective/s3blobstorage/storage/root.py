@@ -20,6 +20,7 @@ from zope.interface import alsoProvides, implementer, providedBy
 from ..cache import BlobCache
 from ..cache.staged import PlainStaged, Staged
 from ..errors import ConfigurationError, Unavailable
+from ..metrics_token import TokenFile
 from ..objectspace import ObjectSpace
 from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
@@ -159,6 +160,8 @@ class S3BlobStorage:
         self._known: Known | None = None  # what its status remembers
         self._jobs: dict[bool, Jobs] = {}  # by whether they may write
         self._known_lock = threading.Lock()
+        token_file = settings.metrics_token_file
+        self._metrics_token = None if token_file is None else TokenFile(token_file)
         # What tells gc of this process; None where it only reads.
         self.witness: WitnessWriter | None = None
         alsoProvides(self, *self._root_interfaces(base))
@@ -181,6 +184,20 @@ class S3BlobStorage:
     @property
     def site_operations(self) -> bool:
         return self._settings.site_operations
+
+    def admits_to_metrics(self, token: str) -> bool:
+        """Whether it is the one of ``metrics-token-file``. Reads that file where it changed. Any thread."""
+        file = self._metrics_token
+        return file is not None and file.admits(token)
+
+    def running_jobs(self) -> dict[str, int]:
+        """How many jobs of each kind this process runs. Any thread, no request."""
+        from ..maintenance.jobs.interfaces import KINDS
+
+        with self._known_lock:
+            here = list(self._jobs.values())
+        ids = [id for jobs in here for id in jobs.running_here]
+        return {kind: sum(id.startswith(f"{kind}-") for id in ids) for kind in KINDS}
 
     def opened(self, marker: Marker) -> None:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
