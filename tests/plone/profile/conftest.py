@@ -5,11 +5,22 @@ They are in a folder of their own, since pytest-plone starts the Plone layer for
 
 from __future__ import annotations
 
+import json
 import uuid
+from urllib.parse import parse_qsl
 
 import pytest
+from plone.app.testing import SITE_OWNER_NAME, login
 from plone_layers import FUNCTIONAL, INTEGRATION
 from pytest_plone import fixtures_factory
+from zope.component import getGlobalSiteManager, getMultiAdapter, getUtility
+from zope.interface import alsoProvides
+
+from collective.s3blobstorage.interfaces import IBlobStorages
+from collective.s3blobstorage.layer import IS3BlobStorageLayer
+from collective.s3blobstorage.utilities import BlobStorages
+
+SITE = "http://nohost/plone"
 
 globals().update(fixtures_factory(((INTEGRATION, "integration"), (FUNCTIONAL, "functional"))))
 
@@ -29,3 +40,51 @@ def layers_of_the_session(s3_server, layer_bucket, integration_session, function
 @pytest.fixture
 def package_name() -> str:
     return "collective.s3blobstorage"
+
+
+class Storages(BlobStorages):
+    """Whose jobs and status are those of the test, whichever database is asked for."""
+
+    def __init__(self, jobs, status):
+        self.jobs, self.status = jobs, status
+
+    def for_context(self, context):
+        blobs = super().for_context(context)
+        blobs.jobs, blobs.status = lambda: self.jobs, lambda: self.status
+        return blobs
+
+    def get(self, name="main"):
+        return self.for_context(self.site)
+
+
+@pytest.fixture
+def call(functional, jobs, status):
+    """``call(method, path, body)``: (status, JSON, headers) of the service, asked as the application root's Manager.
+
+    About the fixtures ``jobs`` and ``status`` of the test.
+    """
+    before, made = getUtility(IBlobStorages), Storages(jobs, status)
+    made.site = functional["portal"]
+    getGlobalSiteManager().registerUtility(made, IBlobStorages)
+    login(functional["app"], SITE_OWNER_NAME)
+
+    def call(method, path, body=None, **headers):
+        request = functional["request"].clone()
+        alsoProvides(request, IS3BlobStorageLayer)
+        path, _, query = path.partition("?")
+        name, *below = path.split("/")
+        request.method = method
+        request.environ.update({"CONTENT_TYPE": "application/json", "QUERY_STRING": query} | headers)
+        request.set("BODY", b"" if body is None else json.dumps(body).encode())
+        request.set("ACTUAL_URL", f"{SITE}/{path}")
+        request.set("QUERY_STRING", query)
+        request.form.update(parse_qsl(query))
+        service = getMultiAdapter((functional["portal"], request), name=f"{method}_application_json_{name}")
+        for part in below:
+            service = service.publishTraverse(request, part)
+        request._rest_cors_preflight = False
+        told = service.reply()
+        return request.response.getStatus(), json.loads(json.dumps(told)), request.response.headers
+
+    yield call
+    getGlobalSiteManager().registerUtility(before, IBlobStorages)
