@@ -10,11 +10,13 @@ import shutil
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from rings import client_side
 from servers.faults import answer, hang
-from sites import bucket_keys, commit_blobs, raw_client, wait_until
+from sites import bucket_keys, commit_blobs, raw_client, store_as_json, wait_until
+from test_kill import Child
 from ZODB.blob import Blob
 
 from collective.s3blobstorage.cache.counters import Counters
@@ -308,3 +310,32 @@ def test_no_secret_is_told(make_site, settings, tmp_path):
     secrets += [base64.b64encode(key).decode(), base64.urlsafe_b64encode(key).decode().rstrip("="), repr(key)[2:-1]]
     assert [secret for secret in secrets if secret in text] == []
     assert "elsewhere" in text and "client-side" in text
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["that end", "that are killed"])
+def test_counters_are_of_all_processes_of_the_machine(make_site, settings, tmp_path, ends):
+    site = make_site("filestorage", **OWNED)
+    db = site.db()
+    before = status_of(db).document()
+    script = str(Path(__file__).with_name("status_child.py"))
+    children = [Child(tmp_path / "tmp", script) for _ in range(2)]
+    for child in children:
+        given = {"store": store_as_json(settings), "cache_dir": str(site.settings.cache_dir), "heads": 40, "ends": ends}
+        child.tell(json.dumps({**given, **OWNED}))
+    for child in children:
+        child.hear("ready")
+    during = status_of(db).document()
+    assert during["covers"]["processes"] == before["covers"]["processes"] + 2
+    heads = [document["requests"]["verbs"]["head"]["requests"] for document in (before, during)]
+    assert heads[1] >= heads[0] + 80
+    for child in children:
+        child.tell()
+        if ends:
+            child.end()
+        else:
+            child.kill()
+        child.close()
+    db.storage.cache.clean()  # which sweeps after the dead
+    after = status_of(db).document()
+    assert after["requests"]["verbs"]["head"]["requests"] >= heads[1]
+    assert after["covers"]["processes"] == before["covers"]["processes"]
