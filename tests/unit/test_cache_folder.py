@@ -93,6 +93,7 @@ def test_a_marker_that_a_crash_left_half_made(tmp_path):
     young.write_text("{")
     os.utime(old, (time.time() - 7200,) * 2)
     (only_store(tmp_path) / "cache.json").unlink()
+    (only_store(tmp_path) / "history.json").unlink(missing_ok=True)  # which is written later
     for name in ("blobs", "processes"):
         shutil.rmtree(only_store(tmp_path) / name)
     cache = open_cache(tmp_path)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from collective.s3blobstorage.errors import Refused
+from collective.s3blobstorage.objectstore.counted import CountedClient
+from collective.s3blobstorage.objectstore.traffic import Traffic
 from collective.s3blobstorage.objectstore.ways import Ways
 
 
 @dataclass(frozen=True)
 class Reached:
+    """What ``Ways`` needs of a connection."""
+
     encryption: str
+    traffic: Traffic = field(default_factory=Traffic)
+    reader: CountedClient = CountedClient(None, Traffic())
+    signed_reader: CountedClient = CountedClient(None, Traffic())
     one_of_several: bool = False
 
 

@@ -616,9 +616,9 @@ class BlobCache:
         self._cleaner.clean()
 
     def _tick(self) -> None:
-        self._history.tick()
         self._unsynced.sync()
         self._clear.drop()
+        self._history.tick()
 
     def _sweep(self) -> None:
         if self._keys is not None and not self._keys.waiting:
