@@ -11,6 +11,8 @@ from panel_forms import Panel, text_of
 from rest_sites import RestSites
 from servers.proxy import Proxy
 
+pytestmark = pytest.mark.one_release
+
 FILES = {"main": 3, "second": 4}  # of make_rest_sites.py: sites one and two are in main
 
 

@@ -11,6 +11,8 @@ from panel_forms import Panel, text_of
 from web_client import WebClient
 from zope_instance import ZopeInstance
 
+pytestmark = pytest.mark.one_release
+
 STORAGE = """\
   <filestorage>
     path {home}/var/Data.fs

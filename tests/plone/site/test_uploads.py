@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,9 +182,16 @@ def test_cache_holds_complete_files_only(everything, phase, zope):
     assert len(found) == len(whole)
 
 
+def entries(log):
+    """Each with the lines of its traceback."""
+    return re.split(r"\n(?=\d{4}-\d\d-\d\d )", log)
+
+
 def test_log_holds_no_secret_and_no_error(everything, phase, zope, s3_server):
     log = zope.log.read_text()
     assert "Ready to handle requests" in log
     assert s3_server.secret_key not in log
     assert zope.password not in log
-    assert not [line for line in log.splitlines() if " ERROR " in line or " CRITICAL " in line or "Traceback" in line]
+    bad = [entry for entry in entries(log) if any(sign in entry for sign in (" ERROR ", " CRITICAL ", "Traceback"))]
+    # Zope's error log has what tests of the control panel are refused, as the POST of a foreign page.
+    assert not [entry for entry in bad if "/@@s3blobstorage-" not in entry or "Forbidden" not in entry]
