@@ -156,6 +156,36 @@ def test_a_blob_directory_comes_in_while_the_site_runs(old_site, make_site, sett
         assert read_blob(db, f"b{number}") == (b"another revision" if number == 3 else b"x" * number * 1000)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_mirror_beside_a_writer_over_every_base(make_site, tmp_path, kind):
+    """Every kept revision is found by a look at a base that is in use; here the bucket has them all."""
+    empty = tmp_path / "blobs"
+    empty.mkdir()
+    (empty / ".layout").write_text("bushy\n")
+    source = BlobDirSettings(SourceOptions("disk", mirror="off"), empty)
+    db = make_site(kind, sources=(source,), owner="www.example.org").db()
+    commit_blobs(db, a=b"a", b=b"b")
+    commit_blobs(db, a=b"a, later")
+    jobs = db.storage.jobs()
+    with Writer(db) as writer:
+        wait_until(lambda: writer.written > 3)
+        plan = ended(jobs, jobs.start("mirror", {}))
+        done = ended(jobs, jobs.start("mirror", {"dry_run": False}))
+    kept = 2 if kind == "sqlite-hf" else 3
+    for job in (plan, done):
+        assert job.state == DONE, job.error
+        assert job.result["found"]["there"]["blobs"] >= kept + 3 and job.result["problems"] == []
+    assert done.result["complete_up_to"] and done.result["copied"]["blobs"] == 0
+    # A revision that the bucket lost, and no source has: it is told, and nothing is complete any more.
+    store = db.storage.store_
+    with connected(db) as connection:
+        oid = connection.root()["b"]._p_oid.hex()
+    store.delete([line.key for line in store.list(f"blobs/{oid}/")])
+    bad = ended(jobs, jobs.start("mirror", {"dry_run": False}))
+    assert (bad.result["missing"], bad.result["complete_up_to"]) == (1, None)
+    assert db.storage.status().document()["mirrored"] is None
+
+
 def test_a_source_that_zope_conf_does_not_have(make_site):
     db = make_site("filestorage", **OWNED).db()
     with pytest.raises(ValueError, match="source is the name of a <blobdirsource> of zope.conf: there is none"):

@@ -197,6 +197,13 @@ def test_what_a_pack_removed_is_not_missing():
     assert (findings.gone, findings.bad, findings.problems[0].oid) == (1, {"missing": 1}, "0x02")
 
 
+def test_what_came_after_the_listing_is_not_missing():
+    findings = Findings()
+    doubtful = [(eight(1), eight(1)), (eight(2), eight(1))]
+    settle(doubtful, lambda oid, tid: True, findings, "nowhere", lambda oid, tid: oid == eight(1))
+    assert (findings.gone, findings.bad, findings.problems[0].oid) == (0, {"missing": 1}, "0x02")
+
+
 def test_memory_does_not_grow_with_the_number_of_blobs():
     """A third is there, a third is to be uploaded, a third is nowhere; names, sizes and files as a site has them."""
     count = 9_000

@@ -17,6 +17,8 @@ from servers.proxy import Proxy
 from web_client import WebClient
 from zope_instance import SECTION, ZopeInstance
 
+pytestmark = pytest.mark.one_release
+
 HERE = Path(__file__).parent
 STORAGES = '<utility factory="panel_storages.Storages" provides="collective.s3blobstorage.interfaces.IBlobStorages" />'
 PAGES = ("controlpanel", "try", "jobs")

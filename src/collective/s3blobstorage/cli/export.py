@@ -118,7 +118,7 @@ def _work(run: Comparison, planned: Plan, sources: Any, wish: _Transfers, runnin
         transfer = Transfer(wish.concurrency, running.stop, Pace(wish.limit_rate), moved)
         reader = reader_of(run.store, run.marker, overlay)
         work.execute(planned, reader, inline_reader(base), run.directory, transfer)
-    run.settle(planned.doubtful, findings, "its object is in no place where it may be")
+    run.settle(planned.doubtful, findings, "its object is in no place where it may be", in_bucket=False)
 
 
 def _print(told: dict[str, Any], findings: Findings) -> None:

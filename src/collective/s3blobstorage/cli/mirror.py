@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConfigurationError
 from . import output
-from .as_job import in_job, report, shown_until_interrupted
+from .as_job import in_job, shown_until_interrupted
 from .comparing import (
     amount,
     document,
@@ -54,11 +54,11 @@ def mirror(
     from the sources. Ctrl-C ends it after the copies that are under way. Exit status: 0; 1 where a blob is missing,
     different, or could not be read; 2 where nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
     """
-    from ..maintenance.bringing import Wish, from_sources
+    from ..maintenance.bringing import Wish, from_sources, note_mirrored
     from ..maintenance.comparing import Comparison
+    from ..maintenance.jobs.work import mirrored
     from ..maintenance.migrate import Plan
     from ..maintenance.spool import Spool
-    from ..storage.mirrored import retract, write_mirrored
     from ..storage.owner import refuse_other
 
     request.json = as_json
@@ -75,7 +75,6 @@ def mirror(
         raise ConfigurationError("read-only is on, and mirror writes into the bucket: set read-only off")
     names = [source.options.name for source in settings.sources]
     started = time.monotonic()
-    complete = None
     with ExitStack() as stack:
         spool = stack.enter_context(Spool())
         store, marker = opened_store(stack, database, writable=not dry_run, concurrency=concurrency)
@@ -84,19 +83,22 @@ def mirror(
         planned = Plan(spool)
         wish = Wish(dry_run=dry_run, verify=verify, concurrency=concurrency, limit_rate=limit_rate)
 
-        def work(running: Any) -> bytes:
-            return from_sources(run, planned, wish, running, *opening(Elsewhere(settings.sources), database, store))
+        def work(running: Any) -> bytes | None:
+            seen = from_sources(run, planned, wish, running, *opening(Elsewhere(settings.sources), database, store))
+            return None if dry_run else note_mirrored(store, planned.findings, seen, names, whole=scope.whole)
 
         if dry_run:
-            seen = shown_until_interrupted(work, "copies")
+            complete = shown_until_interrupted(work, "copies")
         else:
             options = {"dry_run": False, "verify": verify}
-            seen = in_job(store, "mirror", options, work, "copies", lambda seen: report(planned.findings, "copied"))
-        if planned.findings.bad and not dry_run:
-            retract(store)
-        elif scope.whole and not dry_run and not planned.findings.stopped:
-            write_mirrored(store, seen, names)
-            complete = seen
+            complete = in_job(
+                store,
+                "mirror",
+                options,
+                work,
+                "copies",
+                lambda complete: mirrored(planned.findings, names, complete, dry_run=False),
+            )
     told = document(
         database,
         {},

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cache.interfaces import IBlobCache
+from ..objectstore.interfaces import IObjectStore
 from ..overlay.interfaces import IOverlay
+from ..status.figures import keep_outside
+from ..storage.mirrored import retract, write_mirrored
 from . import migrate, mirror
 from .comparing import Comparison, reader_of
-from .findings import Stopped
+from .findings import Findings, Stopped
 from .migrate import Plan
 from .pace import Pace
 
@@ -70,6 +73,27 @@ def from_sources(
         _verified(run, planned, wish, running, pace, directory=False)
     run.settle(planned.doubtful, findings, "it is neither in the bucket nor in a source")
     return seen
+
+
+def note_mirrored(
+    store: IObjectStore, findings: Findings, seen: bytes, names: list[str], *, whole: bool
+) -> bytes | None:
+    """Write what a run that copied from sources means for the bucket: up to which transaction no source is needed any
+    more, which is returned, or that this does not hold any more; and how much only sources have.
+
+    ``seen``: as ``from_sources`` returned it. ``whole``: every revision of the database was looked at. Inside the job:
+    another mirror may begin as soon as that has ended. Raises what the store raises.
+    """
+    complete = None
+    if findings.bad:
+        retract(store)
+    elif whole and not findings.stopped:
+        write_mirrored(store, seen, names)
+        complete = seen
+    if whole and not findings.stopped:
+        left = findings.wanted.blobs - findings.done.blobs - findings.gone
+        keep_outside(store, max(left, 0), max(findings.wanted.bytes - findings.done.bytes, 0), "mirror")
+    return complete
 
 
 def from_directory(run: Comparison, planned: Plan, wish: Wish, running: Any) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..objectstore.interfaces import IObjectStore
@@ -17,7 +18,7 @@ from .blobdir import BlobDirectory, BlobFile
 from .bucket import blob_objects
 from .compare import Extra, Place, matched
 from .findings import Findings, Stopped, settle
-from .kept import is_kept, kept_revisions
+from .kept import is_kept, kept_revision, kept_revisions, record_of
 from .scope import Scope
 from .spool import Spool
 
@@ -63,12 +64,24 @@ class Comparison:
         # A drawn name does not tell when: an object that no revision of that time needs may be an older one's.
         return (item for item in found if not isinstance(item, Extra) or isinstance(item.found, BlobFile))
 
-    def settle(self, doubtful: Any, findings: Findings, detail: str) -> None:
-        """Tell missing revisions from those that a pack removed meanwhile."""
-        if len(doubtful) and not findings.stopped:
-            with self.base() as base:
-                rows: Iterable[tuple[bytes, bytes]] = doubtful.rows("oid", "tid")
-                settle(rows, lambda oid, tid: is_kept(base, oid, tid), findings, detail)
+    def settle(self, doubtful: Any, findings: Findings, detail: str, *, in_bucket: bool = True) -> None:
+        """Tell missing revisions from those that a pack removed meanwhile, and, with ``in_bucket``, from those that
+        came into the bucket after it was listed: of a database in use a record may be newer than the page of the
+        listing beside it."""
+        if not len(doubtful) or findings.stopped:
+            return
+        with self.base() as base:
+
+            def is_there(oid: bytes, tid: bytes) -> bool:
+                record = record_of(base, oid, tid)
+                return bool(record) and self.store.head(kept_revision(oid, tid, record).key) is not None
+
+            rows = doubtful.rows("oid", "tid")
+            kept = partial(is_kept, base)
+            if in_bucket:
+                settle(rows, kept, findings, detail, is_there)
+            else:
+                settle(rows, kept, findings, detail)
 
 
 def reader_of(store: IObjectStore, marker: Marker, overlay: IOverlay | None = None) -> BlobReader:

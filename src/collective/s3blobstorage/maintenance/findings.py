@@ -133,14 +133,19 @@ def _sizes(place: Place) -> str:
 
 
 def settle(
-    doubtful: Iterable[tuple[bytes, bytes]], is_kept: Callable[[bytes, bytes], bool], findings: Findings, detail: str
+    doubtful: Iterable[tuple[bytes, bytes]],
+    is_kept: Callable[[bytes, bytes], bool],
+    findings: Findings,
+    detail: str,
+    is_there: Callable[[bytes, bytes], bool] = lambda oid, tid: False,
 ) -> None:
-    """Revisions that were found nowhere: missing where the base still keeps them, else gone by a pack."""
+    """Revisions that were found nowhere: gone by a pack where the base does not keep them any more, else missing, but
+    for those that are there by now."""
     for oid, tid in doubtful:
-        if is_kept(oid, tid):
-            findings.blame("missing", oid, tid, detail)
-        else:
+        if not is_kept(oid, tid):
             findings.gone += 1
+        elif not is_there(oid, tid):
+            findings.blame("missing", oid, tid, detail)
 
 
 def revision_row(revision: KeptRevision) -> tuple[object, ...]:

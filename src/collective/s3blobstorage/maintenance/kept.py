@@ -95,12 +95,17 @@ def kept_revisions(
     )
 
 
+def record_of(base: Any, oid: bytes, tid: bytes) -> bytes | None:
+    """That revision's record, as the base, opened just now, still has it; None or empty where it has not."""
+    try:
+        return base.loadSerial(oid, tid)
+    except POSKeyError:
+        return None
+
+
 def is_kept(base: Any, oid: bytes, tid: bytes) -> bool:
     """Whether the base, opened just now, still has that revision."""
-    try:
-        return bool(base.loadSerial(oid, tid))
-    except POSKeyError:
-        return False
+    return bool(record_of(base, oid, tid))
 
 
 def innermost(base: Any) -> Any:

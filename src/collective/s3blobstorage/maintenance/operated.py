@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from ZODB.interfaces import IMVCCStorage
 
 from ..cache.interfaces import IBlobCache
 from ..objectstore.interfaces import IObjectStore
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Operated:
-    """``look``: the base for reading, newer than the call, in the thread that has it. ``collection``: what gc works on.
-    Any thread."""
+    """``look``: the base for reading, in the thread that has it; of a ZEO client as new as what it was told.
+    ``collection``: what gc works on. Any thread."""
 
     store: IObjectStore
     marker: Marker
@@ -31,17 +29,3 @@ class Operated:
     overlay: IOverlay
     cache: IBlobCache
     collection: Callable[[], Collection]
-
-
-@contextmanager
-def looked_at(base: Any) -> Iterator[Any]:
-    """A base that is open and in use, from any thread: an instance of its own where the base has snapshots."""
-    if not IMVCCStorage.providedBy(base):
-        yield base
-        return
-    instance = base.new_instance()
-    try:
-        instance.poll_invalidations()
-        yield instance
-    finally:
-        instance.release()

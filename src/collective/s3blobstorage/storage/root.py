@@ -382,7 +382,8 @@ class S3BlobStorage:
 
     def operated(self) -> Operated:
         """What jobs work on. Any thread."""
-        from ..maintenance.operated import Operated, looked_at
+        from ..maintenance.looks import looked_at
+        from ..maintenance.operated import Operated
 
         return Operated(
             store=self.store_,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from ZODB.interfaces import IMVCCStorage
 from ZODB.POSException import POSKeyError
 from ZODB.utils import load_current, maxtid, oid_repr, p64, u64, z64
 
 from ...errors import RecordError
 from ...storage.record import BlobState, read_state, written_name
 from ..kept import is_kept, is_zeo_client, revisions_of
+from ..looks import looked_at
 
 logger = logging.getLogger(__name__)
 
@@ -162,12 +162,5 @@ Views = Callable[[], AbstractContextManager[View]]
 @contextmanager
 def view_of(base: Any) -> Iterator[View]:
     """Of a base that is open and in use, from any thread."""
-    if not IMVCCStorage.providedBy(base):
-        yield View(base, live=True)
-        return
-    instance = base.new_instance()
-    try:
-        instance.poll_invalidations()
-        yield View(instance, live=True)
-    finally:
-        instance.release()
+    with looked_at(base) as look:
+        yield View(look, live=True)

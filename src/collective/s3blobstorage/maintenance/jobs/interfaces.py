@@ -107,9 +107,9 @@ class IWork(Interface):
     def __call__(operated, options, running):
         """Do it, in the thread of the caller, and return the result: plain values for JSON, with ``dry_run``.
 
-        ``operated``: the ``Operated`` (``maintenance/operated.py``): store, base and what else a live storage and the
-        command line can both give. Returns early where ``running.stop`` is set. Raises S3BlobStorageError, whose
-        sentence becomes the job's ``error``.
+        ``operated``: the ``Operated`` (``maintenance/operated.py``): store, base and what else a storage that is open
+        in a site gives. The command line has the same engines without it. Returns early where ``running.stop`` is set.
+        Raises S3BlobStorageError, whose sentence becomes the job's ``error``.
         """
 
     defaults = Attribute("dict: every option there is, with the value that it has where it is not given; its type too")

@@ -18,10 +18,9 @@ from zope.interface import implementer
 from ...errors import ConfigurationError
 from ...overlay.settings import BlobDirSettings
 from ...status import figures
-from ...storage.mirrored import retract, write_mirrored
 from .. import rotate as rotation
 from ..blobdir import BlobDirectory
-from ..bringing import Wish, from_directory, from_sources
+from ..bringing import Wish, from_directory, from_sources, note_mirrored
 from ..comparing import Comparison
 from ..findings import Findings, Stopped, document
 from ..gc.plan import Plan as Planned
@@ -42,6 +41,12 @@ AT_ONCE = 4
 def found(findings: Findings, done: str, *, dry_run: bool) -> dict[str, Any]:
     """The report of what was compared and copied."""
     return {"dry_run": dry_run, **document(findings, done, listed=LISTED)}
+
+
+def mirrored(findings: Findings, names: list[str], complete: bytes | None, *, dry_run: bool) -> dict[str, Any]:
+    """The report of what came from sources."""
+    told = found(findings, "copied", dry_run=dry_run)
+    return {**told, "sources": names, "complete_up_to": None if complete is None else complete.hex()}
 
 
 def planned(plan: Planned | None, allow: float) -> dict[str, Any]:
@@ -154,19 +159,12 @@ class Mirror:
                 lambda sources: nullcontext(operated.cache),
             )
             findings = copies.findings
-            complete = not (dry_run or findings.bad or findings.stopped)
-            if complete:
-                write_mirrored(store, seen, names)
-            elif findings.bad and not dry_run:
-                retract(store)
-            left = findings.wanted.blobs - findings.done.blobs
-            if not findings.stopped:
-                figures.keep_outside(store, left, findings.wanted.bytes - findings.done.bytes, "mirror")
-            return {
-                **found(findings, "copied", dry_run=dry_run),
-                "sources": names,
-                "complete_up_to": seen.hex() if complete else None,
-            }
+            complete = None
+            if not dry_run:
+                complete = note_mirrored(store, findings, seen, names, whole=True)
+            elif not findings.stopped:
+                figures.keep_outside(store, findings.wanted.blobs, findings.wanted.bytes, "mirror")
+            return mirrored(findings, names, complete, dry_run=dry_run)
 
 
 @implementer(IWork)
