@@ -32,7 +32,7 @@ class IStatus(Interface):
 
             {"database": "main", "base": "filestorage", "at": ISO 8601,
              "store": {"bucket", "prefix", "endpoint", "region", "provider", "owner", "read_only"},
-             "reachable": true | false | None,          # by the last request of this process
+             "reachable": true | false | None,          # by this process's last request, or by one that gets no answer
              "read": ISO 8601 | None,                   # when what is kept in the bucket was read
              "encryption": {"mode", "required", "active_key", "keys": [as `s3blobs keys list --json`], "counted",
                             "usage", "error", "key_max_age"},          # the last in seconds; 0: never too old

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
 from ..cache import history
 from ..cache.counters import counted_since_made, of_cache
-from ..errors import RecordError, Refused, StoreError
+from ..errors import RecordError, StoreError, Unavailable
 from ..maintenance.key_states import told as told_keys
 from ..objectstore import open_store, traffic
 from ..objectstore.clock import Clock
@@ -25,15 +25,13 @@ from ..storage.owner import read_marker
 from . import checked, figures, requests
 from .checking import Base, findings
 from .dates import iso
-from .interfaces import IStatus
+from .interfaces import PATIENCE, IStatus
 from .local_checks import Result
 from .remembered import Remembered
 from .use import CacheUse, cache_use
 
 if TYPE_CHECKING:
     from ..storage.root import S3BlobStorage
-
-T = TypeVar("T")
 
 # A check that people wait for: a store that does not answer by then is away for them. Seconds.
 _CONNECT, _READ = 3.0, 5.0
@@ -62,31 +60,58 @@ class Known:
     """What is remembered of one storage, for all who look. Made once for each; any thread."""
 
     def __init__(self, storage: S3BlobStorage, clock: Clock | None = None) -> None:
-        clock = clock or Clock()
+        self.clock = clock = clock or Clock()
         self._storage = storage
-        self.kept: Remembered[Kept] = Remembered(self._read, clock)
+
+        def ended() -> bool:
+            return storage.closed
+
+        self.kept: Remembered[Kept] = Remembered(self._read, clock, ended=ended)
         self.use: Remembered[CacheUse | None] = Remembered(
-            lambda known: cache_use(storage.cache.layout), clock, fresh=_USE_FRESH
+            lambda known: cache_use(storage.cache.layout), clock, fresh=_USE_FRESH, ended=ended
         )
         self.checking = threading.Lock()  # one check at a time: they write to the same cache-dir and prefix
         self.check: dict[str, Any] | None = None  # the last one of this process, also where it could not be kept
 
+    def join(self) -> None:
+        """The storage is closed: nothing is read any more, see ``Remembered.join``."""
+        self.kept.join()
+        self.use.join()
+
+    @property
+    def away(self) -> bool:
+        """Whether the store did not answer when it was read last, or does not now."""
+        return isinstance(self.kept.trouble, Unavailable) or self.kept.silent
+
     def _read(self, known: Kept | None) -> Kept:
-        """Some ten requests, none of which lists blobs. Raises Unavailable."""
-        storage, known = self._storage, known or Kept()
+        """Some ten requests, none of which lists blobs. What these credentials may not read, what is too large and what
+        another release wrote stays as it was known, and hides nothing else. Raises Unavailable, and what was raised
+        last where not one part could be read."""
+        storage = self._storage
         store = storage.store_
-        read = Kept(
-            _part(known.figures, lambda: figures.read(store)),
-            _part(known.outside, lambda: figures.read_outside(store)),
-            _part(known.check, lambda: checked.read(store)),
-            _part(known.mirrored, lambda: _mirrored(store)),
-            jobs=_part(known.jobs, storage.latest_jobs),
-        )
-        try:
-            read.keys = told_keys(store)
-        except (RecordError, Refused) as error:  # damaged, or a policy without keys/
-            read.keys_error = str(error)
-        return read
+        parts: dict[str, Callable[[], Any]] = {
+            "figures": lambda: figures.read(store),
+            "outside": lambda: figures.read_outside(store),
+            "check": lambda: checked.read(store),
+            "mirrored": lambda: _mirrored(store),
+            "jobs": storage.latest_jobs,
+            "keys": lambda: told_keys(store),
+        }
+        read: dict[str, Any] = {}
+        failed: list[Exception] = []
+        for name, ask in parts.items():
+            try:
+                read[name] = ask()
+            except Unavailable:
+                raise
+            except (RecordError, StoreError) as error:  # damaged, a policy without keys/, …
+                failed.append(error)
+                if name == "keys":
+                    read |= {"keys": None, "keys_error": str(error)}
+            self.kept.heard()
+        if len(failed) == len(parts):
+            raise failed[-1]
+        return replace(known or Kept(), **({"keys_error": None} | read))
 
 
 @implementer(IStatus)
@@ -101,7 +126,10 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         storage, known = self._storage, self._known
+        began = known.clock.monotonic()
+        known.use.begin()
         kept, read = known.kept.look()
+        use, _ = known.use.look(PATIENCE - (known.clock.monotonic() - began))
         kept = kept or Kept()
         settings, store = storage.settings, storage.store_
         check = max((one for one in (known.check, kept.check) if one), key=lambda one: one["at"], default=None)
@@ -118,7 +146,7 @@ class Status:
                 "owner": settings.owner,
                 "read_only": storage.isReadOnly(),
             },
-            "reachable": store.reachable and not known.kept.failed,
+            "reachable": store.reachable and not known.away,
             "read": iso(read),
             "encryption": self._encryption(kept),
             "sources": storage.sources().sources(),
@@ -126,7 +154,7 @@ class Status:
             "check": check,
             "figures": kept.figures,
             "outside": kept.outside,
-            **self._counted(),
+            **self._counted(use),
             "jobs": kept.jobs,
             "covers": {"host": socket.gethostname(), "processes": storage.cache.processes()},
         }
@@ -145,10 +173,9 @@ class Status:
             "key_max_age": self._storage.settings.key_max_age,
         }
 
-    def _counted(self) -> dict[str, Any]:
+    def _counted(self, use: CacheUse | None) -> dict[str, Any]:
         """``cache`` and ``requests``, of all processes of the machine; of this one where the disk is broken."""
         cache = self._storage.cache
-        use, _ = self._known.use.look()
         cache.counters.save()
         try:
             counters, since = counted_since_made(cache.layout)
@@ -197,7 +224,7 @@ class Status:
             if self._writable:
                 try:
                     checked.keep(store, told, settings.owner)
-                except StoreError:
+                except (StoreError, RecordError):
                     pass  # this process shows it all the same
         self._known.kept.forget()
         return self._known.check
@@ -235,14 +262,6 @@ class Status:
         )
         with closing(open_store(quick, read_only=not self._writable)) as store:
             yield store
-
-
-def _part(known: T | None, read: Callable[[], T | None]) -> T | None:
-    """One part; what was known where these credentials may not read it, or another release wrote it."""
-    try:
-        return read()
-    except (Refused, RecordError):
-        return known
 
 
 def _mirrored(store: Any) -> dict[str, Any] | None:

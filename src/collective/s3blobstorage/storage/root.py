@@ -614,3 +614,5 @@ class S3BlobStorage:
             self.store_.close()
             if self.witness is not None:
                 self.witness.join()
+            if self._known is not None:
+                self._known.join()
