@@ -82,19 +82,28 @@ class Scratch:
         self._written = {written: None for written in self._written if written[0] != self.key(word)}
 
     def clear(self) -> None:
-        """Delete everything; a failure is logged and left to gc. Raises nothing of the store's."""
+        """Delete everything; a failure is logged and left to gc, and so is the rest where the store is silent: each
+        request would wait for as long again. Raises nothing of the store's."""
         connection = self.store.connection
+        silent = False
         for key, upload_id in self._uploads:
-            self._gone(ask(self.client.abort_multipart_upload, **connection.object(key), UploadId=upload_id), key)
+            silent = silent or self._gone(
+                ask(self.client.abort_multipart_upload, **connection.object(key), UploadId=upload_id), key
+            )
         for key, version in self._written:
+            if silent:
+                break
             # In a bucket with versions a plain DELETE would leave the version and add a marker.
             exactly = {"VersionId": version} if version else {}
             answer = ask(self.client.delete_object, **connection.object(key), **exactly)
             if version and answer.denied:  # s3:DeleteObjectVersion is a right of its own
                 answer = ask(self.client.delete_object, **connection.object(key))
-            self._gone(answer, key)
+            silent = self._gone(answer, key)
         self._uploads, self._written = [], {}
 
-    def _gone(self, answer: Answer, key: str) -> None:
-        if answer.failure is not None and answer.status != 404:
-            log.info("%r stays until gc: %s", self.store.connection.full_key(key), answer.failure.detail)
+    def _gone(self, answer: Answer, key: str) -> bool:
+        """Whether the store was silent for a whole time-out."""
+        if answer.failure is None or answer.status == 404:
+            return False
+        log.info("%r stays until gc: %s", self.store.connection.full_key(key), answer.failure.detail)
+        return answer.failure.silent

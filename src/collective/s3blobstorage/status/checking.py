@@ -16,7 +16,7 @@ from ..errors import StoreError
 from ..messages import mend as mend_of
 from ..messages import one_line
 from ..objectstore import S3ObjectStore
-from ..objectstore.preflight import LAST_BEFORE_WRITING, Finding, checks
+from ..objectstore.preflight import AT_OPEN, DEEPER, LAST_BEFORE_WRITING, Finding, checks
 from ..settings import StorageSettings
 from .local_checks import LocalChecks, Result
 from .source_checks import Opened, source_checks
@@ -35,12 +35,19 @@ class Base:
 
 
 def findings(
-    settings: StorageSettings, store: S3ObjectStore, base: Base, *, writable: bool, started: float
+    settings: StorageSettings,
+    store: S3ObjectStore,
+    base: Base,
+    *,
+    writable: bool,
+    started: float,
+    until: float | None = None,
 ) -> Iterator[Finding]:
     """Each finding as it is made, in the thread of the caller. Raises nothing of the store's. To be closed.
 
     ``store`` is for this alone: what is measured corrects it. ``started``: when the configuration was begun to be read,
-    by the monotonic clock.
+    by the monotonic clock. ``until``: when nothing more is asked of the store and of sources, by the same one; what was
+    not tried by then is told all the same.
     """
     yield Finding("configuration", True, time.monotonic() - started, base.what, "")
     local = LocalChecks(settings, store, base.look)
@@ -53,7 +60,7 @@ def findings(
     yield _timed("garbage", local.garbage)
     if settings.metrics_token_file is not None:
         yield _timed("metrics token", local.metrics_token)
-    reached = False
+    reached = late = False
     with closing(checks(store, writable=writable, thorough=True, forbidden=lambda: local.not_ours)) as remote:
         for finding in remote:
             reached = reached or (finding.name == "bucket" and finding.ok is True)
@@ -61,8 +68,28 @@ def findings(
             if finding.name == LAST_BEFORE_WRITING:
                 yield _timed("owner", local.owner if reached else lambda: _NOT_ASKED)
                 yield _timed("keys", local.keys if reached else lambda: _NOT_ASKED)
+            late = until is not None and time.monotonic() > until
+            if late:
+                break
+    if late:
+        yield from _too_slow(finding.name)
     for name, asked in source_checks(settings.sources, base.opened):
-        yield _timed(name, asked)
+        late = until is not None and time.monotonic() > until
+        yield _untried(name) if late else _timed(name, asked)
+
+
+def _too_slow(last: str) -> Iterator[Finding]:
+    """The store's checks after ``last``. The first of them says what is wrong: until then all may have been well."""
+    names = AT_OPEN + DEEPER
+    left = names[names.index(last) + 1 :]
+    if left:
+        mend = "s3-endpoint-url: see whether the network or the store is slow; s3blobs check takes the time it needs"
+        yield Finding(left[0], False, 0.0, "not tried: the checks before it took too long", mend)
+    yield from map(_untried, left[1:])
+
+
+def _untried(name: str) -> Finding:
+    return Finding(name, None, 0.0, "not tried: the checks before it took too long", "")
 
 
 def _timed(name: str, asked: Callable[[], Result]) -> Finding:

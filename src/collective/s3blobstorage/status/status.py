@@ -20,6 +20,9 @@ from ..maintenance.key_states import told as told_keys
 from ..objectstore import open_store, traffic
 from ..objectstore.clock import Clock
 from ..objectstore.trial import STEPS, Step, trial
+from ..overlay.interfaces import ISourceSettings
+from ..overlay.settings import S3Settings
+from ..settings import StoreSettings
 from ..storage.mirrored import read_mirrored
 from ..storage.owner import read_marker
 from . import checked, figures, requests
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 
 # A check that people wait for: a store that does not answer by then is away for them. Seconds.
 _CONNECT, _READ = 3.0, 5.0
+
+# After so many seconds no check is begun: what one may still take then (two requests that hang), and deleting what was
+# written (one more), ends within the half minute that is promised. So does keeping the result (two), begun by then.
+_ENOUGH, _KEEP_BY = 12.0, 20.0
 
 # How long the sum of a cache's files is good: it reads every folder of the cache. Seconds.
 _USE_FRESH = 60.0
@@ -210,18 +217,23 @@ class Status:
         }
 
     def check(self) -> dict[str, Any]:
-        storage, settings, began = self._storage, self._storage.settings, time.monotonic()
+        storage = self._storage
+        settings = replace(storage.settings, sources=tuple(map(_quick_source, storage.settings.sources)))
         base = Base(
             f"<s3blobstorage> around <{_base_name(storage)}>, database {self._name}",
             self._look,
             lambda: nullcontext(storage.base),
         )
         with self._known.checking, self._own_store() as store:
-            with closing(findings(settings, store, base, writable=self._writable, started=began)) as coming:
+            began = time.monotonic()
+            coming = findings(settings, store, base, writable=self._writable, started=began, until=began + _ENOUGH)
+            with closing(coming):
                 found = list(coming)
-            told = checked.document(found, time.monotonic() - began)
+            took = time.monotonic() - began
+            told = checked.document(found, took)
             self._known.check = {"at": _now(), **told}
-            if self._writable:
+            wrote = any(finding.name == "write" and finding.ok for finding in found)
+            if self._writable and wrote and took < _KEEP_BY:
                 try:
                     checked.keep(store, told, settings.owner)
                 except (StoreError, RecordError):
@@ -250,18 +262,27 @@ class Status:
     def _own_store(self) -> Iterator[Any]:
         """A store with connections of its own that does not wait long: what is measured corrects it, and nobody else's
         requests meet its time-outs."""
-        quick = replace(
-            self._storage.settings.store,
-            outage_patience=0.0,
-            connect_timeout=_CONNECT,
-            read_timeout=_READ,
-            download_connect_timeout=_CONNECT,
-            download_read_timeout=_READ,
-            download_max_attempts=1,
-            download_deadline=4 * _READ,
-        )
-        with closing(open_store(quick, read_only=not self._writable)) as store:
+        with closing(open_store(_quick(self._storage.settings.store), read_only=not self._writable)) as store:
             yield store
+
+
+def _quick(settings: StoreSettings) -> StoreSettings:
+    """With time-outs that people wait for, and no patience."""
+    connect, read = min(_CONNECT, settings.download_connect_timeout), min(_READ, settings.download_read_timeout)
+    return replace(
+        settings,
+        outage_patience=0.0,
+        connect_timeout=connect,
+        read_timeout=read,
+        download_connect_timeout=connect,
+        download_read_timeout=read,
+        download_max_attempts=1,
+        download_deadline=min(4 * _READ, settings.download_deadline),
+    )
+
+
+def _quick_source(settings: ISourceSettings) -> ISourceSettings:
+    return replace(settings, store=_quick(settings.store)) if isinstance(settings, S3Settings) else settings
 
 
 def _mirrored(store: Any) -> dict[str, Any] | None:
