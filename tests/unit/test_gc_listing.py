@@ -19,6 +19,7 @@ from collective.s3blobstorage.maintenance.gc.listing import Listing, row_of
 from collective.s3blobstorage.maintenance.gc.report import Tally
 from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore.interfaces import Listed
+from collective.s3blobstorage.status.figures import Objects
 
 PAGE = 4
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,6 +89,16 @@ def test_ranges_have_what_one_listing_has(keys, old_keys):
     strange = sorted(keys - set(judged) - set(ignored) - set(of_addons) - set(filter(module.read_foreign_key, keys)))
     assert tally.foreign_keys == strange and tally.foreign.blobs == len(strange)
     assert tally.old.blobs == (0 if old_keys else sum(module.read_foreign_key(key) is not None for key in keys))
+
+
+@given(keys, st.booleans())
+def test_its_figures_are_those_of_a_count(keys, old_keys):
+    counted = Objects()
+    for key in keys:
+        counted.of(key).add(len(key))
+    with Listing(Store(keys), Scope(), threading.Event(), lambda count: None, old_keys=old_keys) as listing:
+        assert listing.objects() == counted
+    assert counted.total.objects == len(keys)
 
 
 @given(keys, st.tuples(oids, oids).map(sorted))

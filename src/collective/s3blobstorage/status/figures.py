@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from .interfaces import FIGURES, OUTSIDE
 
 # Keys of zodb-s3blobs: see DESIGN.md section 8.
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")
+
+_PARTS = ("blobs", "zodb_s3blobs", "addons", "bookkeeping", "other")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 
@@ -39,16 +41,36 @@ class Count:
 class Objects:
     """What lies under the prefix, by whose key it is. ``other`` is nothing that this package wrote."""
 
-    blobs: Count
-    zodb_s3blobs: Count
-    addons: Count
-    bookkeeping: Count
-    other: Count
+    blobs: Count = field(default_factory=Count)
+    zodb_s3blobs: Count = field(default_factory=Count)
+    addons: Count = field(default_factory=Count)
+    bookkeeping: Count = field(default_factory=Count)
+    other: Count = field(default_factory=Count)
+
+    def of(self, key: str) -> Count:
+        """Where that key is counted."""
+        if is_key(key):
+            return self.blobs
+        if _FOREIGN.fullmatch(key):
+            return self.zodb_s3blobs
+        if is_addon_key(key):
+            return self.addons
+        return self.bookkeeping if is_bookkeeping(key) else self.other
 
     @property
     def total(self) -> Count:
-        parts = (self.blobs, self.zodb_s3blobs, self.addons, self.bookkeeping, self.other)
+        parts = [getattr(self, name) for name in _PARTS]
         return Count(sum(part.objects for part in parts), sum(part.bytes for part in parts))
+
+    @classmethod
+    def sum(cls, several: Iterable[Objects]) -> Objects:
+        found = cls()
+        for objects in several:
+            for name in _PARTS:
+                count, more = getattr(found, name), getattr(objects, name)
+                count.objects += more.objects
+                count.bytes += more.bytes
+        return found
 
 
 @dataclass
@@ -74,10 +96,10 @@ def count(
 
     A request per 1,000 objects, in the thread of the caller. Raises Stopped, and what the store raises.
     """
-    found = Objects(Count(), Count(), Count(), Count(), Count())
+    found = Objects()
     seen = 0
     for line in store.list(page_size=_STEP):
-        _kind(found, line.key).add(line.size)
+        found.of(line.key).add(line.size)
         seen += 1
         if seen % _STEP == 0:
             advance(_STEP)
@@ -85,16 +107,6 @@ def count(
                 raise Stopped
     advance(seen % _STEP)
     return Figures(found, _uploads(store))
-
-
-def _kind(found: Objects, key: str) -> Count:
-    if is_key(key):
-        return found.blobs
-    if _FOREIGN.fullmatch(key):
-        return found.zodb_s3blobs
-    if is_addon_key(key):
-        return found.addons
-    return found.bookkeeping if is_bookkeeping(key) else found.other
 
 
 def _uploads(store: IObjectStore) -> Uploads | None:
@@ -105,8 +117,13 @@ def _uploads(store: IObjectStore) -> Uploads | None:
 
 
 def unfinished_uploads(store: IObjectStore) -> Uploads:
+    return uploads_since(initiated for _, _, initiated in store.list_uploads())
+
+
+def uploads_since(begun: Iterable[datetime]) -> Uploads:
+    """Of those that were begun at these times."""
     count, oldest = 0, None
-    for _, _, initiated in store.list_uploads():
+    for initiated in begun:
         count += 1
         oldest = initiated if oldest is None else min(oldest, initiated)
     return Uploads(count, iso(oldest))
@@ -137,9 +154,6 @@ def read(store: IObjectStore) -> dict[str, Any] | None:
 def read_outside(store: IObjectStore) -> dict[str, Any] | None:
     """As ``read``."""
     return kept.read(store, OUTSIDE, lambda told: {"by": str(told["by"]), **_count(told)})
-
-
-_PARTS = ("blobs", "zodb_s3blobs", "addons", "bookkeeping", "other")
 
 
 def _figures(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ZODB.utils import maxtid, p64, u64
 
 from ...keys import BLOBS, SCRATCH, is_addon_key, is_bookkeeping, is_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Listed
+from ...status.figures import Objects
 from ..findings import Count, Stopped
 from ..scope import Scope
 from .lines import Lines
@@ -45,11 +46,13 @@ class Range:
 
 @dataclass
 class Part:
-    """One range of a listing. ``seen``: how many keys; ``foreign_keys``: the first of them."""
+    """One range of a listing. ``seen``: how many keys; ``foreign_keys``: the first of them; ``objects``: all, by whose
+    key it is."""
 
     range: Range
     lines: Lines = field(default_factory=Lines)
     seen: int = 0
+    objects: Objects = field(default_factory=Objects)
     old: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
@@ -71,11 +74,20 @@ class Part:
     def take(self, page: list[Listed], *, old_keys: bool, ours_only: bool) -> None:
         """Keep what is judged, count the rest."""
         self.seen += len(page)
-        self.lines.extend(
-            f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}"
-            for line in page
-            if is_key(line.key) or (not ours_only and self._is_judged(line, old_keys))
-        )
+        blobs = size = 0
+        kept = []
+        for line in page:
+            if is_key(line.key):  # nearly all
+                blobs += 1
+                size += line.size
+            else:
+                self.objects.of(line.key).add(line.size)
+                if ours_only or not self._is_judged(line, old_keys):
+                    continue
+            kept.append(f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}")
+        self.objects.blobs.objects += blobs
+        self.objects.blobs.bytes += size
+        self.lines.extend(kept)
 
     def _is_judged(self, line: Listed, old_keys: bool) -> bool:
         """Of one whose key is none of ours."""
@@ -156,6 +168,10 @@ class Listing:
                 count.blobs += more.blobs
                 count.bytes += more.bytes
             tally.foreign_keys += part.foreign_keys[: LISTED - len(tally.foreign_keys)]
+
+    def objects(self) -> Objects:
+        """All that was listed."""
+        return Objects.sum(part.objects for part in self._parts)
 
     def close(self) -> None:
         for part in self._parts:

@@ -19,6 +19,7 @@ from ZODB.utils import oid_repr, z64
 from ...errors import UnsafeError
 from ...keys import SCRATCH, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore
+from ...status.figures import Figures, Objects, uploads_since
 from ...storage.owner import Marker, read_marker
 from ..findings import Stopped
 from ..scope import Scope
@@ -42,7 +43,8 @@ class Plan:
     """``candidates``: lines, in the order of keys, objects before uploads before versions. ``ledger``: what shall be
     written.
 
-    ``control``: what was below ``gc/`` when it began. ``at``: the store's time then.
+    ``control``: what was below ``gc/`` when it began. ``at``: the store's time then. ``figures``: of all that was
+    listed, where that was the whole prefix.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Plan:
     ledger: Ledger
     tally: Tally = field(default_factory=Tally)
     candidates: Lines = field(default_factory=Lines)
+    figures: Figures | None = None
 
     def close(self) -> None:
         self.candidates.close()
@@ -122,7 +125,7 @@ def make_plan(
             if versions:
                 judge_past(view, plan.tally, past, going, stop, at, margins)
             plan.tally.damaged = [oid_repr(oid) for oid in view.damaged]
-        _uploads(store, plan, earlier)
+        _uploads(store, plan, earlier, listing.objects())
         for line in going:
             plan.candidates.add(line)
         return plan
@@ -255,21 +258,24 @@ class _Dates:
             self._next = next(self._entries, None)
 
 
-def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger) -> None:
-    """Unfinished multipart uploads, under the same margins. Only those to keys of ours."""
+def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger, objects: Objects) -> None:
+    """Unfinished multipart uploads, under the same margins. Only those to keys of ours. ``objects``: what was listed,
+    for the figures."""
     known = {entry.key: entry for entry in earlier.entries() if entry.key.startswith(UPLOAD)}
     if not plan.scope.whole:
         for entry in known.values():
             plan.ledger.add(entry)
         return
     tally, margins, at = plan.tally, plan.margins, plan.at
-    found = []
+    found, begun = [], []
     for key, upload_id, initiated in store.list_uploads():
+        begun.append(initiated)
         if read_key(key) is None and not key.startswith(SCRATCH):
             continue
         tally.uploads += 1
         if at - initiated.timestamp() >= margins.grace and not set(f"{key}{upload_id}") & set("\t\n"):
             found.append((upload_entry(key, upload_id), key, upload_id, int(initiated.timestamp())))
+    plan.figures = Figures(objects, uploads_since(begun))
     for name, key, upload_id, initiated_at in sorted(found):
         entry = known.get(name)
         plan.ledger.add(entry or Entry(name, at, seen=False))

@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import S3BlobStorageError, StoreError, UnsafeError
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from ...status import figures
 from ...storage.owner import Marker
 from ..scope import Scope
 from .candidate import Candidate
@@ -79,6 +80,7 @@ class Collection:
         """
         if plan.owner is not None:
             publish(self.store, plan, self.clock)
+            self._keep_figures(plan)
             self._sweep(plan.control)
 
     def execute(self, name: str) -> tuple[str, Outcome]:
@@ -112,6 +114,15 @@ class Collection:
         except BaseException:
             plan.close()
             raise
+
+    def _keep_figures(self, plan: Plan) -> None:
+        """The whole prefix was listed, so that nobody has to count it again to show how much there is."""
+        if plan.figures is None:
+            return
+        try:
+            figures.keep(self.store, plan.figures, "gc")
+        except StoreError as error:
+            logger.info("the figures of the bucket are not kept: %s", error)
 
     def _executed(self, plan: Plan, lease: Lease) -> Outcome:
         refused: UnsafeError | None = None
