@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -15,6 +16,8 @@ from servers import faults
 from sites import bucket_keys, commit_blobs, wait_until
 
 from collective.s3blobstorage.cache import BlobCache
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.status import figures
 
 IMPORT = "%import collective.s3blobstorage\n"
 
@@ -141,6 +144,36 @@ def test_prefix_of_another_owner_is_status_1(configured, settings):
     result = s3blobs("--config", write("owner staging"), "status", env=keys_of(settings))
     assert result.returncode == 1
     assert "www.example.org, which is not the configured staging" in result.stdout
+
+
+def kept(settings):
+    with closing(open_store(settings)) as store:
+        return figures.read(store)
+
+
+def test_figures_are_kept_where_that_is_allowed(configured, settings, proxy):
+    site, write = configured
+    db = site.db()
+    commit_blobs(db, small=b"x" * 1000)
+    wait_until(lambda: any(key.startswith("gc/witness/") for key in bucket_keys(settings)))
+    keys = bucket_keys(settings)
+    for more in (("owner staging.example.org",), ("owner www.example.org", "read-only on")):
+        s3blobs("--config", write(*more), "status", env=keys_of(settings))
+        assert bucket_keys(settings) == keys
+    # Credentials that may only read: nothing is said, since nobody asked for it to be kept.
+    path = write("owner www.example.org")
+    path.write_text(path.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    refused = proxy.fail(faults.answer(403, "AccessDenied"), method="PUT", times=9)
+    result = s3blobs("--config", path, "status", "--json", env=keys_of(settings))
+    assert (result.returncode, result.stderr, refused.hits) == (0, "", 1)
+    assert bucket_keys(settings) == keys
+    proxy.forgive()
+    told = document(s3blobs("--config", path, "status", "--json", env=keys_of(settings)))
+    found = kept(settings)
+    assert found["by"] == "s3blobs status" and found["blobs"] == {"objects": 1, "bytes": 1000}
+    assert {name: found[name] for name in told["objects"]} == told["objects"]
+    assert found["uploads"] == told["unfinished_uploads"]
+    assert db.storage.status("main").document()["figures"] == found
 
 
 def test_prefix_that_was_never_opened(configured, settings):
