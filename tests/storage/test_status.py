@@ -94,6 +94,21 @@ def test_requests_of_all_processes_are_summed(site, make_site, settings):
     assert (counters["uploads"], counters["reachable"], counters["circuit_open"]) == (0, True, False)
 
 
+def test_two_databases_that_share_cache_dir_share_its_bound(make_site, settings):
+    """Whether the cache is full depends on both; files and counters are each one's own."""
+    folder = make_site("filestorage").settings.cache_dir
+    dbs = [
+        make_site("filestorage", store=dataclasses.replace(settings, prefix=name), owner=name).db(cache_dir=folder)
+        for name in ("one", "two")
+    ]
+    commit_blobs(dbs[0], a=b"x" * 300_000)
+    commit_blobs(dbs[1], a=b"x" * 1000, b=b"y" * 1000)
+    caches = [status_of(db).document()["cache"] for db in dbs]
+    assert [cache["files"] for cache in caches] == [1, 2]
+    assert min(cache["used"] for cache in caches) >= 300_000  # what processes keep beside it changes meanwhile
+    assert [cache["counters"]["bytes"] for cache in caches] == [300_000, 2000]
+
+
 def test_an_upload_under_way_is_counted(site, proxy):
     db = site.db()
     proxy.fail(hang("before", seconds=1.0), method="PUT", times=1)

@@ -44,6 +44,7 @@ class IStatus(Interface):
                          "uploads": {"count", "oldest"} | None} | None,
              "outside": {"at", "by", "objects", "bytes"} | None,   # blobs that only a source has, as counted last
              "cache": {"folder", "files", "used", "bound", "since", "counters": {…},
+                       # files and counters of this database; used and bound of all that share cache-dir
                        "hour": {"hits", "misses", "rate"}, "day": {…},
                        "history": [{"at", "hits", "misses", "downloads", "bytes"}, …]},  # the last 24 h, a slot each
              "requests": {"since", "verbs": {"get": {"requests", "errors", "bytes", "p50", "p95", "p99"}, …},

@@ -31,7 +31,7 @@ from .dates import iso
 from .interfaces import PATIENCE, IStatus
 from .local_checks import Result
 from .remembered import Remembered
-from .use import CacheUse, cache_use
+from .use import CacheUse, MachineUse, both_uses
 
 if TYPE_CHECKING:
     from ..storage.root import S3BlobStorage
@@ -74,8 +74,11 @@ class Known:
             return storage.closed
 
         self.kept: Remembered[Kept] = Remembered(self._read, clock, ended=ended)
-        self.use: Remembered[CacheUse | None] = Remembered(
-            lambda known: cache_use(storage.cache.layout), clock, fresh=_USE_FRESH, ended=ended
+        self.use: Remembered[tuple[CacheUse | None, MachineUse]] = Remembered(
+            lambda known: both_uses(storage.cache.layout, storage.settings.cache_size),
+            clock,
+            fresh=_USE_FRESH,
+            ended=ended,
         )
         self.checking = threading.Lock()  # one check at a time: they write to the same cache-dir and prefix
         self.check: dict[str, Any] | None = None  # the last one of this process, also where it could not be kept
@@ -136,7 +139,7 @@ class Status:
         began = known.clock.monotonic()
         known.use.begin()
         kept, read = known.kept.look()
-        use, _ = known.use.look(PATIENCE - (known.clock.monotonic() - began))
+        uses, _ = known.use.look(PATIENCE - (known.clock.monotonic() - began))
         kept = kept or Kept()
         settings, store = storage.settings, storage.store_
         check = max((one for one in (known.check, kept.check) if one), key=lambda one: one["at"], default=None)
@@ -161,7 +164,7 @@ class Status:
             "check": check,
             "figures": kept.figures,
             "outside": kept.outside,
-            **self._counted(use),
+            **self._counted(uses),
             "jobs": kept.jobs,
             "covers": {"host": socket.gethostname(), "processes": storage.cache.processes()},
         }
@@ -180,7 +183,7 @@ class Status:
             "key_max_age": self._storage.settings.key_max_age,
         }
 
-    def _counted(self, use: CacheUse | None) -> dict[str, Any]:
+    def _counted(self, uses: tuple[CacheUse | None, MachineUse] | None) -> dict[str, Any]:
         """``cache`` and ``requests``, of all processes of the machine; of this one where the disk is broken."""
         cache = self._storage.cache
         cache.counters.save()
@@ -188,10 +191,11 @@ class Status:
             counters, since = counted_since_made(cache.layout)
         except OSError:
             return {"cache": None, "requests": self._of_this_process()}
+        own, machine = uses or (None, None)
         told = {
             "folder": str(cache.layout.root),
-            "files": None if use is None else use.files,
-            "used": None if use is None else use.bytes,
+            "files": None if own is None else own.files,
+            "used": None if machine is None else machine.bytes,
             "bound": self._storage.settings.cache_size,
             "since": iso(datetime.fromtimestamp(since, UTC)),
             "counters": of_cache(counters),
@@ -231,7 +235,9 @@ class Status:
                 found = list(coming)
             took = time.monotonic() - began
             told = checked.document(found, took)
-            self._known.check = {"at": _now(), **told}
+            # By the store's clock, as what is kept: the later one of two checks is shown.
+            at = store.connection.time.now() or datetime.now(UTC)
+            self._known.check = {"at": iso(at), **told}
             wrote = any(finding.name == "write" and finding.ok for finding in found)
             if self._writable and wrote and took < _KEEP_BY:
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,9 +40,22 @@ def cache_use(layout: Layout) -> CacheUse | None:
 
 def machine_use(cache_dir: Path, bound: int) -> MachineUse:
     """What lies in all the folders that this user may read. Changes nothing."""
+    return _sum(cache_dir, bound, _each(cache_dir).values())
+
+
+def both_uses(layout: Layout, bound: int) -> tuple[CacheUse | None, MachineUse]:
+    """``cache_use`` and ``machine_use``, each folder read once."""
+    each = _each(layout.root)
+    return each.get(layout.folder), _sum(layout.root, bound, each.values())
+
+
+def _each(cache_dir: Path) -> dict[Path, CacheUse | None]:
+    return {store.folder: _store_use(store) for store in stores(cache_dir)}
+
+
+def _sum(cache_dir: Path, bound: int, uses: Iterable[CacheUse | None]) -> MachineUse:
     found = MachineUse(str(cache_dir), bound=bound)
-    for store in stores(cache_dir):
-        use = _store_use(store)
+    for use in uses:
         if use is None:
             continue
         found.databases += 1
