@@ -122,11 +122,15 @@ def test_a_body_that_breaks(store, proxy):
 
 def test_a_store_that_is_away(store, proxy):
     store.put_bytes("key", b"x")
+    assert store.reachable
     proxy.down()
     with pytest.raises(Unavailable):
         store.get_bytes("key")
     assert errors(store)["get"] == {"unavailable": store.settings.download_max_attempts}
+    assert not store.reachable and not store.circuit_open  # outage-patience 0: no circuit, and away all the same
     proxy.up()
+    store.get_bytes("key")
+    assert store.reachable
 
 
 def test_each_store_has_counts_of_its_own(settings):

@@ -183,3 +183,13 @@ def test_without_patience_there_is_no_circuit(store):
         circuit.failed()
         store.now += 10.0
     assert not circuit.is_open and circuit.admits() and circuit.since is None
+
+
+@pytest.mark.parametrize("patience", [0.0, 35.0])
+def test_what_the_last_request_found_is_known_with_and_without_a_circuit(store, patience):
+    circuit = Circuit(patience, store.clock)
+    assert circuit.reachable
+    circuit.failed()
+    assert not circuit.reachable
+    circuit.answered()
+    assert circuit.reachable

@@ -37,6 +37,7 @@ class Circuit:
         # Requests that time out bring news this rarely: a failure an hour ago says nothing about now.
         self._silence = max(patience, silence)
         self._lock = threading.Lock()  # guards all below; nothing waits while it is held
+        self._out = False  # the last request found the store unavailable
         self._since: float | None = None
         self._last = 0.0
         self._probe: float | None = None  # when the one that is under way was let through
@@ -48,6 +49,11 @@ class Circuit:
         """When the present outage began, on the clock's scale; None while there is none."""
         with self._lock:
             return self._since
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last request was answered, or none was made yet; with a patience of 0 too."""
+        return not self._out
 
     @property
     def is_open(self) -> bool:
@@ -72,9 +78,10 @@ class Circuit:
 
     def failed(self) -> None:
         """A request found the store unavailable."""
-        if not self.patience:
-            return
         with self._lock:
+            self._out = True
+            if not self.patience:
+                return
             now = self._clock.monotonic()
             if self._since is None or now - self._last > self._silence:
                 self._since = now
@@ -90,11 +97,12 @@ class Circuit:
 
     def answered(self) -> None:
         """A request was answered, whatever the answer is."""
-        if self._since is None:  # the usual case, without the lock: a failure just now is told by the next answer
+        if not self._out:  # the usual case, without the lock: a failure just now is told by the next answer
             return
         with self._lock:
             lasted = self._clock.monotonic() - (self._since or 0.0)
             tell, self._told = self._told, False
+            self._out = False
             self._since = self._probe = None
         if tell:
             log.warning("the object store answers again after %.0f s", lasted)

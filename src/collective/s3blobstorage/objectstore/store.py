@@ -204,7 +204,7 @@ class S3ObjectStore:
     @property
     def reachable(self) -> bool:
         """Whether the last request was answered, or none was made yet. Makes none."""
-        return self._circuit.since is None
+        return self._circuit.reachable
 
     @property
     def circuit_open(self) -> bool:
