@@ -124,7 +124,10 @@ def _rate(points: list[Sample], start: float) -> dict[str, Any] | None:
 
 
 def _since(before: Sample, after: Sample) -> tuple[int, ...]:
-    return tuple(new if new < old else new - old for old, new in zip(before.sums, after.sums, strict=True))
+    pairs = list(zip(before.sums, after.sums, strict=True))
+    if any(new < old for old, new in pairs):  # all were counted anew, those that are already past the old ones too
+        return after.sums
+    return tuple(new - old for old, new in pairs)
 
 
 def _iso(at: float) -> str:
