@@ -10,10 +10,12 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from servers.faults import answer, reset, truncate
+from rings import client_side
+from servers.faults import answer, flip, reset, truncate
 
-from collective.s3blobstorage.errors import Refused, Unavailable
+from collective.s3blobstorage.errors import Corrupt, Refused, Unavailable
 from collective.s3blobstorage.objectstore import open_store, preflight, traffic
+from collective.s3blobstorage.objectstore.interfaces import Cancelled
 
 # As the proxy names them, by our verbs.
 VERBS = {
@@ -118,6 +120,72 @@ def test_a_body_that_breaks(store, proxy):
     assert counted(store)["get"].requests == 2 and "get" not in before
     if not store.encryption.ring:
         assert counted(store)["get"].bytes == MB  # the rest came with the second one
+
+
+def test_bytes_that_are_damaged_on_their_way_here(store, proxy):
+    data = os.urandom(300_000)
+    store.put_bytes("key", data)
+    proxy.fail(flip(150_000), method="GET", times=1)
+    assert store.get_file("key", target := io.BytesIO()).sha256 and target.getvalue() == data
+    assert errors(store)["get"] == {"other": 1}
+    proxy.fail(flip(150_000), method="GET", times=100)
+    with pytest.raises(Corrupt):
+        store.get_file("key", io.BytesIO())
+    assert errors(store)["get"] == {"other": counted(store)["get"].requests - 1}
+    assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy)
+
+
+def test_sealed_bytes_that_are_damaged(settings, proxy, tmp_path):
+    """What is counted once is counted once here too, where another piece of code compares: each request that failed."""
+    file = tmp_path / "file"
+    file.write_bytes(data := os.urandom(300_000))
+    encryption = client_side(bytes(range(32)))
+    sealing = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, outage_patience=0.0, encryption=encryption)
+    with closing(open_store(sealing)) as store:
+        store.put_file("blobs/key", file, metadata={})
+        proxy.fail(flip(150_000), method="GET", times=1)
+        store.get_file("blobs/key", target := io.BytesIO())
+        assert target.getvalue() == data and counted(store)["get"].requests == 2
+        assert errors(store)["get"] == {"other": 1}
+        proxy.fail(flip(150_000), method="GET", times=1)
+        with pytest.raises(Corrupt):
+            store.get_range("blobs/key", 0, 300_000, lambda block: None)
+        assert errors(store)["get"] == {"other": 2} and counted(store)["get"].requests == 3
+        with pytest.raises(Corrupt):
+            store.get_file("blobs/key", io.BytesIO(), sha256=bytes(32))
+        assert errors(store)["get"] == {"other": counted(store)["get"].requests - 1}
+
+
+def test_an_object_of_another_size(store):
+    store.put_bytes("key", b"x" * 1000)
+    for read in (
+        lambda: store.get_file("key", io.BytesIO(), size=999),
+        lambda: store.get_range("key", 0, 10, lambda block: None, size=999),
+    ):
+        with pytest.raises(Corrupt):
+            read()
+    found = counted(store)["get"]
+    assert found.errors["other"] == found.requests >= 2
+
+
+@pytest.mark.parametrize("size", [1000, MB, 20 * MB], ids=["small", "whole", "in parts"])
+def test_bytes_that_are_damaged_on_their_way_there(store, proxy, tmp_path, size):
+    store.measured_etags(are_md5=True)
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(size))
+    proxy.fail(flip(500, "request"), method="PUT", times=1)
+    store.put_file("key", file, metadata={})
+    assert errors(store)["put"] == {"other": 1}
+
+
+@pytest.mark.parametrize("size", [6 * MB, 20 * MB], ids=["whole", "in parts"])
+def test_an_upload_that_is_given_up_is_no_failure_of_the_store(store, proxy, tmp_path, size):
+    file, sent = tmp_path / "file", []
+    file.write_bytes(os.urandom(size))
+    with pytest.raises(Cancelled):
+        store.put_file("key", file, metadata={}, progress=sent.append, cancelled=lambda: sum(sent) > MB)
+    assert sum(sent) or counted(store)["put"].requests
+    assert not any(errors(store).values()), errors(store)
 
 
 def test_a_store_that_is_away(store, proxy):

@@ -7,12 +7,13 @@ own door. One call is one request: botocore makes one attempt (``client.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from collective.s3blobstorage.errors import ObjectMissing, PreconditionFailed, Refused, Unavailable
+from collective.s3blobstorage.errors import Corrupt, ObjectMissing, PreconditionFailed, Refused, Unavailable
 from collective.s3blobstorage.objectstore.traffic import Traffic
-from collective.s3blobstorage.objectstore.translate import failure_of
+from collective.s3blobstorage.objectstore.translate import Unproven, failure_of
 
 _VERBS = {
     "get_object": "get",
@@ -77,7 +78,10 @@ class CountedClient:
                 response = request(**parameters)
             except Exception as error:
                 traffic.answered(verb, time.perf_counter() - began)
-                self._failed(verb, error)
+                # botocore wraps what a body raises as if the connection had failed: an upload that was cancelled, a
+                # file that cannot be read.
+                if getattr(parameters.get("Body"), "stopped", None) is None:
+                    self._failed(verb, error)
                 raise
             body = parameters.get("Body") if verb == "put" else None
             traffic.answered(verb, time.perf_counter() - began, 0 if body is None else len(body))
@@ -96,6 +100,17 @@ class CountedClient:
         kind = kind_of(failure.error)
         if kind is not None and (kind != "refused" or self._refusals):
             self._traffic.failed(verb, kind)
+
+
+@contextmanager
+def comparing(traffic: Traffic, verb: str) -> Iterator[None]:
+    """Around what compares bytes with those that were sent or stored: where they differ, a request that went well came
+    to nothing all the same."""
+    try:
+        yield
+    except (Corrupt, Unproven):
+        traffic.failed(verb, "other")
+        raise
 
 
 def kind_of(error: Exception) -> str | None:

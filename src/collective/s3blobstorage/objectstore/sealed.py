@@ -24,6 +24,7 @@ from collective.s3blobstorage.keys import ADDONS, BLOBS
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
+from collective.s3blobstorage.objectstore.counted import comparing
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT, refuse_sealed
@@ -226,7 +227,8 @@ class SealedStore(S3ObjectStore):
                         way, key, emptied.anew(), begin=opened.begin, hashed=False
                     ),
                 )
-                return opened.finished(sha256)
+                with comparing(self.traffic, "get"):
+                    return opened.finished(sha256)
             except Corrupt:
                 # Over http a segment may be damaged on its way; TLS would have noticed.
                 if not again:
@@ -255,9 +257,9 @@ class SealedStore(S3ObjectStore):
                 once.check()
                 opened = _OpenedRange(self, start, length, once.write, size, sealed=sealed)
                 first, count = opened.stored
-                return opened.finished(
-                    ranges.get_range(way, key, first, count, opened.write, if_match=if_match, begin=opened.begin)
-                )
+                info = ranges.get_range(way, key, first, count, opened.write, if_match=if_match, begin=opened.begin)
+                with comparing(self.traffic, "get"):
+                    return opened.finished(info)
 
             try:
                 return self._first(key, ask)

@@ -14,6 +14,7 @@ from collective.s3blobstorage.encryption.envelope import key_name
 from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, Unavailable
 from collective.s3blobstorage.objectstore.body import Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_size, unquoted
+from collective.s3blobstorage.objectstore.counted import comparing
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts
 from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, Failure, body_broken, failure_of
@@ -109,17 +110,20 @@ class Transfer(ABC):
         closing = False
         while True:
             before = self.received
-            try:
-                attempts.admit()
-                failure = self._attempt(attempts)
-                if failure is None:
-                    failure = self.compare()
-            except Rewritten:
-                self.rewritten()
-                closing = True
-                continue
-            except Stopped as error:
-                raise error.cause from None
+            with comparing(self.connection.traffic, "get"):  # of a sealed object, what takes its bytes compares them
+                try:
+                    attempts.admit()
+                    failure = self._attempt(attempts)
+                except Rewritten:
+                    self.rewritten()
+                    closing = True
+                    continue
+                except Stopped as error:
+                    raise error.cause from None
+            if failure is None:
+                failure = self.compare()
+                if failure is not None:
+                    self.connection.traffic.failed("get", "other")
             if failure is None:
                 assert self.info is not None
                 return self.info

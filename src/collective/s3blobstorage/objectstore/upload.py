@@ -26,6 +26,7 @@ from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
 from collective.s3blobstorage.objectstore.content import BLOCK, Content, DecryptedContent, FileContent, Openable
+from collective.s3blobstorage.objectstore.counted import comparing
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
@@ -150,7 +151,8 @@ class _Put:
             with proof.judged():
                 response = send({**parameters, **proof.parameters()})
             if proof.by_etag:
-                proof.check(response)
+                with comparing(self.connection.traffic, "put"):
+                    proof.check(response)
             return response
 
         attempts = self.connection.attempts("PUT", self.key, UPLOADING, cancelled=cancelled)
@@ -160,7 +162,8 @@ class _Put:
             if not attempts.ambiguous:
                 raise
             return self._settled(metadata)
-        self._check(response)
+        with comparing(self.connection.traffic, "put"):
+            self._check(response)
         return ObjectInfo(self.key, self.size, unquoted(response.get("ETag")), metadata, None, self.sha256)
 
     def _settled(self, metadata: Mapping[str, str]) -> ObjectInfo:
@@ -342,7 +345,8 @@ class _Upload:
                 response = self.connection.writer.upload_part(**given, **proof.parameters())
             if encrypted:
                 self.connection.encryption.check_echo(response)
-            proof.check(response)
+            with comparing(self.connection.traffic, "put"):
+                proof.check(response)
             return response
 
         with self.lanes.lane(self._stop):
