@@ -29,7 +29,7 @@ from collective.s3blobstorage.errors import (
     StoreError,
     Unavailable,
 )
-from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.objectstore import open_store, traffic
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.settings import StoreSettings
 
@@ -384,6 +384,8 @@ def test_what_its_etag_does_not_prove_is_sent_again_with_content_md5(odd, provin
     assert odd.objects["x"][0] == data
     again = sum(odd.with_md5)
     assert again == (1 if "damage_once" in oddity else len(odd.with_md5) / 2) and sum(counted) == len(data)
+    errors = traffic.read(proving.traffic.snapshot())["put"].errors
+    assert errors == {"unavailable": 0, "refused": 0, "other": 1 if "damage_once" in oddity else 0}
 
 
 @in_clear

@@ -129,6 +129,9 @@ def test_threads_lose_nothing():
         (refused(409, "ConditionalRequestConflict"), "put_object", None),
         (refused(416, "InvalidRange"), "get_object", None),
         (refused(403, "AccessDenied"), "get_object", "refused"),
+        (refused(403, "AccessDenied"), "put_object", "refused"),
+        (refused(400, "InvalidRequest"), "put_object", None),  # without Content-MD5: it is sent again with it
+        (refused(400, "InvalidRequest"), "get_object", "refused"),
         (refused(400, "BadDigest"), "put_object", "other"),
         (refused(503, "SlowDown"), "put_object", "unavailable"),
         (EndpointConnectionError(endpoint_url="http://x"), "get_object", "unavailable"),
@@ -145,6 +148,14 @@ def test_what_is_an_error(fate, method, kind):
     assert [(counted.requests, {k for k, n in counted.errors.items() if n}) for counted in verbs.values()] == [
         (1, set() if kind is None else {kind})
     ]
+
+
+def test_a_body_that_is_refused_with_content_md5_too():
+    client, counts = Client(), Traffic()
+    client.fate = refused(400, "InvalidRequest")
+    with pytest.raises(ClientError):
+        CountedClient(client, counts).put_object(Body=b"", ContentMD5="x")
+    assert traffic.read(counts.snapshot())["put"].errors["refused"] == 1
 
 
 def test_a_refusal_that_is_expected():

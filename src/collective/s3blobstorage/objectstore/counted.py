@@ -81,7 +81,7 @@ class CountedClient:
                 # botocore wraps what a body raises as if the connection had failed: an upload that was cancelled, a
                 # file that cannot be read.
                 if getattr(parameters.get("Body"), "stopped", None) is None:
-                    self._failed(verb, error)
+                    self._failed(verb, error, tried=verb == "put" and "ContentMD5" not in parameters)
                 raise
             body = parameters.get("Body") if verb == "put" else None
             traffic.answered(verb, time.perf_counter() - began, 0 if body is None else len(body))
@@ -89,7 +89,8 @@ class CountedClient:
 
         return counted
 
-    def _failed(self, verb: str, error: Exception) -> None:
+    def _failed(self, verb: str, error: Exception, *, tried: bool) -> None:
+        """``tried``: a body without Content-MD5, which is sent again with it where that is refused (``Proof``)."""
         failure = failure_of(error)
         if failure is None:
             return  # what is wrong is not between here and the store: a commit that was aborted, say
@@ -98,8 +99,9 @@ class CountedClient:
         if failure.status == 416 or (failure.status == 404 and (verb == "head" or failure.code not in _NO_STORE)):
             return
         kind = kind_of(failure.error)
-        if kind is not None and (kind != "refused" or self._refusals):
-            self._traffic.failed(verb, kind)
+        if kind is None or (kind == "refused" and (not self._refusals or (tried and failure.status == 400))):
+            return
+        self._traffic.failed(verb, kind)
 
 
 @contextmanager
@@ -108,8 +110,9 @@ def comparing(traffic: Traffic, verb: str) -> Iterator[None]:
     to nothing all the same."""
     try:
         yield
-    except (Corrupt, Unproven):
-        traffic.failed(verb, "other")
+    except (Corrupt, Unproven) as error:
+        if getattr(error, "differs", True):
+            traffic.failed(verb, "other")
         raise
 
 

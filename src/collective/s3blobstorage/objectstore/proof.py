@@ -50,10 +50,10 @@ class Proof:
         if etag == self.md5.hex() or (etag is None and not self.by_etag):
             return
         if self.by_etag:
-            self._doubt("the ETag is not the MD5 of what was sent")
+            self._doubt("the ETag is not the MD5 of what was sent", differs=etag is not None)
         log.error("the ETag of a part does not fit what was sent")
         raise Corrupt(DIFFERENT)
 
-    def _doubt(self, why: str) -> NoReturn:
+    def _doubt(self, why: str, *, differs: bool = False) -> NoReturn:
         self.by_etag = False
-        raise Unproven(why) from None
+        raise Unproven(why, differs=differs) from None

@@ -31,7 +31,14 @@ class BodyBroken(Exception):
 
 
 class Unproven(Exception):
-    """A body was sent without Content-MD5, and the answer did not prove it. Internal: it is sent again with it."""
+    """A body was sent without Content-MD5, and the answer did not prove it. Internal: it is sent again with it.
+
+    ``differs``: the answer proved that other bytes arrived.
+    """
+
+    def __init__(self, detail: str, *, differs: bool = False) -> None:
+        super().__init__(detail)
+        self.differs = differs
 
 
 # What reading a body raises for the network, from urllib3 and from http.client.
