@@ -193,6 +193,11 @@ def test_a_store_that_is_away_at_the_start(make_site, settings, proxy):
     document = status_of(db).document()
     assert (document["reachable"], document["figures"], document["read"]) == (False, None, None)
     assert document["store"]["bucket"] == settings.bucket
+    before = len(proxy.exchanges)
+    counters = status_of(db).counters()
+    assert (counters["reachable"], counters["circuit_open"], counters["uploads"]) == (False, False, 0)
+    assert sum(each.errors["unavailable"] for each in counters["requests"].values()) > 0
+    assert len(proxy.exchanges) == before
 
 
 def test_a_check_is_kept_for_all(site, settings, make_site):

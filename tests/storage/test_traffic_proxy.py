@@ -13,6 +13,7 @@ import pytest
 from rings import client_side
 from servers.faults import answer, flip, reset, truncate
 
+from collective.s3blobstorage.encryption.none import NoEncryption, Unencrypted
 from collective.s3blobstorage.errors import Corrupt, Refused, Unavailable
 from collective.s3blobstorage.objectstore import open_store, preflight, traffic
 from collective.s3blobstorage.objectstore.interfaces import Cancelled
@@ -186,6 +187,21 @@ def test_an_upload_that_is_given_up_is_no_failure_of_the_store(store, proxy, tmp
         store.put_file("key", file, metadata={}, progress=sent.append, cancelled=lambda: sum(sent) > MB)
     assert sum(sent) or counted(store)["put"].requests
     assert not any(errors(store).values()), errors(store)
+
+
+def test_what_is_refused_with_each_key_is_one_error_of_its_verb(settings, proxy):
+    """A store of several keys asks with one after the other, and only then knows that it is refused."""
+
+    class Several(Unencrypted):
+        readers = (NoEncryption(), NoEncryption())
+
+    several = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, outage_patience=0.0, encryption=Several())
+    with closing(open_store(several)) as store:
+        proxy.fail(answer(403, "AccessDenied"), times=3)
+        with pytest.raises(Refused):
+            store.head("key")
+        assert errors(store) == {"head": {"refused": 1}}
+        assert {verb: each.requests for verb, each in counted(store).items()} == seen(proxy) == {"head": 3}
 
 
 def test_a_store_that_is_away(store, proxy):

@@ -189,12 +189,12 @@ class S3ObjectStore:
     def own_keys(self) -> bool:
         return any(reader.own_key for reader in self.encryption.readers)
 
-    def _first(self, key: str, ask: Callable[[Connection], T]) -> T:
+    def _first(self, key: str, ask: Callable[[Connection], T], *, verb: str = "get") -> T:
         """What ``ask`` returns for the way in which that object can be read. See ``Ways.first``."""
         ways = self._ways
         if ways is None or ways.of is not self.connection:  # whatever was found out after the opening made another one
             ways = self._ways = Ways(self.connection, self.encryption.readers)
-        return ways.first(key, ask)
+        return ways.first(key, ask, verb=verb)
 
     @property
     def region(self) -> str | None:
@@ -383,7 +383,7 @@ class S3ObjectStore:
             return None if info is None else (info, way)
 
         # What fits a former version says nothing of the present one.
-        return self._first(f"{key}?versionId={version}" if version else key, look)
+        return self._first(f"{key}?versionId={version}" if version else key, look, verb="head")
 
     def _head(self, key: str) -> ObjectInfo | None:
         """As it is stored."""

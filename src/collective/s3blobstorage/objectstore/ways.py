@@ -76,12 +76,13 @@ class Ways:
         self._found: OrderedDict[str, Connection] = OrderedDict()
         self._lock = threading.Lock()
 
-    def first(self, key: str, ask: Callable[[Connection], T]) -> T:
+    def first(self, key: str, ask: Callable[[Connection], T], *, verb: str = "get") -> T:
         """What ``ask`` returns for the first way that the object can be read in. Raises what it raises, and of several
         refusals the first one: that of the way in which objects are written now.
 
         ``ask`` is called again also where it had bytes of the object already, and a request that went on was refused,
-        since another process had replaced the object: it begins anew, or raises PreconditionFailed.
+        since another process had replaced the object: it begins anew, or raises PreconditionFailed. ``verb``: what it
+        asks by, for what is counted.
         """
         if len(self.connections) == 1:
             return ask(self.connections[0])
@@ -97,7 +98,7 @@ class Ways:
             self._remember(key, way)
             return answer
         assert refusal is not None
-        self.of.traffic.failed("get", "refused")  # of the single refusals, none was counted
+        self.of.traffic.failed(verb, "refused")  # of the single refusals, none was counted
         log.warning("%r was refused with each key of the configuration, and without one: %s", key, refusal)
         raise refusal
 
