@@ -125,6 +125,7 @@ def test_a_look_at_an_old_slot_reads_nothing(layout, machine, monkeypatch):
         '{"format": 1, "names": ["hits", "misses", "downloads", "bytes"], "samples": [["x", 1, 2, 3, 4]]}',
         '{"format": 1, "names": ["hits", "misses", "downloads", "bytes"], "samples": [[1e400, 1, 2, 3, 4]]}',
         '{"format": 1, "names": ["hits", "misses", "downloads", "bytes"], "samples": [[NaN, 1, 2, 3, 4]]}',
+        '{"format": 1, "names": ["hits", "misses", "downloads", "bytes"], "samples": [[-9e11, 1, 2, 3, 4]]}',
         '{"format": 1, "names": ["hits", "misses", "downloads", "bytes"], "samples": [[1, 1, 2, 3, 1e400]]}',
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import threading
 import time
@@ -115,6 +117,22 @@ def test_threads_lose_nothing():
         thread.join()
     found = traffic.read(counts.snapshot())["get"]
     assert (found.requests, found.bytes) == (20_000, 60_000)
+
+
+def test_a_forked_child_begins_at_zero():
+    """Its parent counted, and a thread that the child does not have was counting at that moment."""
+    counts = Traffic()
+    counts.answered("get", 0.01, 3)
+    with counts._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # what hangs ends with another status
+            counts.answered("put", 0.01, 5)
+            found = traffic.read(counts.snapshot())
+            os._exit(0 if (found["get"].requests, found["put"].requests) == (0, 1) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    found = traffic.read(counts.snapshot())
+    assert (found["get"].requests, found["put"].requests) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def read(store: StoreFolder) -> list[Sample]:
         return []
     if any(len(sample.sums) != len(NAMES) for sample in samples):
         return []
-    return sorted((sample for sample in samples if abs(sample.at) < 1e12), key=lambda sample: sample.at)
+    # A time that no date can be made of is damage.
+    return sorted((sample for sample in samples if 0 <= sample.at < 1e11), key=lambda sample: sample.at)
 
 
 def told(samples: list[Sample], counters: Mapping[str, int], since: float, now: float | None = None) -> dict[str, Any]:
