@@ -7,8 +7,7 @@ own door. One call is one request: botocore makes one attempt (``client.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from collective.s3blobstorage.errors import Corrupt, ObjectMissing, PreconditionFailed, Refused, Unavailable
@@ -104,16 +103,22 @@ class CountedClient:
         self._traffic.failed(verb, kind)
 
 
-@contextmanager
-def comparing(traffic: Traffic, verb: str) -> Iterator[None]:
+class Comparing:
     """Around what compares bytes with those that were sent or stored: where they differ, a request that went well came
-    to nothing all the same."""
-    try:
-        yield
-    except (Corrupt, Unproven) as error:
-        if getattr(error, "differs", True):
-            traffic.failed(verb, "other")
-        raise
+    to nothing all the same. No generator, which would cost as much as all the rest of counting."""
+
+    __slots__ = ("_traffic", "_verb")
+
+    def __init__(self, traffic: Traffic, verb: str) -> None:
+        self._traffic = traffic
+        self._verb = verb
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Corrupt) or (isinstance(error, Unproven) and error.differs):
+            self._traffic.failed(self._verb, "other")
 
 
 def kind_of(error: Exception) -> str | None:

@@ -24,7 +24,7 @@ from collective.s3blobstorage.keys import ADDONS, BLOBS
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
-from collective.s3blobstorage.objectstore.counted import comparing
+from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT, refuse_sealed
@@ -227,7 +227,7 @@ class SealedStore(S3ObjectStore):
                         way, key, emptied.anew(), begin=opened.begin, hashed=False
                     ),
                 )
-                with comparing(self.traffic, "get"):
+                with Comparing(self.traffic, "get"):
                     return opened.finished(sha256)
             except Corrupt:
                 # Over http a segment may be damaged on its way; TLS would have noticed.
@@ -258,7 +258,7 @@ class SealedStore(S3ObjectStore):
                 opened = _OpenedRange(self, start, length, once.write, size, sealed=sealed)
                 first, count = opened.stored
                 info = ranges.get_range(way, key, first, count, opened.write, if_match=if_match, begin=opened.begin)
-                with comparing(self.traffic, "get"):
+                with Comparing(self.traffic, "get"):
                     return opened.finished(info)
 
             try:

@@ -14,7 +14,7 @@ from collective.s3blobstorage.encryption.envelope import key_name
 from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, Unavailable
 from collective.s3blobstorage.objectstore.body import Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_size, unquoted
-from collective.s3blobstorage.objectstore.counted import comparing
+from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts
 from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, Failure, body_broken, failure_of
@@ -110,7 +110,7 @@ class Transfer(ABC):
         closing = False
         while True:
             before = self.received
-            with comparing(self.connection.traffic, "get"):  # of a sealed object, what takes its bytes compares them
+            with Comparing(self.connection.traffic, "get"):  # of a sealed object, what takes its bytes compares them
                 try:
                     attempts.admit()
                     failure = self._attempt(attempts)

@@ -26,7 +26,7 @@ from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
 from collective.s3blobstorage.objectstore.content import BLOCK, Content, DecryptedContent, FileContent, Openable
-from collective.s3blobstorage.objectstore.counted import comparing
+from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
@@ -151,7 +151,7 @@ class _Put:
             with proof.judged():
                 response = send({**parameters, **proof.parameters()})
             if proof.by_etag:
-                with comparing(self.connection.traffic, "put"):
+                with Comparing(self.connection.traffic, "put"):
                     proof.check(response)
             return response
 
@@ -162,7 +162,7 @@ class _Put:
             if not attempts.ambiguous:
                 raise
             return self._settled(metadata)
-        with comparing(self.connection.traffic, "put"):
+        with Comparing(self.connection.traffic, "put"):
             self._check(response)
         return ObjectInfo(self.key, self.size, unquoted(response.get("ETag")), metadata, None, self.sha256)
 
@@ -345,7 +345,7 @@ class _Upload:
                 response = self.connection.writer.upload_part(**given, **proof.parameters())
             if encrypted:
                 self.connection.encryption.check_echo(response)
-            with comparing(self.connection.traffic, "put"):
+            with Comparing(self.connection.traffic, "put"):
                 proof.check(response)
             return response
 
