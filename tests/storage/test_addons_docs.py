@@ -53,6 +53,7 @@ def site(make_site, s3_server, settings, ca):
         tearDown()
 
 
+@pytest.mark.slow
 def test_every_example(site, settings):
     manager = transaction.TransactionManager()
     connection = site.db().open(manager)

@@ -79,11 +79,12 @@ def test_one_that_runs_in_a_site_is_seen_refused_and_cancelled(configured, setti
     store.close()
 
 
+@pytest.mark.slow
 def test_a_killed_command_can_be_run_again_at_once(configured, settings, proxy, tmp_path):
     site, path = configured
     slow = path.read_text().replace(settings.endpoint_url, proxy.endpoint_url)
     (tmp_path / "slow.conf").write_text(slow)
-    proxy.round_trip(1500)
+    proxy.round_trip(400)
     command = [SCRIPT, "--config", str(tmp_path / "slow.conf"), "gc"]
     process = subprocess.Popen(command, env=keys_of(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: "jobs/gc/000000000001" in bucket_keys(settings), 60)
@@ -95,11 +96,12 @@ def test_a_killed_command_can_be_run_again_at_once(configured, settings, proxy, 
     assert (states["gc-2"]["state"], states["gc-2"]["resumed"]) == ("done", "gc-1")
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_cancelled(configured, settings, proxy, tmp_path):
     site, path = configured
     slow = path.read_text().replace(settings.endpoint_url, proxy.endpoint_url)
     (tmp_path / "slow.conf").write_text(slow)
-    proxy.round_trip(500)
+    proxy.round_trip(250)
     command = [SCRIPT, "--config", str(tmp_path / "slow.conf"), "gc"]
     process = subprocess.Popen(command, env=keys_of(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     threading.Thread(target=process.wait, daemon=True).start()
