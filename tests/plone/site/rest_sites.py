@@ -72,8 +72,17 @@ class RestSites:
             zope_conf=conf,
         )  # fmt: skip
 
+    def write_tokens(self) -> None:
+        """Tokens for the metrics that nobody knows."""
+        for name in ("main", "second"):
+            file = self.instance.home / f"{name}.token"
+            file.unlink(missing_ok=True)
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(16))
+
     def start(self) -> RestSites:
         self.instance.configure()
+        self.write_tokens()
         run = subprocess.run(
             [sys.executable, "-m", "Zope2.utilities.zconsole", "run", self.instance.home / "etc" / "zope.conf",
              MAKE, self.instance.password],
