@@ -111,3 +111,66 @@ def test_ctrl_c_is_cancelled(configured, settings, proxy, tmp_path):
     job = document(run(path, settings, "jobs", "show", "gc-1", "--json"))
     # It may have been at its last request.
     assert (process.returncode, job["state"]) in {(130, "cancelled"), (0, "done")}
+
+
+@pytest.fixture
+def running_elsewhere(settings):
+    """A gc and a mirror that run in a site, until the test ends."""
+    store = open_store(settings)
+    jobs = Jobs(store, Counting(100_000).for_all())
+    for kind in ("gc", "mirror", "migrate"):
+        jobs.start(kind, {})
+    yield jobs
+    jobs.close()
+    store.close()
+
+
+def test_parts_of_a_gc_are_no_jobs(configured, settings, running_elsewhere):
+    """Several machines take a part each (--oid-range), at the same time."""
+    site, path = configured
+    for part in ("0-7fff", "8000-"):
+        result = run(path, settings, "gc", "--oid-range", part)
+        assert result.returncode == 0, result.stderr
+    assert running_elsewhere.list("gc")[1] == 1
+    assert run(path, settings, "gc").returncode == 2
+
+
+def test_parts_of_a_migration_are_no_jobs(old_site, settings, running_elsewhere):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, one=b"content", two=b"more")
+    db.close()
+    conf = old.conf(settings, "owner www.example.org")
+    for part in ("0-1", "2-"):
+        result = run(conf, settings, "migrate", "--from", old.blobs, "--oid-range", part)
+        assert result.returncode == 0, result.stderr
+    assert len([key for key in bucket_keys(settings) if key.startswith("blobs/")]) == 2
+    assert run(conf, settings, "migrate", "--from", old.blobs).returncode == 2
+
+
+def test_parts_of_a_mirror_are_no_jobs(old_site, settings, running_elsewhere):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, one=b"content", two=b"more")
+    db.close()
+    source = f"<blobdirsource disk>\n  path {old.blobs}\n</blobdirsource>"
+    conf = old.conf(settings, "owner www.example.org", source)
+    for part in ("0-1", "2-"):
+        told = document(run(conf, settings, "mirror", "--json", "--oid-range", part))
+        assert told["problems"] == [] and told["complete_up_to"] is None
+    assert len([key for key in bucket_keys(settings) if key.startswith("blobs/")]) == 2
+    assert run(conf, settings, "mirror").returncode == 2
+
+
+def test_gc_of_a_prefix_without_an_owner_leaves_no_trace(make_site, settings, tmp_path):
+    site = make_site("filestorage")
+    db = site.db()
+    commit_blobs(db, one=b"content")
+    db.close()
+    base = f"<filestorage>\n  path {site.folder}/Data.fs\n</filestorage>"
+    path = tmp_path / "site.conf"
+    path.write_text(f"%import collective.s3blobstorage\n{section(settings, tmp_path / 'cache-of-command', base)}")
+    before = bucket_keys(settings)
+    result = run(path, settings, "gc")
+    assert result.returncode == 0 and "nothing is noted or deleted without owner" in result.stdout
+    assert bucket_keys(settings) == before

@@ -92,7 +92,9 @@ def gc(
         def work(running: Shown) -> Plan | None:
             return _plan(collection, oid_range, wanted, dry_run, running)
 
-        if dry_run:
+        # A part is no job: others plan theirs at the same time. Without an owner nothing is written: a copy of the site
+        # would have the same prefix.
+        if dry_run or oid_range is not None or not _has_owner(collection):
             plan = shown_until_interrupted(work, "requests")
         else:
             options = {"dry_run": True, "plan": None, "allow": allow}
@@ -126,6 +128,10 @@ def opened_collection(stack: ExitStack, database: Database, *, writable: bool, a
             yield View(base)
 
     return Collection(store, views, Margins(settings.gc_grace, settings.gc_keep, allow), marker)
+
+
+def _has_owner(collection: Collection) -> bool:
+    return collection.marker is not None and collection.marker.owner is not None
 
 
 def _plan(

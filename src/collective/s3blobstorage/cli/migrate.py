@@ -119,11 +119,11 @@ def migrate(
             else:
                 from_sources(run, planned, wish.whole, running, *opening(there, database, store))
 
-        if wish.uploading:
+        if wish.uploading and oid_range is None:  # a part is no job: others bring theirs at the same time
             options = {"dry_run": False, "source": str(source)}
             in_job(store, "migrate", options, work, "uploads", lambda done: report(planned.findings, "uploaded"))
         else:
-            shown_until_interrupted(work, "requests")
+            shown_until_interrupted(work, "uploads" if wish.uploading else "requests")
         if purging and folder is not None:
             refused = _purge(run, planned, folder, database, dry_run)
         told = _document(planned, database, source, scope, started, wish, refused)

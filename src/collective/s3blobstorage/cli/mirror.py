@@ -87,7 +87,7 @@ def mirror(
             seen = from_sources(run, planned, wish, running, *opening(Elsewhere(settings.sources), database, store))
             return None if dry_run else note_mirrored(store, planned.findings, seen, names, whole=scope.whole)
 
-        if dry_run:
+        if dry_run or oid_range is not None:  # a part is no job: others copy theirs at the same time
             complete = shown_until_interrupted(work, "copies")
         else:
             options = {"dry_run": False, "verify": verify}
