@@ -74,6 +74,8 @@ def test_gc_by_plan_and_execution(make_site, settings, kind):
     with Writer(db) as writer:
         first = ended(jobs, jobs.start("gc", {}))
         assert (first.state, first.result["dry_run"]) == (DONE, True), first.error
+        assert [line.message for line in first.log] == ["listing the bucket", "asking the database"]
+        assert first.progress.done >= 3  # the objects that the database was asked of
         time.sleep(1.1)  # the store's dates have seconds
         plan = ended(jobs, jobs.start("gc", {"allow": 1}))
         assert plan.result["plan"], plan.result
@@ -98,6 +100,8 @@ def test_what_gc_refuses(make_site):
     jobs = db.storage.jobs()
     for options, message in (
         ({"dry_run": False}, "plan has to name a finished plan"),
+        ({"dry_run": False, "plan": ""}, "plan has to name a finished plan"),
+        ({"dry_run": False, "plan": "last"}, "plan has to name a finished plan"),
         ({"plan": "x"}, "give dry_run false too"),
         ({"allow": 0}, "allow is a share"),
         ({"allow": 1.1}, "allow is a share"),

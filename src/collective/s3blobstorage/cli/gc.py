@@ -142,14 +142,14 @@ def _plan(
     running: Shown,
 ) -> Plan | None:
     from ..maintenance.findings import Stopped
+    from ..maintenance.jobs.running import begun_later
 
-    listed = running.phase("listing the bucket")
-    with output.counting("asking the database") as judged:
-        working = replace(collection, stop=running.stop, listed=listed, judged=judged)
-        try:
-            plan = working.plan(scope_of(None, oid_range), versions=versions)
-        except Stopped:
-            return None
+    listed, judged = running.phase("listing the bucket"), begun_later(running, "asking the database")
+    working = replace(collection, stop=running.stop, listed=listed, judged=judged)
+    try:
+        plan = working.plan(scope_of(None, oid_range), versions=versions)
+    except Stopped:
+        return None
     try:
         if not dry_run:
             working.publish(plan)

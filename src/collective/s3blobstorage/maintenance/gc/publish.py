@@ -29,6 +29,9 @@ _PATIENCE = 5 * MINUTE
 _PAUSE = 2.0
 
 
+LAST = "last"  # in place of an id: the newest plan
+
+
 class NoPlan(UnsafeError):
     """There is no ``last`` plan to execute: nothing is condemned, or nobody has looked."""
 
@@ -109,14 +112,14 @@ class PublishedPlan:
 
 
 def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins) -> PublishedPlan:
-    """The plan of that id; ``last``: the newest. Raises UnsafeError where it is not there or too old, NoPlan where
+    """The plan of that id; ``LAST``: the newest. Raises UnsafeError where it is not there or too old, NoPlan where
     there is no last one."""
     young = {
         key: line
         for key, line in control.plans.items()
         if (control.now - line.last_modified).total_seconds() < margins.plan_life
     }
-    if name == "last":
+    if name == LAST:
         if not young:
             raise NoPlan("no plan of the last 24 h has anything to delete: run `s3blobs gc`, and look at what it says")
         name = max(young)

@@ -52,3 +52,17 @@ class Running:
         """The job with what was reported by now."""
         with self._lock:
             return replace(job, progress=self._progress, log=tuple(self._lines))
+
+
+def begun_later(running: IRunning, name: str) -> Callable[..., None]:
+    """What counts the progress of a phase that begins with the first call: of work that goes from one to the next by
+    itself. One thread's."""
+    advance: Callable[..., None] | None = None
+
+    def first(count: int, size: int = 0) -> None:
+        nonlocal advance
+        if advance is None:
+            advance = running.phase(name)
+        advance(count, size)
+
+    return first

@@ -24,6 +24,7 @@ from ..bringing import Wish, from_directory, from_sources, note_mirrored
 from ..comparing import Comparison
 from ..findings import Findings, Stopped, document
 from ..gc.plan import Plan as Planned
+from ..gc.publish import LAST
 from ..gc.report import Outcome
 from ..migrate import Plan as Copies
 from ..mirror import plan
@@ -31,6 +32,7 @@ from ..operated import Operated
 from ..scope import Scope
 from ..spool import Spool
 from .interfaces import IWork
+from .running import begun_later
 
 LISTED = 200  # problems or keys in a report: nobody mends more by hand, and a job's object stays small
 
@@ -107,7 +109,8 @@ class Gc:
             raise ValueError("allow is a share above 0 and up to 1, as 0.2")
         if options["dry_run"] and options["plan"] is not None:
             raise ValueError("plan is for what is executed: give dry_run false too, or leave it out")
-        if not options["dry_run"] and not options["plan"]:
+        # Nor the newest one, which whoever asks may not have looked at.
+        if not options["dry_run"] and options["plan"] in (None, "", LAST):
             raise ValueError("plan has to name a finished plan that is not older than 24 h")
 
     def why_not(self, operated: Operated) -> str:
@@ -121,7 +124,8 @@ class Gc:
         if not options["dry_run"]:
             working = replace(collection, stop=running.stop, deleted=running.phase("deleting"))
             return executed(*working.execute(options["plan"]))
-        working = replace(collection, stop=running.stop, listed=running.phase("listing the bucket"))
+        listed, judged = running.phase("listing the bucket"), begun_later(running, "asking the database")
+        working = replace(collection, stop=running.stop, listed=listed, judged=judged)
         try:
             made = working.plan()
         except Stopped:
