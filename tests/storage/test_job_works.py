@@ -7,11 +7,15 @@ import json
 import shutil
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
+import psycopg2
 import pytest
 from rings import client_side
+from servers.faults import hang
 from sites import bucket_keys, commit_blobs, connected, read_blob, wait_until
-from ZODB.blob import Blob
+from ZODB.blob import Blob, FilesystemHelper
 
 from collective.s3blobstorage.errors import ConfigurationError
 from collective.s3blobstorage.maintenance.jobs.interfaces import DONE, FAILED, RUNNING
@@ -188,6 +192,38 @@ def test_mirror_beside_a_writer_over_every_base(make_site, tmp_path, kind):
     bad = ended(jobs, jobs.start("mirror", {"dry_run": False}))
     assert (bad.result["missing"], bad.result["complete_up_to"]) == (1, None)
     assert db.storage.status().document()["mirrored"] is None
+
+
+def test_copying_holds_no_snapshot_of_the_database(make_site, tmp_path, settings, proxy, postgresql):
+    """Copies may take hours, and an open snapshot keeps PostgreSQL from cleaning up behind every commit."""
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    (folder / ".layout").write_text("bushy\n")
+    source = BlobDirSettings(SourceOptions("disk", mirror="off"), folder)
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    site = make_site("postgresql-hp", store=store, sources=(source,), owner="www.example.org")
+    db = site.db()
+    tid = commit_blobs(db, a=b"content")
+    with connected(db) as connection:
+        oid = connection.root()["a"]._p_oid
+    file = Path(FilesystemHelper(str(folder), "bushy").getBlobFilename(oid, tid))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"content")
+    db.storage.store_.delete(site.keys())
+    jobs = db.storage.jobs()
+    held = proxy.fail(hang(seconds=3.0), method="PUT", target="/blobs/")
+    job = jobs.start("mirror", {"dry_run": False})
+    wait_until(lambda: held.hits > 0)
+    query = (
+        "SELECT query FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL"
+    )
+    with closing(psycopg2.connect(postgresql.dsn(site._database))) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        snapshots = cursor.fetchall()
+    assert jobs.get(job.id).progress.phase == "copying" and snapshots == []
+    done = ended(jobs, job)
+    assert (done.state, done.result["copied"]["blobs"]) == (DONE, 1), done.error
 
 
 def test_a_source_that_zope_conf_does_not_have(make_site):

@@ -61,6 +61,8 @@ def from_sources(
         except Stopped:
             findings.stopped = True
             return seen
+        # All of it is read. An open snapshot would hold back the database's vacuum for as long as the copies take.
+        getattr(base, "afterCompletion", lambda: None)()
         wanted = findings.wanted
         if wish.copying:
             with cache(sources) as through:
