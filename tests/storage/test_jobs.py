@@ -333,6 +333,25 @@ def test_the_newest_come_first_in_pages(opened):
     assert [job.id for job in first + second] == ["count-5", "count-4", "count-3", "count-2"]
 
 
+def test_a_page_waits_for_few_round_trips(opened, proxy):
+    """Who opens the page waits for it: jobs are read side by side."""
+    jobs = opened(Counting(0), endpoint_url=proxy.endpoint_url)
+    for _ in range(8):
+        ended(jobs, jobs.start("count", {}).id)
+    for kind in ("gc", "mirror", "rotate"):
+        ended(jobs, jobs.start(kind, {}).id)
+    jobs.list()  # connections are open
+    proxy.round_trip(200)
+    one = _seconds(lambda: jobs.get("count-8"))  # a listing and a job
+    assert _seconds(jobs.list) < 4 * one  # a listing and eleven, in two rounds, and connections; one by one it is six
+
+
+def _seconds(work):
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
 def test_what_another_release_wrote_or_nobody(opened, settings, s3, bucket):
     jobs = opened()
     ended(jobs, jobs.start("count", {}).id)

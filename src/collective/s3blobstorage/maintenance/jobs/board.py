@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from .process import is_dead
 logger = logging.getLogger(__name__)
 
 KEPT = timedelta(days=90)  # a quarter's reports; the last of each kind stays
+_AT_ONCE = 8  # a page of 25 jobs: four round trips in place of 25
 _LIMIT = 1 << 22  # bytes of a job: a hundred lines and a bounded result have far less
 
 
@@ -152,29 +154,30 @@ class Board:
             for number, line in listing.jobs.get(of, {}).items()
         ]
         places.sort(reverse=True)
-        found = []
-        for _, number, of in places[start : start + size]:
-            try:
-                found.append(self.read(listing, of, number))
-            except KeyError:
-                continue  # swept meanwhile
-        return found, len(places)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3blobs-jobs") as pool:
+            read = pool.map(
+                lambda place: self._read_if_there(listing, place[2], place[1]), places[start : start + size]
+            )
+            return [job for job in read if job is not None], len(places)
+
+    def _read_if_there(self, listing: Listing, kind: str, number: int) -> Job | None:
+        """None where it was swept since."""
+        try:
+            return self.read(listing, kind, number)
+        except KeyError:
+            return None
 
     def latest(self) -> dict[str, tuple[Job | None, Job | None]]:
         """Of each kind the newest that ended, and the one that runs. One request, and one or two for each kind."""
         listing = self.listing()
-        found = {}
-        for kind in KINDS:
-            ended = running = None
-            for number in sorted(listing.jobs.get(kind, ()), reverse=True):
-                try:
-                    job = self.read(listing, kind, number)
-                except KeyError:
-                    continue
-                if job.state == RUNNING:
-                    running = job
-                    continue
-                ended = job
-                break
-            found[kind] = (ended, running)
-        return found
+        with ThreadPoolExecutor(len(KINDS), thread_name_prefix="s3blobs-jobs") as pool:
+            return dict(zip(KINDS, pool.map(lambda kind: self._latest(listing, kind), KINDS), strict=True))
+
+    def _latest(self, listing: Listing, kind: str) -> tuple[Job | None, Job | None]:
+        running = None
+        for number in sorted(listing.jobs.get(kind, ()), reverse=True):
+            job = self._read_if_there(listing, kind, number)
+            if job is not None and job.state != RUNNING:
+                return job, running
+            running = job or running
+        return None, running
