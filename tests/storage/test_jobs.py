@@ -271,6 +271,27 @@ def test_an_outage_that_passes_is_no_matter(opened, proxy):
     assert (job.state, job.result) == (DONE, {"counted": 250})
 
 
+def test_uploads_that_take_every_lane_do_not_silence_it(opened, tmp_path):
+    """Slow ones do, as with --limit-rate: a sign of life must not wait for them."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (2 << 20))
+    jobs, elsewhere = opened(upload_concurrency=1), opened()
+    seen = []
+
+    def look(sent):
+        time.sleep(1.0)
+        seen.append((sent, elsewhere.get("migrate-1").state))
+
+    def work(running):
+        jobs._store.put_file("blobs/0000000000000001/" + "a" * 32, file, metadata={}, progress=look)
+        return {"stopped": running.stop.is_set()}
+
+    assert jobs.run("migrate", {}, work) == {"stopped": False}
+    assert len(seen) > 2 * SOON, "the upload has to last for longer than a job may be silent"
+    assert {state for _, state in seen} == {RUNNING}
+    assert jobs.get("migrate-1").state == DONE
+
+
 def test_the_storage_closes(opened):
     jobs, elsewhere = opened(Counting(100_000)), opened()
     jobs.start("count", {})

@@ -181,7 +181,7 @@ class IObjectStore(Interface):
     def put_bytes(
         key: str, data: bytes, *, metadata: Mapping[str, str] | None = None, if_absent: bool = False
     ) -> ObjectInfo:
-        """Store a small object (a marker) in one PUT."""
+        """Store a small object (a marker) in one PUT. What this package keeps beside the blobs waits for no blob."""
 
     def copy(
         source_key: str,

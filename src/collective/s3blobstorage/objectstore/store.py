@@ -17,6 +17,7 @@ from collective.s3blobstorage.encryption.none import NoEncryption, Unencrypted
 from collective.s3blobstorage.encryption.register import kept
 from collective.s3blobstorage.encryption.ring import RingKey
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
+from collective.s3blobstorage.keys import is_bookkeeping
 from collective.s3blobstorage.objectstore import (
     client,
     clients,
@@ -59,6 +60,10 @@ from collective.s3blobstorage.providers import Fact
 from collective.s3blobstorage.settings import StoreSettings
 
 T = TypeVar("T")
+
+# Small objects beside the blobs that are sent at a time: leases, signs of life, notes. They have lanes of their own:
+# large blobs may hold all others for minutes, and whoever renews a lease too late has lost it.
+_BESIDE = 4
 
 
 def open_store(settings: StoreSettings, *, read_only: bool = False, clock: Clock | None = None) -> S3ObjectStore:
@@ -109,6 +114,7 @@ class S3ObjectStore:
         self.conditional_put = self.provider.value("conditional_writes") is not False
         self.reconnect(**self._left_open())
         self.lanes = Lanes(settings.upload_concurrency)
+        self._beside = Lanes(_BESIDE)
         self._presigns: Presigner | None = None
         self._closed = False
 
@@ -282,9 +288,8 @@ class S3ObjectStore:
         self._check_writable()
         if if_absent and not self.conditional_put:
             self._check_absent(key)
-        return upload.put_bytes(
-            self.connection, self.lanes, key, data, metadata or {}, if_absent and self.conditional_put
-        )
+        lanes = self._beside if is_bookkeeping(key) else self.lanes
+        return upload.put_bytes(self.connection, lanes, key, data, metadata or {}, if_absent and self.conditional_put)
 
     def copy(
         self,
@@ -491,6 +496,7 @@ class S3ObjectStore:
         if self._closed:
             return
         self._closed = True
+        self._beside.close()
         self.lanes.close()
         clients.give_back(self.connection.clients)
 
