@@ -31,9 +31,9 @@ NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "gc": {"dry_run": True, "plan": None, "allow": 0.2},
-    "mirror": {"dry_run": True},
-    "migrate": {"dry_run": True, "source": None},
-    "rotate": {"dry_run": True, "convert": False},
+    "mirror": {"dry_run": True, "limit_rate": 0},
+    "migrate": {"dry_run": True, "source": None, "limit_rate": 0},
+    "rotate": {"dry_run": True, "convert": False, "limit_rate": 0},
     "count": {},
 }
 

@@ -194,6 +194,28 @@ def test_mirror_beside_a_writer_over_every_base(make_site, tmp_path, kind):
     assert db.storage.status().document()["mirrored"] is None
 
 
+@pytest.mark.parametrize("way", ["mirror", "migrate"])
+def test_a_job_keeps_to_its_pace(old_site, make_site, way):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, **{f"b{number}": b"x" * 200_000 for number in range(12)})
+    db.close()
+    source = BlobDirSettings(SourceOptions("disk", mirror="off"), old.blobs)
+    site = make_site("filestorage", sources=(source,), owner="www.example.org")
+    shutil.copy(old.folder / "Data.fs", site.folder / "Data.fs")
+    jobs = site.db().storage.jobs()
+    for wrong, message in ((-1, "limit_rate is a number of bytes a second"), ("1MB", "limit_rate is a number")):
+        with pytest.raises(ValueError, match=message):
+            jobs.start(way, {"limit_rate": wrong})
+    rate = 600_000
+    started = time.monotonic()
+    done = ended(jobs, jobs.start(way, {"dry_run": False, "limit_rate": rate}))
+    seconds = time.monotonic() - started
+    copied = done.result["uploaded" if way == "migrate" else "copied"]
+    assert copied == {"blobs": 12, "bytes": 2_400_000}
+    assert copied["bytes"] / seconds < 1.5 * rate  # what was not used of one second may be used in the next
+
+
 def test_copying_holds_no_snapshot_of_the_database(make_site, tmp_path, settings, proxy, postgresql):
     """Copies may take hours, and an open snapshot keeps PostgreSQL from cleaning up behind every commit."""
     folder = tmp_path / "blobs"

@@ -30,8 +30,8 @@ def test_what_is_in_memory_keeps_the_contracts():
         (GC, {"dry_run": True, "allow": 1}, {"dry_run": True, "plan": None, "allow": 1}),
         (GC, {"dry_run": False, "plan": "p"}, {"dry_run": False, "plan": "p", "allow": 0.2}),
         (GC, {"plan": None}, {"dry_run": True, "plan": None, "allow": 0.2}),
-        (ROTATE, {"convert": True}, {"dry_run": True, "convert": True}),
-        (MIGRATE, {"dry_run": False, "source": "old"}, {"dry_run": False, "source": "old"}),
+        (ROTATE, {"convert": True}, {"dry_run": True, "convert": True, "limit_rate": 0}),
+        (MIGRATE, {"dry_run": False, "source": "old"}, {"dry_run": False, "source": "old", "limit_rate": 0}),
         (COUNT, {}, {}),
     ],
 )

@@ -128,11 +128,13 @@ class IJobs(Interface):
 
     gc: ``dry_run``; true makes a plan and writes it (as ``s3blobs gc``); false executes ``plan``, the id of a plan that
     is not older than 24 h. ``allow``: the share that may go, 0.2.
-    mirror: ``dry_run``.
-    migrate: ``dry_run``, ``source``: the name of a ``<blobdirsource>`` of zope.conf, never a path; may be left out
-    where there is only one.
-    rotate: ``dry_run``, ``convert`` (false).
+    mirror: ``dry_run``, ``limit_rate``.
+    migrate: ``dry_run``, ``limit_rate``, ``source``: the name of a ``<blobdirsource>`` of zope.conf, never a path; may
+    be left out where there is only one.
+    rotate: ``dry_run``, ``limit_rate``, ``convert`` (false).
     count: none; reads the whole listing and keeps the figures.
+
+    ``limit_rate``: bytes a second over all transfers of the job, 0: as fast as it goes.
     """
 
     def kinds():

@@ -98,6 +98,14 @@ def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
     return None
 
 
+def _rate(options: Mapping[str, Any]) -> int | None:
+    """Bytes a second; None: as fast as it goes. Raises ValueError."""
+    rate: int = options["limit_rate"]
+    if rate < 0:
+        raise ValueError("limit_rate is a number of bytes a second, as 1000000; 0: as fast as it goes")
+    return rate or None
+
+
 @implementer(IWork)
 class Gc:
     """A plan, or the execution of one that is not older than a day."""
@@ -139,8 +147,10 @@ class Gc:
 class Mirror:
     """From the sources of zope.conf."""
 
-    defaults: Mapping[str, Any] = {"dry_run": True}
-    check = staticmethod(_nothing_wrong)
+    defaults: Mapping[str, Any] = {"dry_run": True, "limit_rate": 0}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        _rate(options)
 
     def why_not(self, operated: Operated) -> str:
         if not operated.settings.sources:
@@ -153,7 +163,7 @@ class Mirror:
         with Spool() as spool:
             run = Comparison(operated.look, store, operated.marker, None, Scope(), spool)
             copies = Copies(spool)
-            wish = Wish(dry_run=dry_run, concurrency=AT_ONCE)
+            wish = Wish(dry_run=dry_run, concurrency=AT_ONCE, limit_rate=_rate(options))
             seen = from_sources(
                 run,
                 copies,
@@ -175,9 +185,10 @@ class Mirror:
 class Migrate:
     """From a blob directory that zope.conf names as a source."""
 
-    defaults: Mapping[str, Any] = {"dry_run": True, "source": None}
+    defaults: Mapping[str, Any] = {"dry_run": True, "source": None, "limit_rate": 0}
 
     def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        _rate(options)
         _directory(operated, options["source"])
 
     def why_not(self, operated: Operated) -> str:
@@ -194,7 +205,8 @@ class Migrate:
             directory = BlobDirectory.at(source.path)
             run = Comparison(operated.look, operated.store, operated.marker, directory, Scope(), spool)
             copies = Copies(spool)
-            from_directory(run, copies, Wish(dry_run=dry_run, concurrency=AT_ONCE), running)
+            wish = Wish(dry_run=dry_run, concurrency=AT_ONCE, limit_rate=_rate(options))
+            from_directory(run, copies, wish, running)
             return {**found(copies.findings, "uploaded", dry_run=dry_run), "source": source.options.name}
 
 
@@ -217,8 +229,10 @@ def _directory(operated: Operated, name: str | None) -> BlobDirSettings | None:
 class Rotate:
     """To the key that is written with now."""
 
-    defaults: Mapping[str, Any] = {"dry_run": True, "convert": False}
-    check = staticmethod(_nothing_wrong)
+    defaults: Mapping[str, Any] = {"dry_run": True, "convert": False, "limit_rate": 0}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        _rate(options)
 
     def why_not(self, operated: Operated) -> str:
         if operated.store.encryption.name == "none":
@@ -229,7 +243,7 @@ class Rotate:
         store, convert = operated.store, options["convert"]
         if options["dry_run"]:
             return rotated(rotation.look(store, convert, AT_ONCE, running), dry_run=True)
-        return rotated(rotation.rotate(store, convert, AT_ONCE, None, running))
+        return rotated(rotation.rotate(store, convert, AT_ONCE, _rate(options), running))
 
 
 @implementer(IWork)
