@@ -204,9 +204,52 @@ def test_where_nothing_can_be_started(opened, settings):
     with pytest.raises(ConfigurationError, match="no atomic conditional write.*`s3blobs keys rotate`"):
         jobs.start("rotate", {})
     assert bucket_keys(settings) == []
-    # A person at the command line sees to it that it is one.
-    assert jobs.run("rotate", {}, lambda running: {"done": 1}) == {"done": 1}
-    assert jobs.get("rotate-1").state == DONE
+
+
+@pytest.fixture
+def uncertain(opened):
+    """Opens jobs on a store that does not keep ``If-None-Match``."""
+
+    def open_():
+        jobs = opened()
+        jobs._store.conditional_put = False
+        return jobs
+
+    return open_
+
+
+def test_without_the_condition_the_command_line_runs_one(uncertain):
+    jobs, elsewhere = uncertain(), uncertain()
+    results = []
+
+    def run(number):
+        try:
+            results.append((jobs, elsewhere)[number].run("rotate", {}, lambda running: {"of": number}))
+        except JobRuns as error:
+            results.append(str(error))
+
+    in_two_threads(run)
+    [refused] = [result for result in results if isinstance(result, str)]
+    [done] = [result for result in results if not isinstance(result, str)]
+    assert "began just now" in refused or "the job rotate-1 runs on" in refused
+    job = jobs.get("rotate-1")
+    assert (job.state, job.result) == (DONE, done) and jobs.list()[1] == 1
+    assert elsewhere.run("rotate", {}, lambda running: {"of": 2}) == {"of": 2}
+
+
+def test_without_the_condition_one_that_was_overwritten_stops(uncertain):
+    """As by a process that stood still between its look and its write."""
+    jobs, elsewhere = uncertain(), uncertain()
+
+    def work(running):
+        other = dataclasses.replace(elsewhere.get("rotate-1"), host="another", process="")
+        Board(elsewhere._store).write(other, 1)
+        assert running.stop.wait(20)
+        return {"stopped": True}
+
+    assert jobs.run("rotate", {}, work) == {"stopped": True}
+    job = elsewhere.get("rotate-1")
+    assert (job.host, job.state, job.result) == ("another", RUNNING, None)
 
 
 @pytest.mark.parametrize("here", [True, False], ids=["on this machine", "elsewhere"])

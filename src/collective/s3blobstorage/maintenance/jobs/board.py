@@ -3,18 +3,24 @@
 A job is begun by writing the next number of its kind with ``If-None-Match: *``: of several that try, the store lets
 one. The newest number of a kind counts. An older one that says it runs was taken over, whatever it writes from then on;
 who runs it sees the newer number at its next sign of life, and stops.
+
+Where the store does not keep the condition, whoever wrote the number waits ``WAIT`` and looks again: of several that
+wrote it the last one finds its own document there, and goes on. One that writes still later takes the job from one that
+runs, which looks before each sign of life, and stops.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ...errors import JobRuns, ObjectMissing, PreconditionFailed, StoreError
 from ...keys import JOBS
+from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore, Listed
 from .interfaces import INTERRUPTED, INTERRUPTED_AFTER, KINDS, RUNNING, Job
 from .job import CANCEL, from_json, job_id, job_key, read_job_id, read_job_key, seen, to_json
@@ -23,6 +29,8 @@ from .process import is_dead
 logger = logging.getLogger(__name__)
 
 KEPT = timedelta(days=90)  # a quarter's reports; the last of each kind stays
+# Seconds, as gc's ``claim_wait``: longer than between a store's answer to a listing and the end of a small PUT.
+WAIT = 3.0
 _AT_ONCE = 8  # a page of 25 jobs: four round trips in place of 25
 _LIMIT = 1 << 22  # bytes of a job: a hundred lines and a bounded result have far less
 
@@ -41,10 +49,12 @@ class Listing:
 
 
 class Board:
-    """Reads and writes them. Any thread; each method makes requests. ``after``: see ``INTERRUPTED_AFTER``."""
+    """Reads and writes them. Any thread; each method makes requests. ``after``: see ``INTERRUPTED_AFTER``. ``clock``:
+    for the pause of ``begin``."""
 
-    def __init__(self, store: IObjectStore, after: float = INTERRUPTED_AFTER) -> None:
+    def __init__(self, store: IObjectStore, after: float = INTERRUPTED_AFTER, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or Clock()
         self._after = timedelta(seconds=after)
 
     def listing(self, kind: str = "", *, since: int = 1) -> Listing:
@@ -84,10 +94,17 @@ class Board:
         kind, number = read_job_id(id)
         return self.read(self.listing(kind, since=number), kind, number)
 
-    def begin(self, kind: str, job: Job) -> tuple[Job, int]:
-        """Write ``job`` as the next one of its kind: it with its id, and what it goes on with; and its number.
+    @property
+    def is_certain(self) -> bool:
+        """Whether the store lets one of several begin."""
+        return bool(self._store.conditional_put)  # type: ignore[attr-defined]
 
-        Raises JobRuns where one of its kind runs, or was faster.
+    def begin(self, kind: str, job: Job) -> tuple[Job, int, bytes]:
+        """Write ``job`` as the next one of its kind: it with its id, and what it goes on with; its number; and what was
+        written.
+
+        Raises JobRuns where one of its kind runs, or was faster. Takes ``WAIT`` where the store does not keep the
+        condition.
         """
         listing = self.listing(kind)
         newest = listing.newest(kind)
@@ -105,15 +122,32 @@ class Board:
                 self.write(last, newest)  # as everybody sees it already, for good
         number = newest + 1
         job = replace(job, id=job_id(kind, number), resumed=resumed)
+        written = to_json(job)
+        faster = JobRuns(f"another job of this kind ({kind}) began just now", job_id(kind, number))
         try:
-            self._store.put_bytes(job_key(kind, number), to_json(job), if_absent=True)
+            self._store.put_bytes(job_key(kind, number), written, if_absent=True)
         except PreconditionFailed:
-            raise JobRuns(f"another job of this kind ({kind}) began just now", job_id(kind, number)) from None
+            raise faster from None
+        if not self.is_certain:
+            self._clock.sleep(WAIT)
+            if not self.is_still(kind, number, [written]):
+                raise faster
         self._sweep(kind, listing)
-        return job, number
+        return job, number, written
+
+    def is_still(self, kind: str, number: int, written: Collection[bytes]) -> bool:
+        """Whether the job's object is one of these, and nobody else's."""
+        try:
+            return self._store.get_bytes(job_key(kind, number), limit=_LIMIT) in written
+        except ObjectMissing:
+            return False
 
     def write(self, job: Job, number: int) -> None:
-        self._store.put_bytes(job_key(job.kind, number), to_json(job))
+        self.write_document(to_json(job), job.kind, number)
+
+    def write_document(self, document: bytes, kind: str, number: int) -> None:
+        """``document``: as ``to_json`` made it."""
+        self._store.put_bytes(job_key(kind, number), document)
 
     def ask_to_stop(self, id: str) -> None:
         """Raises KeyError."""

@@ -153,8 +153,9 @@ class IJobs(Interface):
 
         What it returns is the job's result, and returned. What it raises is raised, and makes the job failed. ``stop``:
         the ``threading.Event`` that ``running.stop`` shall be. Raises JobRuns. Where the credentials may not write the
-        job's state the work is done without one, and ``complain`` is told so in a sentence; so it is where the store
-        has no atomic conditional write and two could start at once: the work's own lease is what keeps them apart.
+        job's state the work is done without one, and ``complain`` is told so in a sentence. Where the store has no
+        atomic conditional write it takes three seconds more to find out whether another one began at the same time; of
+        two that did for longer the first one stops within seconds.
         """
 
     def close():

@@ -34,7 +34,7 @@ from .interfaces import (
     Job,
     Kind,
 )
-from .job import read_job_id
+from .job import read_job_id, to_json
 from .process import this_process
 from .running import Running
 
@@ -81,7 +81,7 @@ class Jobs:
         self._writable = writable
         self._clock = clock or Clock()
         self._after = interrupted_after
-        self._board = Board(store, interrupted_after)
+        self._board = Board(store, interrupted_after, self._clock)
         self._lock = threading.Lock()
         self._here: dict[str, _Attended] = {}  # by id
         self._closed = False
@@ -139,8 +139,8 @@ class Jobs:
         now = self._store.now()
         who = {"host": socket.gethostname(), "pid": os.getpid(), "process": this_process(), "by": by}
         fresh = Job("", kind, RUNNING, dict(options), now, now, **who)
-        job, number = self._board.begin(kind, fresh)
-        attended = _Attended(self, job, number, Running(self._now, stop))
+        job, number, written = self._board.begin(kind, fresh)
+        attended = _Attended(self, job, number, written, Running(self._now, stop))
         with self._lock:
             self._here[job.id] = attended
         return attended
@@ -205,13 +205,14 @@ class Jobs:
 class _Attended:
     """One job that this process runs, and the thread that says so. ``do`` belongs to the thread that works."""
 
-    def __init__(self, jobs: Jobs, job: Job, number: int, running: Running) -> None:
+    def __init__(self, jobs: Jobs, job: Job, number: int, written: bytes, running: Running) -> None:
         self.job = job
         self.thread: threading.Thread | None = None
         self._jobs = jobs
         self._board = jobs._board
         self._clock = jobs._clock
         self._number = number
+        self._written = [written]  # what may be there: the last document, and one of which no answer came
         self._running = running
         self._ended = threading.Event()
         self._lost = False  # another took it over, or may have
@@ -275,7 +276,7 @@ class _Attended:
             if not self._lost:
                 now = self._jobs._store.now()
                 ended = replace(self.told(), state=state, result=result, error=error, ended=now, beat=now)
-                self._board.write(ended, self._number)
+                self._write(ended)
                 if self._cancelling:  # a wish that comes later is swept by the next of its kind
                     self._board.ended(self.job.kind, self._number)
         except StoreError as failure:
@@ -290,11 +291,17 @@ class _Attended:
                 self._look()
                 if self._lost:
                     return
-                self._board.write(self.told(), self._number)
+                self._write(self.told())
                 self._alive = self._clock.monotonic()
             except StoreError as error:
                 logger.info("the job %s could not say that it lives: %s", self.job.id, error)
                 self._stop_if_silent()
+
+    def _write(self, job: Job) -> None:
+        document = to_json(job)
+        self._written.append(document)
+        self._board.write_document(document, job.kind, self._number)
+        self._written = [document]
 
     def _pause(self) -> float:
         runs = self._clock.monotonic() - self._begun
@@ -305,7 +312,9 @@ class _Attended:
         self._stop_if_silent()
         kind = self.job.kind
         listing = self._board.listing(kind, since=self._number)
-        if listing.newest(kind) > self._number:
+        if listing.newest(kind) > self._number or not (
+            self._board.is_certain or self._board.is_still(kind, self._number, self._written)
+        ):
             self._lose("another process took it over")
         if self._number in listing.cancelled[kind] and not self._cancelling:
             self._running.log("asked to stop")
