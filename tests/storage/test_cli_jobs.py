@@ -79,6 +79,16 @@ def test_one_that_runs_in_a_site_is_seen_refused_and_cancelled(configured, setti
     store.close()
 
 
+def test_a_reader_cancels_nothing(configured, settings, running_elsewhere):
+    site, path = configured
+    path.write_text(path.read_text().replace("<filestorage>", "read-only on\n  <filestorage>", 1))
+    before = bucket_keys(settings)
+    result = run(path, settings, "jobs", "cancel", "gc-1")
+    assert result.returncode == 2 and "read-only is on" in result.stderr
+    assert run(path, settings, "jobs", "show", "gc-1").returncode == 0
+    assert bucket_keys(settings) == before
+
+
 @pytest.mark.slow
 def test_a_killed_command_can_be_run_again_at_once(configured, settings, proxy, tmp_path):
     site, path = configured

@@ -367,6 +367,21 @@ def test_in_the_foreground(opened):
     assert elsewhere.get("gc-2").error == "it cannot be done"
 
 
+def test_no_secret_of_the_store_is_noted(opened, settings):
+    """Whatever a source's, or a key provider's, error says."""
+    jobs = opened()
+
+    def fail(running):
+        running.log(f"asked with {settings.secret_key}")
+        raise S3BlobStorageError(f"{settings.secret_key} was refused")
+
+    with pytest.raises(S3BlobStorageError):
+        jobs.run("gc", {}, fail)
+    document = jobs._store.get_bytes(job_key("gc", 1)).decode()
+    assert "[hidden] was refused" in document and "asked with [hidden]" in document
+    assert settings.secret_key not in document
+
+
 def test_credentials_that_may_not_write_jobs(opened, proxy, settings):
     jobs = opened(endpoint_url=proxy.endpoint_url)
     proxy.fail(answer(403, "AccessDenied"), method="PUT", target="jobs/", times=math.inf)

@@ -119,7 +119,10 @@ def cancel(request: Request, id: str) -> int:
 def _opened(stack: ExitStack, request: Request, *, writable: bool) -> Jobs:
     from ..maintenance.jobs.jobs import Jobs
 
-    store, _ = opened_store(stack, request.database(), writable=writable, concurrency=1)
+    database = request.database()
+    if writable and database.settings.read_only:
+        raise ConfigurationError("read-only is on, and to cancel is to write into the bucket: set read-only off")
+    store, _ = opened_store(stack, database, writable=writable, concurrency=1)
     return Jobs(store)
 
 

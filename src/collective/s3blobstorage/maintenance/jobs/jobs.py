@@ -17,6 +17,7 @@ from zope.interface import implementer
 from ...errors import ConfigurationError, Refused, S3BlobStorageError, StoreError, UnsafeError
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from ...objectstore.redaction import redact
 from ..findings import Stopped
 from ..gc.control import read_control
 from ..gc.margins import Margins
@@ -112,8 +113,8 @@ class Jobs:
             name=f"s3blobs-job-{kind}",
             daemon=True,  # nobody waits for it when the process ends; what it leaves is resumed
         )
-        thread.start()
         attended.thread = thread
+        thread.start()
         return attended.job
 
     def run(
@@ -143,6 +144,9 @@ class Jobs:
         attended = _Attended(self, job, number, written, Running(self._now, stop))
         with self._lock:
             self._here[job.id] = attended
+            closed = self._closed  # meanwhile: whoever closed did not see it
+        if closed:
+            attended.close()
         return attended
 
     def _now(self) -> datetime:
@@ -255,7 +259,7 @@ class _Attended:
             state = self._stopped_as()
             raise
         except S3BlobStorageError as failure:
-            state, error = (self._stopped_as(), "") if self._running.stop.is_set() else (FAILED, str(failure))
+            state, error = (self._stopped_as(), "") if self._running.stop.is_set() else (FAILED, redact(str(failure)))
             raise
         except KeyboardInterrupt:
             state = CANCELLED

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from zope.interface import implementer
 
+from ...objectstore.redaction import redact
 from .interfaces import IRunning, Job, LogLine, Progress
 
 LINES = 100  # of the log: what a person reads; the process's own log has all
@@ -44,7 +45,7 @@ class Running:
         return advance
 
     def log(self, message: str, level: str = "info") -> None:
-        line = LogLine(self._now(), level, message[:_LONGEST])
+        line = LogLine(self._now(), level, redact(message)[:_LONGEST])
         with self._lock:
             self._lines.append(line)
 
