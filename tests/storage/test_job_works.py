@@ -18,10 +18,12 @@ from sites import bucket_keys, commit_blobs, connected, read_blob, wait_until
 from ZODB.blob import Blob, FilesystemHelper
 
 from collective.s3blobstorage.errors import ConfigurationError
+from collective.s3blobstorage.keys import read_key
 from collective.s3blobstorage.maintenance.jobs.interfaces import DONE, FAILED, RUNNING
 from collective.s3blobstorage.maintenance.jobs.job import job_document
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.overlay.settings import BlobDirSettings
+from collective.s3blobstorage.status.figures import read_outside
 
 OWNED = {"owner": "www.example.org", "gc_grace": 0.0, "gc_keep": 0.0}
 KEY = bytes(range(32))
@@ -191,7 +193,60 @@ def test_mirror_beside_a_writer_over_every_base(make_site, tmp_path, kind):
     store.delete([line.key for line in store.list(f"blobs/{oid}/")])
     bad = ended(jobs, jobs.start("mirror", {"dry_run": False}))
     assert (bad.result["missing"], bad.result["complete_up_to"]) == (1, None)
+    assert read_outside(store)["objects"] == 0  # it is nowhere
     assert db.storage.status().document()["mirrored"] is None
+
+
+def moved_into(folder, db):
+    """The blobs of a database from its bucket into a blob directory, as a site has them that moves in; how many."""
+    helper = FilesystemHelper(str(folder), "bushy")
+    store, moved = db.storage.store_, []
+    for line in store.list("blobs/"):
+        oid, name = read_key(line.key)
+        with connected(db) as connection:
+            blob = connection.get(oid)
+            blob._p_activate()
+            tid = blob._p_serial
+        file = Path(helper.getBlobFilename(oid, tid))
+        file.parent.mkdir(parents=True)
+        file.write_bytes(store.get_bytes(line.key))
+        moved.append(line.key)
+    store.delete(moved)
+    return len(moved)
+
+
+@pytest.mark.parametrize("way", ["mirror", "migrate"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_blob_directory_comes_in_beside_a_writer_over_every_base(make_site, tmp_path, kind, way):
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    (folder / ".layout").write_text("bushy\n")
+    source = BlobDirSettings(SourceOptions("disk", mirror="off"), folder)
+    site = make_site(kind, sources=(source,), owner="www.example.org")
+    db = site.db()
+    commit_blobs(db, **{f"b{number}": b"%d" % number * 1000 for number in range(5)})
+    assert moved_into(folder, db) == 5 and site.keys() == []
+    jobs = db.storage.jobs()
+    with Writer(db) as writer:
+        wait_until(lambda: writer.written > 2)
+        plan = ended(jobs, jobs.start(way, {}))
+        # What is committed after the listing may be in it, until it is looked for.
+        assert plan.state == DONE and 5 <= plan.result["found"]["wanted"]["blobs"] <= 5 + writer.written, plan.error
+        done = ended(jobs, jobs.start(way, {"dry_run": False}))
+    if way == "mirror":
+        assert done.result["complete_up_to"]
+        outside = read_outside(db.storage.store_)
+        assert (outside["objects"], outside["bytes"]) == (0, 0)
+    assert (done.state, done.result["problems"]) == (DONE, []), done.error
+    assert done.result["uploaded" if way == "migrate" else "copied"]["blobs"] == 5
+    shutil.rmtree(folder)
+    site.close_all()
+    site.cold()
+    db = site.db(sources=())
+    writer.db = db
+    writer.all_are_there()
+    for number in range(5):
+        assert read_blob(db, f"b{number}") == b"%d" % number * 1000
 
 
 @pytest.mark.parametrize("way", ["mirror", "migrate"])

@@ -93,8 +93,9 @@ def note_mirrored(
         write_mirrored(store, seen, names)
         complete = seen
     if whole and not findings.stopped:
-        left = findings.wanted.blobs - findings.done.blobs - findings.gone
-        keep_outside(store, max(left, 0), max(findings.wanted.bytes - findings.done.bytes, 0), "mirror")
+        left = findings.wanted.blobs - findings.done.blobs - findings.nowhere.blobs
+        size = findings.wanted.bytes - findings.done.bytes - findings.nowhere.bytes
+        keep_outside(store, max(left, 0), max(size, 0), "mirror")  # of some the size is known only when they came
     return complete
 
 

@@ -53,8 +53,9 @@ def _verdicts() -> dict[Verdict, Count]:
 @dataclass
 class Findings:
     """``by_verdict``: how many kept revisions were what before anything was done. ``done``: what was uploaded, written
-    or deleted; ``verified``: objects that were read again and are right. ``gone``: revisions that a pack removed from
-    the base meanwhile. ``problems``: of each, the first ``LISTED``; ``bad``: how many there are of each kind.
+    or deleted; ``verified``: objects that were read again and are right. ``nowhere``: what was wanted of sources, and
+    none has: it is missing, gone, or was committed after the bucket was listed. ``gone``: revisions that a pack removed
+    from the base meanwhile. ``problems``: of each, the first ``LISTED``; ``bad``: how many there are of each kind.
     """
 
     by_verdict: dict[Verdict, Count] = field(default_factory=_verdicts)
@@ -62,6 +63,7 @@ class Findings:
     extra_objects: Count = field(default_factory=Count)
     done: Count = field(default_factory=Count)
     verified: Count = field(default_factory=Count)
+    nowhere: Count = field(default_factory=Count)
     gone: int = 0
     bad: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)

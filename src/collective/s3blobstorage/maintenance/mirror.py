@@ -78,6 +78,7 @@ def execute(
                     planned.there.add(*revision_row(revision), future.result(), 0)
             elif isinstance(error, BlobMissing):
                 planned.doubtful.add(revision.oid, revision.tid)
+                findings.nowhere.add(revision.size)
             elif isinstance(error, Corrupt):
                 findings.blame("different", revision.oid, revision.tid, str(error))
             elif isinstance(error, _SourceFailed):
