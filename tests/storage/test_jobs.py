@@ -314,6 +314,7 @@ def test_an_outage_that_passes_is_no_matter(opened, proxy):
     assert (job.state, job.result) == (DONE, {"counted": 250})
 
 
+@pytest.mark.slow
 def test_uploads_that_take_every_lane_do_not_silence_it(opened, tmp_path):
     """Slow ones do, as with --limit-rate: a sign of life must not wait for them."""
     file = tmp_path / "file"
