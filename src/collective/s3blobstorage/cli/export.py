@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from .request import Request, pass_request
 from .shown import Shown
 
 if TYPE_CHECKING:
+    from ..maintenance.bringing import Wish
     from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.findings import Findings
@@ -63,6 +63,7 @@ def export(
     130 after Ctrl-C.
     """
     from ..maintenance.blobdir import BlobDirectory
+    from ..maintenance.bringing import Wish
     from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.spool import Spool
@@ -78,8 +79,8 @@ def export(
         run = Comparison(looked(database), store, marker, directory, scope, spool)
         planned = Plan(spool)
         sources = database.settings.sources
-        transfer = _Transfers(dry_run, concurrency, limit_rate)
-        shown_until_interrupted(lambda running: _work(run, planned, sources, transfer, running), "downloads")
+        wish = Wish(dry_run=dry_run, concurrency=concurrency, limit_rate=limit_rate)
+        shown_until_interrupted(lambda running: _work(run, planned, sources, wish, running), "downloads")
     told = document(database, {"to": str(target)}, planned.findings, "written", scope, started, dry_run=dry_run)
     if as_json:
         output.print_json(told)
@@ -88,14 +89,7 @@ def export(
     return exit_status(planned.findings)
 
 
-@dataclass(frozen=True)
-class _Transfers:
-    dry_run: bool
-    concurrency: int
-    limit_rate: int | None
-
-
-def _work(run: Comparison, planned: Plan, sources: Any, wish: _Transfers, running: Shown) -> None:
+def _work(run: Comparison, planned: Plan, sources: Any, wish: Wish, running: Shown) -> None:
     """Compare and bring. In a thread of its own."""
     from ..maintenance import export as work
     from ..maintenance.comparing import reader_of

@@ -193,25 +193,18 @@ def _execute(collection: Collection, database: Database, plan_id: str, as_json: 
 
 
 def _planned(plan: Plan, database: Database, dry_run: bool, started: float) -> dict[str, Any]:
+    from ..maintenance.gc.candidate import date
+
     return {
         "database": database.name,
         "owner": plan.owner,
-        "plan": _executable(plan, dry_run),
+        "plan": None if dry_run else plan.executable,
         "dry_run": dry_run,
         **asdict(plan.tally),
         "judged": plan.tally.judged,
-        "next_due": _date(plan.tally.next_due),
+        "next_due": date(plan.tally.next_due),
         "seconds": round(time.monotonic() - started, 3),
     }
-
-
-def _executable(plan: Plan, dry_run: bool) -> str | None:
-    """Its id, where there is something to execute."""
-    return plan.id if len(plan.candidates) and plan.owner is not None and not dry_run else None
-
-
-def _date(seconds: int | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -226,7 +219,7 @@ def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple
         condemned += f"; of these no earlier plan saw {tally.unseen.blobs:,} in use"
     lines.append(("may go", condemned))
     lines += [*of_versions, *_more(tally)]
-    name = _executable(plan, dry_run)
+    name = None if dry_run else plan.executable
     if name is not None:
         lines.append(("to delete", f"within 24 h: s3blobs gc --execute {name}"))
     if tally.share > allow:

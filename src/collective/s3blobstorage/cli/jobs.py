@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigurationError
+from ..maintenance.jobs.interfaces import KINDS
 from ..messages import byte_count
 from . import output
 from .comparing import opened_store
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..maintenance.jobs.interfaces import Job
     from ..maintenance.jobs.jobs import Jobs
 
-_KINDS = ("gc", "mirror", "migrate", "rotate", "count")
 _STATES = {"running": "cyan", "done": "green", "failed": "bold red", "interrupted": "yellow"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
@@ -31,7 +31,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--kind", type=click.Choice(_KINDS), help="Only jobs of that kind.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only jobs of that kind.")
 @click.option("--count", type=click.IntRange(1, 1000), default=25, show_default=True, help="So many at most.")
 @json_option
 @pass_request

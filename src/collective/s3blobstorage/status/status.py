@@ -16,6 +16,7 @@ from zope.interface import implementer
 from ..cache import history
 from ..cache.counters import counted_since_made, of_cache
 from ..errors import RecordError, StoreError, Unavailable
+from ..maintenance.jobs.board import latest_documents
 from ..maintenance.key_states import told as told_keys
 from ..objectstore import open_store, traffic
 from ..objectstore.clock import Clock
@@ -47,7 +48,6 @@ _ENOUGH, _KEEP_BY = 12.0, 20.0
 _USE_FRESH = 60.0
 
 _BASES = {"clientstorage": "zeoclient"}  # by the name of the class, where zope.conf has another one
-_READ_ONLY = "this process may not write to the bucket (read-only)"
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Known:
             "outside": lambda: figures.read_outside(store),
             "check": lambda: checked.read(store),
             "mirrored": lambda: _mirrored(store),
-            "jobs": storage.latest_jobs,
+            "jobs": lambda: latest_documents(store),
             "keys": lambda: told_keys(store),
         }
         read: dict[str, Any] = {}

@@ -395,17 +395,6 @@ class S3BlobStorage:
             collection=self.garbage,
         )
 
-    def latest_jobs(self) -> dict[str, Any]:
-        """The last job of each kind and the running one, as JSON has them. Makes requests."""
-        from ..maintenance.jobs.board import Board
-        from ..maintenance.jobs.job import job_document
-
-        latest = Board(self.store_).latest()
-        return {
-            kind: {"last": ended and job_document(ended), "running": running and job_document(running)}
-            for kind, (ended, running) in latest.items()
-        }
-
     def loadBlob(self, oid: bytes, serial: bytes) -> str:
         path = self.reader.path(oid, serial, partial(self.read_record, oid, serial))
         self.cache.keep(path)

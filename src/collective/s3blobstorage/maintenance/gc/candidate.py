@@ -63,8 +63,8 @@ class Candidate:
             "key": self.key,
             "oid": None if oid is None else oid.hex(),
             "size": self.size,
-            "modified": _date(self.modified),
-            "since": _date(self.since),
+            "modified": date(self.modified),
+            "since": date(self.since),
             "upload": bool(self.upload),
             "version": self.version or None,
         }
@@ -77,8 +77,9 @@ class Candidate:
         return upload_entry(self.key, self.upload) if self.upload else self.key
 
 
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+def date(seconds: int | None) -> str | None:
+    """For JSON, of seconds since 1970; None of None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def upload_entry(key: str, upload_id: str) -> str:

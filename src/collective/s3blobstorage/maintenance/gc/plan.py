@@ -60,6 +60,11 @@ class Plan:
     candidates: Lines = field(default_factory=Lines)
     figures: Figures | None = None
 
+    @property
+    def executable(self) -> str | None:
+        """Its id, where there is something to execute."""
+        return self.id if len(self.candidates) and self.owner is not None else None
+
     def close(self) -> None:
         self.candidates.close()
         self.ledger.close()

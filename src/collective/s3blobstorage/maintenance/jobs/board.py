@@ -17,13 +17,14 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from ...errors import JobRuns, ObjectMissing, PreconditionFailed, StoreError
 from ...keys import JOBS
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore, Listed
 from .interfaces import INTERRUPTED, INTERRUPTED_AFTER, KINDS, RUNNING, Job
-from .job import CANCEL, from_json, job_id, job_key, read_job_id, read_job_key, seen, to_json
+from .job import CANCEL, from_json, job_document, job_id, job_key, read_job_id, read_job_key, seen, to_json
 from .process import is_dead
 
 logger = logging.getLogger(__name__)
@@ -215,3 +216,11 @@ class Board:
                 return job, running
             running = job or running
         return None, running
+
+
+def latest_documents(store: IObjectStore) -> dict[str, dict[str, Any]]:
+    """The last job of each kind and the running one, as JSON has them. Requests as ``Board.latest``."""
+    return {
+        kind: {"last": ended and job_document(ended), "running": running and job_document(running)}
+        for kind, (ended, running) in Board(store).latest().items()
+    }

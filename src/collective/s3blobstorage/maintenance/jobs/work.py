@@ -8,9 +8,8 @@ time, so that neither waits. Whoever wants it faster uses the command line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from zope.interface import implementer
@@ -23,6 +22,7 @@ from ..blobdir import BlobDirectory
 from ..bringing import Wish, from_directory, from_sources, note_mirrored
 from ..comparing import Comparison
 from ..findings import Findings, Stopped, document
+from ..gc.candidate import date
 from ..gc.plan import Plan as Planned
 from ..gc.publish import LAST
 from ..gc.report import Outcome
@@ -62,12 +62,12 @@ def planned(plan: Planned | None, allow: float) -> dict[str, Any]:
         told["versions"]["needed_keys"] = tally.versions.needed_keys[:LISTED]
     return {
         "dry_run": True,
-        "plan": plan.id if len(plan.candidates) and plan.owner is not None else None,
+        "plan": plan.executable,
         "owner": plan.owner,
         **told,
         "judged": tally.judged,
         "share": round(tally.share, 4),
-        "next_due": None if tally.next_due is None else datetime.fromtimestamp(tally.next_due, UTC).isoformat(),
+        "next_due": date(tally.next_due),
         "refused": _refused(plan, allow),
         "stopped": False,
     }
@@ -266,9 +266,7 @@ class CountAll:
         return told
 
     def _outside(self, operated: Operated, running: Any) -> dict[str, Any]:
-        with ExitStack() as stack:
-            spool = stack.enter_context(Spool())
-            base = stack.enter_context(operated.look())
+        with Spool() as spool, operated.look() as base:
             run = Comparison(operated.look, operated.store, operated.marker, None, Scope(), spool)
             copies = Copies(spool)
             streams = run.streams(base, running.phase("reading the database"), running.stop)
