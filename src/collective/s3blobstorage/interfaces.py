@@ -41,6 +41,26 @@ class IURLSigner(Interface):
         """
 
 
+class IUploadPolicy(Interface):
+    """Subscription adapter of (context, request): says whether a file may be uploaded directly.
+
+    In the request's thread. Any number of add-ons may register one (``<subscriber provides="…IUploadPolicy" for="… …"
+    factory="…" />``); each is asked, after permissions and the site's own settings. ``context`` is the container, or
+    the content whose file is replaced.
+    """
+
+    def check_start(announced):
+        """Before anything is signed. ``announced``: an ``uploading.interfaces.Announced``, which is what the client
+        says: filename, size in bytes, content type, portal type, field. Raise ``uploading.interfaces.UploadRefused``
+        with a message for the editor, and nothing is begun."""
+
+    def check_completed(announced, reader, sniffed):
+        """Before it becomes content. ``reader``: a seekable binary file of the bytes that are there, of which only what
+        is read is fetched; a scan of viruses reads it all, and the request waits for that. ``sniffed``: the content
+        type that its first bytes look like, or None. Raise ``UploadRefused``: nothing is attached, and the upload is
+        dropped."""
+
+
 class IDatabaseBlobs(Interface):
     """Where one database's blobs are."""
 

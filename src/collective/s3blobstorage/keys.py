@@ -16,6 +16,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     keys/{id}                        what is known of a key of the ring: state, canary; never the key
     keys/.rotation                   how far a rotation of keys has got; no id of a key begins with a dot
     keys/.usage                      how many objects were encrypted with which key when they were counted last
+    uploads/{id}                     what a browser sent, until it becomes a blob
     addons/{name}/…                  objects of an add-on's own, of which the database says nothing
 
 All our digits have a fixed width, so that a listing sorts by oid.
@@ -43,11 +44,13 @@ KEYS = "keys/"
 ROTATION = "keys/.rotation"
 USAGE = "keys/.usage"
 ADDONS = "addons/"
+UPLOADS = "uploads/"
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
 _ADDON_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _ADDON_KEY = re.compile(rf"addons/{_ADDON_NAME}/.+", re.DOTALL)
 
 
@@ -113,6 +116,18 @@ def addon_prefix(name: str) -> str:
 def is_addon_key(key: str) -> bool:
     """Whether it lies where an add-on keeps objects of its own: nobody but that add-on knows what is in use."""
     return _ADDON_KEY.fullmatch(key) is not None
+
+
+def upload_key(id: str) -> str:
+    """The key of an upload. Raises ValueError where it is no id of one: a key is never built from anything else."""
+    if not isinstance(id, str) or _UPLOAD_ID.fullmatch(id) is None:
+        raise ValueError("not an id of 32 hex digits")
+    return UPLOADS + id
+
+
+def is_upload_key(key: str) -> bool:
+    """Whether ``upload_key`` makes it."""
+    return key.startswith(UPLOADS) and _UPLOAD_ID.fullmatch(key[len(UPLOADS) :]) is not None
 
 
 def read_foreign_key(key: str) -> tuple[bytes, bytes] | None:

@@ -91,6 +91,17 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadSettings:
+    """Whether browsers may send files to the bucket themselves: bounds for what each site chooses."""
+
+    allowed: bool = True
+    most_size: int = 5 * 1024 * GB  # bytes of one file: the most that an S3 store takes
+    expiry: float = 86400.0  # seconds after which what was not completed is deleted
+    origins: tuple[str, ...] = ()  # scheme://host[:port] of the sites, for the bucket's CORS rules
+    staging: str = "sse-s3"  # or none: how the area is encrypted where blobs are with keys of ours
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Everything of one ``<s3blobstorage>`` section but the base storage."""
 

@@ -73,3 +73,18 @@ class IBlobAddresses(Interface):
         blob, and makes no request where no source is configured (``Addresses.of``). POSKeyError where there is no
         such object; BlobMissing where it is no blob, RecordError where its record is damaged.
         """
+
+
+class IBlobAttaching(Interface):
+    """What a connection's storage offers to those who have a blob's bytes in the bucket already (direct uploads).
+
+    In the connection's thread, within a transaction. ``attaching.attach`` is what they call: it knows the blob's side.
+    """
+
+    def attach(oid: bytes, staged: object) -> object:
+        """Copy ``staged`` (an ``IAttachable``) to the key of a new revision of that oid, now: an ``Attachment``.
+
+        It holds no lock. Nothing of it is committed until ``storeBlob`` gets the attachment's path; what is not
+        committed by the end of the transaction is deleted again, in the background. Raises what ``copy_to`` raises, and
+        ReadOnlyError.
+        """

@@ -1,0 +1,1 @@
+"""What browsers put into the bucket themselves, until it becomes a blob."""

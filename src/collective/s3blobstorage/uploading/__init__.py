@@ -1,0 +1,1 @@
+"""Direct upload on Plone's side: from an announced file to content, in one transaction."""
