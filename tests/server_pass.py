@@ -34,6 +34,7 @@ SAME_EVERYWHERE = {
 
 # Where it counts that blobs are encrypted: committing, reading, undoing, copying, mirroring, collecting.
 ENCRYPTED = {
+    "test_attaching.py",
     "test_cache_encrypt_storage.py",
     "test_cache_processes.py",
     "test_circuit.py",

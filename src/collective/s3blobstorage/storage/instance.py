@@ -12,17 +12,20 @@ from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupporte
 from zope.interface import alsoProvides, implementer
 
 from ..errors import BlobMissing
-from .interfaces import IBlobAddresses
+from .attaching import copied
+from .interfaces import IBlobAddresses, IBlobAttaching
 from .promise import BlobPath
 from .reading import read_exact
 from .record import BlobState, is_blob, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import undo_in, vote_in
-from .upload import stage
+from .upload import StagedBlob, stage
 
 if TYPE_CHECKING:
+    from ..directupload.interfaces import IAttachable
     from ..settings import DeliverySettings
     from .address import Address
+    from .attaching import Attachment
     from .placeholder import PlaceholderReader
     from .reading import BlobReader
     from .root import S3BlobStorage
@@ -32,7 +35,7 @@ def _nothing() -> None:
     pass
 
 
-@implementer(IBlobStorage, IMVCCStorage, IBlobAddresses)
+@implementer(IBlobStorage, IMVCCStorage, IBlobAddresses, IBlobAttaching)
 class S3BlobInstance:
     """A per-connection storage. See ``interfaces.py`` for the contract.
 
@@ -51,8 +54,9 @@ class S3BlobInstance:
         self._loaded_oid = b""
         self._loaded = (b"", b"")
         self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
+        self._attached: dict[bytes, Attachment] = {}  # what no storeBlob has taken yet
         # Asked for after each transaction, and most bases have none: __getattr__ would find that out by two exceptions.
-        self.afterCompletion = getattr(base, "afterCompletion", _nothing)
+        self._base_completed = getattr(base, "afterCompletion", _nothing)
         alsoProvides(self, *root.instance_interfaces(base))
 
     def __getattr__(self, name: str) -> Any:
@@ -78,7 +82,14 @@ class S3BlobInstance:
         return loaded
 
     def poll_invalidations(self) -> Any:
+        if self._attached:  # of a transaction that has ended: this one begins
+            self._drop_attached()
         return self._base.poll_invalidations()
+
+    def afterCompletion(self) -> None:
+        if self._attached:
+            self._drop_attached()
+        self._base_completed()
 
     def sync(self, force: bool = True) -> None:
         self._base.sync(force)
@@ -92,6 +103,7 @@ class S3BlobInstance:
         self._released = True
         if self._transaction is not None:
             self.tpc_abort(self._transaction.metadata)
+        self._drop_attached()
         if not self._root.closed:  # which has released them all
             self._base.release()
 
@@ -100,6 +112,8 @@ class S3BlobInstance:
     # Reading blobs
 
     def loadBlob(self, oid: bytes, serial: bytes) -> BlobPath:
+        if oid in self._attached:  # a savepoint asks, which has no file of it
+            return self._attached[oid].promise
         promise = self._promises.get((oid, serial))
         if promise is not None:
             # Blob.committed(): somebody wants the name now, perhaps for another process.
@@ -117,6 +131,9 @@ class S3BlobInstance:
         return promise
 
     def openCommittedBlobFile(self, oid: bytes, serial: bytes, blob: Any = None) -> BinaryIO:
+        if oid in self._attached:
+            promise: BlobPath = self._attached[oid].promise
+            return self._reader.open_lazily(oid, promise.tid, promise.record, promise, blob)
         promise = self._promises.get((oid, serial)) or self._promise(oid, serial)
         return self._reader.open_lazily(oid, serial, promise.record, promise, blob)
 
@@ -168,11 +185,35 @@ class S3BlobInstance:
     ) -> None:
         assert not version, "Versions aren't supported."
         current = self._current(transaction)
-        blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
-        current.add(blob)
-        with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
-        self._root.uploads.start(blob, self._root.base_blobs)
+        blob: StagedBlob | None = self._attached.get(oid)
+        if blob is not None and blob.is_at(blobfilename):
+            current.add(self._attached.pop(oid))
+            with_state(data, BlobState())
+        else:
+            blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
+            current.add(blob)
+            with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
+            self._root.uploads.start(blob, self._root.base_blobs)
         current.operations.append("storeBlob", (oid, serial, data, blob.name), len(data))
+
+    @property
+    def attaches(self) -> bool:
+        return self._root.base_blobs is None
+
+    def attach(self, oid: bytes, staged: IAttachable) -> Attachment:
+        if self.isReadOnly():
+            raise ReadOnlyError
+        attachment = copied(oid, staged, self._root.cache.staging(), self._reader)
+        earlier = self._attached.pop(oid, None)
+        self._attached[oid] = attachment
+        if earlier is not None:
+            self._root.uploads.take_back([earlier])
+        return attachment
+
+    def _drop_attached(self) -> None:
+        """What was attached and not committed goes again."""
+        attached, self._attached = self._attached, {}
+        self._root.uploads.take_back(attached.values())
 
     def deleteObject(self, oid: bytes, serial: bytes, transaction: Any) -> None:
         self._base.deleteObject  # noqa: B018 - a base that cannot delete says so now

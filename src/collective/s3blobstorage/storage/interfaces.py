@@ -81,6 +81,8 @@ class IBlobAttaching(Interface):
     In the connection's thread, within a transaction. ``attaching.attach`` is what they call: it knows the blob's side.
     """
 
+    attaches = Attribute("bool: whether it takes a copy; not where the base has to get the bytes too (keep-in-base)")
+
     def attach(oid: bytes, staged: object) -> object:
         """Copy ``staged`` (an ``IAttachable``) to the key of a new revision of that oid, now: an ``Attachment``.
 

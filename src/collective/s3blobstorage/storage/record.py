@@ -203,3 +203,8 @@ def with_state(record: bytes, state: BlobState) -> bytes:
     else:
         written = {"s3blob": FORMAT, "name": state.name, "size": state.size, "sha256": state.sha256}
     return record[:start] + pickle.dumps(written, _PROTOCOL)
+
+
+def record_of(state: BlobState) -> bytes:
+    """A record of a blob as ZODB writes them, that says where its data is: of one that is not committed yet."""
+    return with_state(_AS_WRITTEN, state)
