@@ -445,6 +445,12 @@ def test_what_another_release_wrote_or_nobody(opened, settings, s3, bucket):
         store.put_bytes(job_key("gc", 1), b'{"format": 1, "id": 3')
         with pytest.raises(RecordError, match="damaged"):
             jobs.get("gc-1")
+        # It hides no other one.
+        assert [job.id for job in jobs.list()[0]] == ["count-1"]
+        assert jobs.latest()["count"][0].id == "count-1"
+        assert jobs.latest()["gc"] == (None, None)
+        store.put_bytes(job_key("gc", 1), b"x" * (5 << 20))
+        assert jobs.latest()["gc"] == (None, None)
     assert ended(jobs, jobs.start("count", {}).id).state == DONE
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...errors import JobRuns, ObjectMissing, PreconditionFailed, StoreError
+from ...errors import Corrupt, JobRuns, ObjectMissing, PreconditionFailed, RecordError, StoreError
 from ...keys import JOBS
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore, Listed
@@ -196,10 +196,13 @@ class Board:
             return [job for job in read if job is not None], len(places)
 
     def _read_if_there(self, listing: Listing, kind: str, number: int) -> Job | None:
-        """None where it was swept since."""
+        """None where it was swept since, or is damaged, or of a newer release: the others are there to be seen."""
         try:
             return self.read(listing, kind, number)
         except KeyError:
+            return None
+        except (RecordError, Corrupt) as error:
+            logger.warning("%s is passed over: %s", job_key(kind, number), error)
             return None
 
     def latest(self) -> dict[str, tuple[Job | None, Job | None]]:
