@@ -18,7 +18,7 @@ from ZODB.blob import Blob, BlobError
 from ZODB.DemoStorage import DemoStorage
 from ZODB.POSException import ConflictError, ReadOnlyError
 
-from collective.s3blobstorage.errors import PreconditionFailed, Refused
+from collective.s3blobstorage.errors import PreconditionFailed, Refused, StagingError
 from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import open_storage
 from collective.s3blobstorage.storage.attaching import attach
@@ -322,6 +322,7 @@ def test_a_store_that_refuses_the_copy(site, settings, proxy):
         with pytest.raises(Refused):
             attach(blob, connection, staged)
         connection.transaction_manager.abort()
+        assert links(db) == []
         proxy.forgive()
         blob = connection.root()["a"] = Blob()
         attach(blob, connection, staged)
@@ -419,3 +420,18 @@ def test_all_that_was_attached_waits_for_nothing_at_the_commit(site, proxy):
         proxy.reset()
         connection.transaction_manager.commit()
         assert proxy.counts("/blobs/") == {}
+
+
+def test_a_disk_that_takes_no_link(site, settings):
+    db = site()
+    with connected(db) as connection:
+        staged = Put(db.storage.store_)
+        staging = db.storage.staging
+        staging.chmod(0o500)
+        try:
+            with pytest.raises(StagingError, match="staging-dir"):
+                attach(Blob(), connection, staged)
+        finally:
+            staging.chmod(0o700)
+        connection.transaction_manager.abort()
+    assert blobs_of(settings) == []

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ZODB.blob import SAVEPOINT_SUFFIX, Blob, BlobError
 
 from ..directupload.interfaces import IAttachable
+from ..errors import StagingError
 from ..keys import blob_key, draw_name
 from ..objectstore.interfaces import ObjectInfo
 from .interfaces import IBlobAttaching
@@ -78,10 +79,8 @@ class Attachment(StagedBlob):
     __slots__ = ("link", "promise")
 
     def __init__(
-        self, oid: bytes, name: str, info: ObjectInfo, folder: Path, reader: BlobReader | PlaceholderReader
+        self, oid: bytes, name: str, info: ObjectInfo, link: Path, reader: BlobReader | PlaceholderReader
     ) -> None:
-        link = folder / f"{oid.hex()}-{secrets.token_hex(8)}.attached"
-        os.symlink(_NOWHERE, link)
         super().__init__(oid, _Link(link, info), name, drawn=True)
         self.link = os.fspath(link)
         self.cached = False  # nothing is here that the cache could take
@@ -160,7 +159,19 @@ class _Opening:
 
 
 def copied(oid: bytes, staged: IAttachable, folder: Path, reader: BlobReader | PlaceholderReader) -> Attachment:
-    """Copy what is staged to the key of a new revision of that oid. Raises what ``copy_to`` raises."""
+    """Copy what is staged to the key of a new revision of that oid.
+
+    Raises what ``copy_to`` raises, and StagingError where the disk takes no link; then nothing was copied.
+    """
     name = draw_name()
-    info = staged.copy_to(blob_key(oid, name), {"oid": oid.hex(), "size": str(staged.size)})
-    return Attachment(oid, name, info, folder, reader)
+    link = folder / f"{oid.hex()}-{secrets.token_hex(8)}.attached"
+    try:
+        os.symlink(_NOWHERE, link)
+    except OSError as error:
+        raise StagingError(f"no link could be made in staging-dir: {error.strerror}") from None
+    try:
+        info = staged.copy_to(blob_key(oid, name), {"oid": oid.hex(), "size": str(staged.size)})
+    except BaseException:
+        link.unlink(missing_ok=True)
+        raise
+    return Attachment(oid, name, info, link, reader)
