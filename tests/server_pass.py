@@ -23,6 +23,7 @@ STORAGE = Path(__file__).parent / "storage"
 # They use a server, but show nothing of it: how packages are installed, our own tools, and ways of moving whose
 # requests are those of other tests.
 SAME_EVERYWHERE = {
+    "test_addons_docs.py",
     "test_benchmark.py",
     "test_cli_docs.py",
     "test_cli_migrate_storage.py",

@@ -24,6 +24,7 @@ from web_client import WebClient, json_file
 from zope_instance import ZopeInstance
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.one_release  # what is shown is how processes are set up, not Plone
 BUILDOUT = ("zc.buildout==6.0.1", "plone.recipe.zope2instance==9.1.0")
 
 
