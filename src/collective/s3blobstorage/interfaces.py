@@ -87,6 +87,11 @@ class IDatabaseBlobs(Interface):
     def overlay():
         """Its sources: an ``IBlobOverlay``. ConfigurationError with the ``reason`` where there is no bucket."""
 
+    def uploads():
+        """Where browsers put files: an ``IUploadArea`` (``directupload/interfaces.py``). ConfigurationError as above.
+
+        Below a DemoStorage nothing can be uploaded."""
+
     def status():
         """What is known of it: an ``IStatus`` (``status/interfaces.py``). ConfigurationError as above."""
 

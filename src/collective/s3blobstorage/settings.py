@@ -130,6 +130,7 @@ class StorageSettings:
     site_operations: bool = False  # whether managers of a site may operate the whole database
     metrics_token_file: Path | None = None  # whoever sends what it holds may read this database's metrics
     delivery: DeliverySettings = DeliverySettings()
+    uploads: UploadSettings = UploadSettings()
     sources: tuple[ISourceSettings, ...] = ()  # behind the bucket, in order
 
     @property

@@ -64,6 +64,9 @@ class DatabaseBlobs:
     def overlay(self):
         return self._storage.sources()
 
+    def uploads(self):
+        return self._storage.upload_area(writable=self._writable)
+
     def status(self):
         return self._storage.status(self.name, writable=self._writable)
 
@@ -97,6 +100,9 @@ class NoDatabaseBlobs:
 
     def overlay(self):
         raise ConfigurationError(f"there are no sources: {self.reason}")
+
+    def uploads(self):
+        raise ConfigurationError(f"there is no bucket to upload to: {self.reason}")
 
     def status(self):
         raise ConfigurationError(f"there is no bucket whose status could be told: {self.reason}")

@@ -341,6 +341,24 @@ class IObjectStore(Interface):
     def presign_post(key: str, *, seconds: int, least: int, most: int) -> Presigned:
         """A form by which anybody may store ``least`` to ``most`` bytes under the key. Not every store knows that."""
 
+    def presign_part(key: str, upload_id: str, number: int, *, seconds: int, size: int) -> Presigned:
+        """A URL by which anybody may send just so many bytes as one part of a multipart upload."""
+
+    # Multipart uploads whose parts others send
+
+    def begin_upload(key: str) -> str:
+        """Begin one, and return its id. The object will be as our own are: its type, its encryption."""
+
+    def list_parts(key: str, upload_id: str) -> Iterator[tuple[int, int, str]]:
+        """(number, size in bytes, ETag without quotes) of each part that the store has, by number, in pages.
+
+        ObjectMissing where the upload is no more.
+        """
+
+    def finish_upload(key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
+        """Put those parts (number, ETag) together. ObjectMissing where the upload is no more: also where an attempt
+        whose answer was lost has done it, so look at the object then."""
+
     # Multipart uploads left behind
 
     def list_uploads(prefix: str = "") -> Iterator[tuple[str, str, datetime]]:

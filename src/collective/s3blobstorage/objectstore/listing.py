@@ -24,7 +24,7 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
         parameters["StartAfter"] = connection.full_key(start_after)
     last = b""
     while True:
-        page = _page(connection, "ListObjectsV2", prefix, connection.reader.list_objects_v2, parameters)
+        page = page_of(connection, "ListObjectsV2", prefix, connection.reader.list_objects_v2, parameters)
         for line in page.get("Contents", ()):
             full_key = line["Key"]
             encoded = _encoded(full_key)
@@ -46,9 +46,11 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
             parameters["StartAfter"] = last.decode("utf-8", "surrogatepass")
 
 
-def _page(
+def page_of(
     connection: Connection, verb: str, prefix: str, request: Callable[..., dict[str, Any]], parameters: dict[str, Any]
 ) -> dict[str, Any]:
+    """One page of a listing."""
+
     def once() -> dict[str, Any]:
         page = request(**parameters)
         if "IsTruncated" not in page:
@@ -67,7 +69,7 @@ def list_versions(connection: Connection, prefix: str, start_after: str) -> Iter
         parameters["KeyMarker"] = connection.full_key(start_after)
     last = b""
     while True:
-        page = _page(connection, "ListObjectVersions", prefix, connection.reader.list_object_versions, parameters)
+        page = page_of(connection, "ListObjectVersions", prefix, connection.reader.list_object_versions, parameters)
         found = [(line, False) for line in page.get("Versions", ())]
         found += [(line, True) for line in page.get("DeleteMarkers", ())]
         # A page tells the two apart, each sorted. The latest of a key is first; the rest as the store dated them.
@@ -101,7 +103,7 @@ def list_uploads(connection: Connection, prefix: str) -> Iterator[tuple[str, str
     """See ``IObjectStore.list_uploads``."""
     parameters: dict[str, Any] = {**connection.bucket(), "Prefix": connection.full_key(prefix)}
     while True:
-        page = _page(connection, "ListMultipartUploads", prefix, connection.reader.list_multipart_uploads, parameters)
+        page = page_of(connection, "ListMultipartUploads", prefix, connection.reader.list_multipart_uploads, parameters)
         for upload in page.get("Uploads", ()):
             yield connection.relative_key(upload["Key"]), upload["UploadId"], upload["Initiated"]
         if not page.get("IsTruncated") or not page.get("NextKeyMarker"):

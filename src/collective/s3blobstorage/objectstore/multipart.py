@@ -1,17 +1,17 @@
-"""Beginning and aborting a multipart upload, and what a new object is asked to be."""
+"""Beginning and aborting a multipart upload, what a new object is asked to be, and uploads whose parts others send."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from botocore.parsers import ResponseParserError
 
-from collective.s3blobstorage.errors import StoreError
-from collective.s3blobstorage.objectstore.connection import Connection
-from collective.s3blobstorage.objectstore.listing import list_uploads
-from collective.s3blobstorage.objectstore.patience import DELETING, Attempts
+from collective.s3blobstorage.errors import ObjectMissing, StoreError
+from collective.s3blobstorage.objectstore.connection import Connection, unquoted
+from collective.s3blobstorage.objectstore.listing import list_uploads, page_of
+from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
@@ -87,3 +87,52 @@ def abort_upload(connection: Connection, key: str, upload_id: str) -> None:
         attempts.run(lambda: connection.writer.abort_multipart_upload(**connection.object(key), UploadId=upload_id))
     except UploadGone:
         pass
+
+
+# Whose parts others send, by signed requests. Nothing here knows what these are to be.
+
+_GONE = "There is no such multipart upload: it was put together, aborted or never begun."
+
+
+def begin_for_others(connection: Connection, key: str) -> str:
+    """See ``IObjectStore.begin_upload``."""
+    attempts = connection.attempts("CreateMultipartUpload", key, UPLOADING)
+    created = create_upload(connection, attempts, key, {})
+    try:
+        connection.encryption.check_echo(created)
+    except StoreError:
+        abort(connection, key, created["UploadId"])
+        raise
+    finally:
+        if attempts.lost:
+            log.info("an unfinished multipart upload of %r may be left behind until it is swept", key)
+    return created["UploadId"]
+
+
+def list_parts(connection: Connection, key: str, upload_id: str) -> Iterator[tuple[int, int, str]]:
+    """See ``IObjectStore.list_parts``."""
+    parameters = {**connection.object(key), "UploadId": upload_id}
+    while True:
+        try:
+            page = page_of(connection, "ListParts", key, connection.reader.list_parts, parameters)
+        except UploadGone:
+            raise ObjectMissing(_GONE) from None
+        for part in page.get("Parts", ()):
+            yield part["PartNumber"], part["Size"], unquoted(part["ETag"])
+        if not page.get("IsTruncated") or not page.get("NextPartNumberMarker"):
+            return
+        parameters["PartNumberMarker"] = page["NextPartNumberMarker"]
+
+
+def finish_for_others(connection: Connection, key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
+    """See ``IObjectStore.finish_upload``."""
+    parameters = {
+        **connection.object(key),
+        "UploadId": upload_id,
+        "MultipartUpload": {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in listed]},
+    }
+    attempts = connection.attempts("CompleteMultipartUpload", key, UPLOADING)
+    try:
+        attempts.run(lambda: connection.writer.complete_multipart_upload(**parameters))
+    except UploadGone:
+        raise ObjectMissing(_GONE) from None

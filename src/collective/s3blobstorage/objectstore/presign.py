@@ -112,6 +112,11 @@ class Presigner:
             headers["x-amz-checksum-sha256"] = base64.b64encode(sha256).decode()
         return self._url("PUT", key, seconds, now, headers=headers)
 
+    def part(self, key: str, upload_id: str, number: int, seconds: int, now: datetime, *, size: int) -> Presigned:
+        # What the object is to be was said when the upload was begun.
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        return self._url("PUT", key, seconds, now, query=query, headers={"Content-Length": str(size)})
+
     def _stored_as(self) -> dict[str, str]:
         """Headers of an upload, and fields of a form: as our own uploads have them."""
         stored = {"Content-Type": multipart.CONTENT_TYPE, "Content-Disposition": multipart.DISPOSITION}

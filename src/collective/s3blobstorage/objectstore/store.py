@@ -473,6 +473,10 @@ class S3ObjectStore:
         self._check_writable()
         return self._presigner.post(key, seconds, datetime.now(UTC), least=least, most=most)
 
+    def presign_part(self, key: str, upload_id: str, number: int, *, seconds: int, size: int) -> Presigned:
+        self._check_writable()
+        return self._presigner.part(key, upload_id, number, seconds, datetime.now(UTC), size=size)
+
     @property
     def _presigner(self) -> Presigner:
         # Whatever was found out about the store after the opening made another connection.
@@ -480,6 +484,19 @@ class S3ObjectStore:
         if made is None or made.connection is not self.connection:
             made = self._presigns = Presigner(self.connection, own_keys=self.own_keys)
         return made
+
+    # Multipart uploads whose parts others send
+
+    def begin_upload(self, key: str) -> str:
+        self._check_writable()
+        return multipart.begin_for_others(self.connection, key)
+
+    def list_parts(self, key: str, upload_id: str) -> Iterator[tuple[int, int, str]]:
+        return multipart.list_parts(self.connection, key, upload_id)
+
+    def finish_upload(self, key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
+        self._check_writable()
+        multipart.finish_for_others(self.connection, key, upload_id, listed)
 
     # Multipart uploads left behind
 

@@ -48,6 +48,9 @@ class IBlobObjects(Interface):
         ``writable``: False refuses what writes, beside what ``read-only`` refuses. ValueError where it is no name.
         """
 
+    def upload_area(*, writable: bool = True) -> object:
+        """Where browsers put files: an ``IUploadArea`` (``directupload/interfaces.py``). Any thread, no request."""
+
     def status(name: str = "", *, writable: bool = True) -> object:
         """What is known of it: an ``IStatus`` (``status/interfaces.py``). ``name``: of the database. Any thread."""
 

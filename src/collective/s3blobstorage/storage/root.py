@@ -45,6 +45,7 @@ from .upload import Uploads, stage, taking_inline
 from .witness import WitnessWriter
 
 if TYPE_CHECKING:
+    from ..directupload.area import UploadArea
     from ..maintenance.gc.runs import Collection
     from ..maintenance.jobs.jobs import Jobs
     from ..maintenance.key_ring import StoreKeys
@@ -159,6 +160,7 @@ class S3BlobStorage:
         self.closed = False
         self._known: Known | None = None  # what its status remembers
         self._jobs: dict[bool, Jobs] = {}  # by whether they may write
+        self._areas: dict[bool, UploadArea] = {}  # where browsers put files; by whether they may
         self._known_lock = threading.Lock()
         token_file = settings.metrics_token_file
         self._metrics_token = None if token_file is None else TokenFile(token_file)
@@ -355,6 +357,16 @@ class S3BlobStorage:
         from ..maintenance.key_ring import StoreKeys  # here: most processes never need it
 
         return StoreKeys(self.store_, writable=writable and not self.isReadOnly())
+
+    def upload_area(self, *, writable: bool = True) -> UploadArea:
+        with self._known_lock:
+            area = self._areas.get(writable)
+            if area is None:
+                from ..directupload.area import UploadArea  # here: most processes never need it
+
+                allowed = writable and not self.isReadOnly()
+                area = self._areas[writable] = UploadArea(self.store_, self._settings.uploads, writable=allowed)
+            return area
 
     def sources(self) -> StorageSources:
         from .sources import StorageSources  # here: most processes never need it
