@@ -16,7 +16,7 @@ from ZODB.config import getDbSchema, getStorageSchema
 from collective.s3blobstorage import config as configuration
 from collective.s3blobstorage.config_keys import KEYS
 from collective.s3blobstorage.errors import ConfigurationError
-from collective.s3blobstorage.settings import GB, MinFree, StorageSettings, StoreSettings
+from collective.s3blobstorage.settings import GB, MinFree, StorageSettings, StoreSettings, UploadSettings
 
 CA_BUNDLE = Path(botocore.__file__).parent / "cacert.pem"
 URL = "file:///etc/plone/zope.conf"
@@ -138,6 +138,11 @@ def test_every_key_arrives(tmp_path):
         "gc-keep 30d",
         "gc-on-pack plan",
         "key-max-age 90d",
+        "direct-upload off",
+        "direct-upload-max-size 20GB",
+        "upload-expiry 6h",
+        "direct-upload-origins https://www.example.org https://Edit.example.org:443/ http://localhost:8080",
+        "direct-upload-staging None",
         "read-only on",
     )
     assert parsed == StorageSettings(
@@ -188,6 +193,13 @@ def test_every_key_arrives(tmp_path):
         gc_keep=30 * 86400.0,
         gc_on_pack="plan",
         key_max_age=90 * 86400.0,
+        uploads=UploadSettings(
+            allowed=False,
+            most_size=20 * GB,
+            expiry=6 * 3600.0,
+            origins=("https://www.example.org", "https://edit.example.org", "http://localhost:8080"),
+            staging="none",
+        ),
         read_only=True,
     )
 
@@ -213,6 +225,7 @@ def test_name_of_the_section_is_the_name_of_the_factory():
         "storage-class",
         "staging-dir",
         "s3-prefix",
+        "direct-upload-origins",
     ],
 )
 def test_empty_is_as_if_not_given(key, monkeypatch):
@@ -354,6 +367,18 @@ def test_endpoint_variables_of_boto3_decide_on_tls(monkeypatch):
         ("part-threshold", "0", "part-threshold '0' is too small."),
         ("part-size", "1KB", "part-size '1KB' is too small."),
         ("part-size", "2GB", "part-size '2GB' is too large."),
+        ("direct-upload-max-size", "6TB", "direct-upload-max-size '6TB' is too large."),
+        ("direct-upload-max-size", "0", "direct-upload-max-size '0' is too small."),
+        ("upload-expiry", "9m", "upload-expiry '9m' is too short."),
+        ("upload-expiry", "8d", "upload-expiry '8d' is too long."),
+        ("direct-upload-origins", "*", "direct-upload-origins '*' holds a *, which would admit the pages of other"),
+        (
+            "direct-upload-origins",
+            "https://www.example.org https://me:topsecret@example.org",
+            "direct-upload-origins (value not shown) holds a user or password, which an origin has not.",
+        ),
+        ("direct-upload-origins", "https://example.org/Plone", "direct-upload-origins 'https://example.org/Plone' hol"),
+        ("direct-upload-staging", "sse-c", "direct-upload-staging 'sse-c' is none of the choices."),
         ("staging-dir", "/", "staging-dir '/' is the root of the file system;"),
     ],
 )

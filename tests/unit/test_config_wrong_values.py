@@ -135,6 +135,11 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "preflight-deadline": _INTERVAL,
     "start-degraded": _BOOLEAN,
     "site-operations": _BOOLEAN,
+    "direct-upload": _BOOLEAN,
+    "direct-upload-max-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
+    "upload-expiry": _INTERVAL,
+    "direct-upload-origins": {**_ENDPOINT, "spaces": _SCHEME},
+    "direct-upload-staging": same("is none of the choices", empty="is empty"),
     "read-only": _BOOLEAN,
 }
 

@@ -6,6 +6,7 @@ import base64
 import copy
 import os
 import pickle
+import re
 from pathlib import Path
 
 import botocore
@@ -139,6 +140,7 @@ def test_prefix_accepted(text, value):
         (".s3blobs.json", "own objects"),
         ("site/.s3blobs.json", "own objects"),
         ("gc/ledger", "own objects"),
+        ("site/uploads/0123456789abcdef0123456789abcdef", "own objects"),
         ("blobs/00000000000000ff", "own objects"),
         ("site/blobs/00000000000000ff/x", "own objects"),
         ("x" * 513, "513 characters"),
@@ -222,6 +224,55 @@ def test_every_accepted_endpoint_is_accepted_by_botocore(rest):
     except ConfigurationError:
         return
     assert is_valid_uri(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", ()),
+        ("https://WWW.example.org/", ("https://www.example.org",)),
+        ("https://a.example:443,http://a.example:80 https://a.example", ("https://a.example", "http://a.example")),
+        ("http://a.example:443 https://[::1]:8443", ("http://a.example:443", "https://[::1]:8443")),
+    ],
+)
+def test_origins_accepted(text, value):
+    assert datatypes.origins(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("*", "holds a *"),
+        ("https://*.example.org", "holds a *"),
+        ("null", "no scheme"),
+        ("www.example.org", "no scheme"),
+        ("ftp://example.org", "other than http or https"),
+        ("chrome-extension://abcdef", "other than http or https"),
+        ("https://me:pw@example.org", "user or password, which an origin"),
+        ("https://example.org/Plone", "holds a path; an origin"),
+        ("https://example.org?x", "query"),
+        ("https://example.org#x", "fragment"),
+        ("https://my_site", "underscore"),
+        ("https://a.example https://b.example/x", "holds a path"),
+        ("https://", "no host"),
+        ("https://example.org:0", "port outside"),
+    ],
+)
+def test_origins_refused(text, reason):
+    assert reason in refusal(datatypes.origins, text)
+
+
+@given(
+    st.lists(st.sampled_from([" https://", "a", "B.c", "0", ".", "-", "_", ":443", ":8", "[::1]", "/", "@", "?", "*"]))
+)
+def test_every_accepted_origin_has_scheme_host_and_port_alone(rest):
+    try:
+        value = datatypes.origins("https://a" + "".join(rest))
+    except ConfigurationError:
+        return
+    assert datatypes.origins(" ".join(value)) == value and len(set(value)) == len(value)
+    for one in value:
+        assert re.fullmatch(r"https://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]+)?", one) and not one.endswith(":443")
 
 
 @pytest.mark.parametrize(

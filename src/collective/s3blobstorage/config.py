@@ -21,7 +21,7 @@ from .config_store import store_values
 from .config_values import required
 from .encryption.interfaces import IEncryption
 from .errors import ConfigurationError
-from .settings import DeliverySettings, StorageSettings, StoreSettings
+from .settings import DeliverySettings, StorageSettings, StoreSettings, UploadSettings
 
 
 class S3BlobStorageFactory(BaseConfig):
@@ -101,6 +101,13 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         key_max_age=section.key_max_age,
         gc_on_pack=section.gc_on_pack,
         delivery=_delivery(section),
+        uploads=UploadSettings(
+            allowed=section.direct_upload,
+            most_size=section.direct_upload_max_size,
+            expiry=section.upload_expiry,
+            origins=section.direct_upload_origins,
+            staging=section.direct_upload_staging,
+        ),
         read_only=section.read_only,
         preflight=section.preflight,
         preflight_deadline=section.preflight_deadline,

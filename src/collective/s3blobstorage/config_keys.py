@@ -16,6 +16,7 @@ from typing import Any
 from . import datatypes
 from .errors import ConfigurationError
 from .providers import NAMES as PROVIDERS
+from .settings import MOST_UPLOADED
 
 NOT_SHOWN = "(value not shown)"
 
@@ -323,6 +324,30 @@ x_accel_location = Key(
     datatypes.optional(datatypes.location),
     "a path of letters, digits, dot, hyphen and underscore with a slash before each part; empty: as if not given",
     "/s3blobs",
+)
+direct_upload = Key("direct-upload", datatypes.boolean, ON_OFF, "off")
+direct_upload_max_size = Key(
+    "direct-upload-max-size",
+    partial(datatypes.size, maximum=MOST_UPLOADED),
+    "1 byte to 5TB: bytes, or a figure with KB, MB, GB or TB (by 1024)",
+    "20GB",
+)
+# At least as long as the signed requests of one upload: what is sent slowly must not be swept before it is completed.
+upload_expiry = Key(
+    "upload-expiry",
+    partial(datatypes.interval, minimum=600.0, maximum=7 * datatypes.DAY),
+    "10m to 7d, which is how long a signature can last: seconds, or a figure with s, m, h or d",
+    "6h",
+)
+direct_upload_origins = Key(
+    "direct-upload-origins",
+    datatypes.origins,
+    "http:// or https://, a host and perhaps a port, several with blanks between them; no *; empty: none",
+    "https://www.example.org https://edit.example.org",
+    _endpoint_shown,
+)
+direct_upload_staging = Key(
+    "direct-upload-staging", partial(datatypes.choice, choices=("sse-s3", "none")), "sse-s3, none", "none"
 )
 read_only = Key("read-only", datatypes.boolean, ON_OFF, "on")
 site_operations = Key("site-operations", datatypes.boolean, ON_OFF, "on")

@@ -61,9 +61,11 @@ _BUCKET_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@$+=:-]{0,127}")
 _PROFILE = re.compile(r"[A-Za-z0-9_.@+:/=,-]+(?: [A-Za-z0-9_.@+:/=,-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Keys of a storage in the parent folder with which a prefix must not coincide: its owner marker, what its checks
-# write, its ledger of garbage collection, and the objects of one oid. On stores that keep objects as files one name
-# cannot be both.
-_RESERVED = re.compile(r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|blobs/[0-9a-f]{16})(?:/|$)")
+# write, its ledger of garbage collection, the objects of one oid, and uploads. On stores that keep objects as files one
+# name cannot be both.
+_RESERVED = re.compile(
+    r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|blobs/[0-9a-f]{16}|uploads/[0-9a-f]{32})(?:/|$)"
+)
 
 # Amazon S3 User Guide, "Storage classes": an object in these cannot be read without a restore that takes hours.
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -176,6 +178,31 @@ def endpoint_url(text: str) -> str:
     if path not in ("", "/"):
         raise ConfigurationError("holds a path; the bucket belongs into bucket-name and a folder in it into s3-prefix")
     return origin
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Sites as browsers name them in ``Origin``: blanks or commas between them, each once, in their order."""
+    return tuple(dict.fromkeys(origin(word) for word in text.replace(",", " ").split()))
+
+
+def origin(text: str) -> str:
+    """Scheme, host and port of a site in the form that browsers send: the port that a scheme has anyway is left out.
+
+    ``*`` and patterns with one are refused: the pages of any site that they cover could upload with what they find out.
+    """
+    if "*" in text:
+        raise ConfigurationError("holds a *, which would admit the pages of other sites; write each site out")
+    if "@" in text:
+        raise ConfigurationError("holds a user or password, which an origin has not")
+    if "_" in text:
+        raise ConfigurationError("has a host with an underscore, which no host of a site has")
+    address, path = _url(text)
+    if path not in ("", "/"):
+        raise ConfigurationError("holds a path; an origin ends with its host or port, and has all sites of that host")
+    for scheme, port in (("http", ":80"), ("https", ":443")):
+        if address.startswith(f"{scheme}://"):
+            address = address.removesuffix(port)
+    return address
 
 
 def url_base(text: str) -> str:

@@ -90,12 +90,15 @@ class DeliverySettings:
     x_accel_location: str | None = None  # a path of nginx; None: there is no such nginx
 
 
+MOST_UPLOADED = 5 * 1024 * GB  # bytes: the largest object that S3 takes
+
+
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
     """Whether browsers may send files to the bucket themselves: bounds for what each site chooses."""
 
     allowed: bool = True
-    most_size: int = 5 * 1024 * GB  # bytes of one file: the most that an S3 store takes
+    most_size: int = MOST_UPLOADED  # bytes of one file
     expiry: float = 86400.0  # seconds after which what was not completed is deleted
     origins: tuple[str, ...] = ()  # scheme://host[:port] of the sites, for the bucket's CORS rules
     staging: str = "sse-s3"  # or none: how the area is encrypted where blobs are with keys of ours
