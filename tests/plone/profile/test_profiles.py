@@ -46,8 +46,12 @@ class TestInstalled:
         assert installer.is_product_installed(PACKAGE) is True
 
     def test_version_in_site_is_version_of_profile(self, profile_last_version, setup_tool):
-        assert profile_last_version(f"{PACKAGE}:default") == "1001"
-        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1001"
+        assert profile_last_version(f"{PACKAGE}:default") == "1002"
+        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1002"
+
+    def test_nothing_changes_until_the_owner_switches_it_on(self, portal):
+        assert portal.portal_registry[f"{PREFIX}.delivery_mode"] == "stream"
+        assert portal.portal_registry[f"{PREFIX}.upload_enabled"] is False
 
     def test_nothing_to_upgrade_on_a_fresh_site(self, setup_tool):
         assert setup_tool.listUpgrades(f"{PACKAGE}:default") == []
@@ -87,7 +91,7 @@ class TestProfiles:
         info = profile_registry.getProfileInfo(f"{PACKAGE}:{name}")
         assert info["type"] == EXTENSION
         assert info["product"] == PACKAGE
-        assert info["version"] == "1001"
+        assert info["version"] == "1002"
         assert info["title"].domain == info["description"].domain == PACKAGE
 
     def test_only_default_is_offered(self, installer):
@@ -205,6 +209,7 @@ def test_a_site_of_a_past_version_is_upgraded(portal, installer, setup_tool, ins
     assert setup_tool.listUpgrades(f"{PACKAGE}:default")
     installer.upgrade_product(PACKAGE)
     assert registry[f"{PREFIX}.delivery_mode"] == "redirect"
+    assert registry[f"{PREFIX}.upload_enabled"] is False
     registry[f"{PREFIX}.delivery_mode"] = "stream"
     assert exported(setup_tool) == fresh
     assert setup_tool.listUpgrades(f"{PACKAGE}:default") == []
