@@ -34,6 +34,7 @@ class Content(Protocol):
 
     size: int
     plain: bool  # whether these are the caller's bytes
+    once: bool  # whether it is read once only, in order and by one thread: who sends it holds what may be sent again
 
     def reader(self) -> Reader:
         """Raises OSError where the file became shorter."""
@@ -41,6 +42,10 @@ class Content(Protocol):
 
     def plain_blocks(self) -> Iterator[bytes]:
         """The caller's bytes, in order."""
+        ...
+
+    def digest(self) -> bytes:
+        """SHA-256 of the caller's bytes. Of what is read once: after that, and it costs nothing."""
         ...
 
 
@@ -66,6 +71,7 @@ class FileContent:
     """An open file as it is. ``pread`` has no position, so threads share the descriptor."""
 
     plain = True
+    once = False
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -89,6 +95,9 @@ class FileContent:
             position += len(block)
             yield block
 
+    def digest(self) -> bytes:
+        return sha256_of(self.plain_blocks())
+
 
 class DecryptedContent(FileContent):
     """The bytes of an ``OpenFile``."""
@@ -111,6 +120,7 @@ class SealedContent:
     plain = False
 
     def __init__(self, file: FileContent, key: DataKey) -> None:
+        self.once = file.once
         self._file = file
         self._key = key
         self._count = segments.count(file.size)
@@ -118,6 +128,9 @@ class SealedContent:
 
     def plain_blocks(self) -> Iterator[bytes]:
         return self._file.plain_blocks()
+
+    def digest(self) -> bytes:
+        return self._file.digest()
 
     def reader(self) -> Reader:
         return _Sealing(self).read
@@ -154,6 +167,7 @@ class SealedBytes:
     """A small blob, sealed as a whole in memory: it is read once, and sealed once. ``data``: the blob."""
 
     plain = False
+    once = False
 
     def __init__(self, data: bytes, key: DataKey) -> None:
         self._data = data
@@ -162,6 +176,9 @@ class SealedBytes:
 
     def plain_blocks(self) -> Iterator[bytes]:
         yield self._data
+
+    def digest(self) -> bytes:
+        return hashlib.sha256(self._data).digest()
 
     def reader(self) -> Reader:
         return lambda amount, start: self._sealed[start : start + amount]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -21,12 +18,13 @@ from collective.s3blobstorage.errors import (
 )
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
-from collective.s3blobstorage.objectstore.download import get_file, head
+from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import UPLOADING
-from collective.s3blobstorage.objectstore.upload import delete_unwanted, opened, put_content
+from collective.s3blobstorage.objectstore.streamed import StreamedContent
+from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_content
 
 log = logging.getLogger(__name__)
 
@@ -273,37 +271,18 @@ def _relayed(
     metadata: Mapping[str, str],
     progress: Callable[[int], None] | None,
 ) -> ObjectInfo:
-    with brought(origin.connection, origin.info, begin=_as_stored) as (path, arrived), opened(path) as content:
-        return put_content(
-            connection,
-            lanes,
-            target_key,
-            content,
-            metadata=metadata,
-            sha256=arrived.sha256,
-            replaces=_in_place(connection, origin, target_key),
-            progress=progress,
-        )
-
-
-@contextmanager
-def brought(
-    reading: Connection, source: ObjectInfo, *, begin: Callable[[ObjectInfo], None]
-) -> Iterator[tuple[Path, ObjectInfo]]:
-    """The object, where it is still the same, in a file of this machine that has no name, and what arrived.
-
-    ``begin``: see ``get_file``."""
-    with tempfile.TemporaryFile(prefix="s3blobs-copy-") as file:
-        arrived = get_file(
-            reading,
-            source.key,
-            file,  # type: ignore[arg-type]
-            size=source.size,
-            if_match=source.etag,
-            begin=begin,
-        )
-        file.flush()
-        yield Path(f"/dev/fd/{file.fileno()}"), arrived
+    content = StreamedContent(origin.connection, origin.info, begin=_as_stored)
+    return put_content(
+        connection,
+        lanes,
+        target_key,
+        content,
+        metadata=metadata,
+        sha256=content.expected,
+        # It is read while it is sent. That is safe: what is replaced is there until all of it has arrived.
+        replaces=_in_place(connection, origin, target_key),
+        progress=progress,
+    )
 
 
 def _as_stored(info: ObjectInfo) -> None:

@@ -196,9 +196,11 @@ class IObjectStore(Interface):
 
         ``if_match`` is the ETag the source must have, else PreconditionFailed. ``metadata`` replaces the copy's user
         metadata; None keeps it. Above 5 GiB by multipart copy. The target is encrypted as the store is configured;
-        where the store cannot do that server-side (501) the bytes are downloaded and uploaded. ObjectMissing
-        where there is no source. ``source_store``: what ``encrypted_with`` of the same store gave, where the source is
-        encrypted in another way; None: this one. ValueError where it is another store.
+        where the store cannot do that server-side (501) the bytes pass through this process: in memory, some 100 MB at
+        most for an object of up to 640 GB, and nothing of them on its disk. Then the info has their SHA-256, and where
+        the source's metadata have one it is compared: Corrupt. ObjectMissing where there is no source.
+        ``source_store``: what ``encrypted_with`` of the same store gave, where the source is encrypted in another way;
+        None: this one. ValueError where it is another store.
 
         ``progress(bytes)`` as ``put_file``; of what the store copies itself it is called after each request, in the
         caller's thread.
@@ -226,8 +228,9 @@ class IObjectStore(Interface):
         """Bring an object to the encryption and key that are written with now, under its key, without changing a byte
         of it for its readers.
 
-        Moves no byte where only the key changes and the store copies what it encrypted; else it is downloaded, into
-        ``folder`` (None: the machine's temporary one), and uploaded. ``convert``: also where the mode is another one.
+        Moves no byte where only the key changes and the store copies what it encrypted. What has to be sealed or opened
+        here is downloaded, into ``folder`` (None: the machine's temporary one), and uploaded; what else the store does
+        not copy passes through memory as in ``copy``. ``convert``: also where the mode is another one.
         One process per prefix at a time. Raises PreconditionFailed where the object was changed meanwhile;
         EncryptionKeyMissing; and as ``get_file`` and ``put_file``. Whatever is raised, the object can be read as before
         or is as it should be. ``progress`` as ``put_file``, of what is sent or copied. ``dry_run``: only tell what

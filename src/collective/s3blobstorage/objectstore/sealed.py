@@ -27,6 +27,7 @@ from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, 
 from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
 from collective.s3blobstorage.objectstore.store import S3ObjectStore
+from collective.s3blobstorage.objectstore.streamed import StreamedContent
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT, refuse_sealed
 from collective.s3blobstorage.objectstore.ways import REMEMBERED, Emptied, Once
 
@@ -106,7 +107,7 @@ class SealedStore(S3ObjectStore):
         data_key = DataKey.draw()
         with upload.opened(path) as file:
             content: SealedContent | SealedBytes
-            if file.size <= upload.IN_MEMORY:
+            if file.size <= upload.IN_MEMORY or (file.once and parts.is_single(segments.sealed_size(file.size))):
                 data = b"".join(file.plain_blocks())
                 content = SealedBytes(data, data_key)
                 sha256 = sha256 or hashlib.sha256(data).digest()
@@ -187,10 +188,10 @@ class SealedStore(S3ObjectStore):
         metadata: Mapping[str, str] | None,
         progress: Callable[[int], None] | None,
     ) -> ObjectInfo:
-        """Of an object in clear: its bytes have to come here."""
-        with copy.brought(reading, source, begin=refuse_sealed) as (path, arrived):
-            described = source.metadata if metadata is None else metadata
-            return self._send(target_key, path, described, arrived.sha256, progress=progress)
+        """Of an object in clear: its bytes have to come through here."""
+        content = StreamedContent(reading, source, begin=refuse_sealed)
+        described = source.metadata if metadata is None else metadata
+        return self._send(target_key, content, described, content.expected, progress=progress)
 
     def copy_from(
         self, other: IObjectStore, source: ObjectInfo, target_key: str, *, metadata: Mapping[str, str]

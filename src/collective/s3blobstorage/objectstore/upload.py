@@ -25,7 +25,14 @@ from collective.s3blobstorage.errors import (
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
-from collective.s3blobstorage.objectstore.content import BLOCK, Content, DecryptedContent, FileContent, Openable
+from collective.s3blobstorage.objectstore.content import (
+    BLOCK,
+    Content,
+    DecryptedContent,
+    FileContent,
+    Openable,
+    Reader,
+)
 from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
@@ -44,6 +51,10 @@ PARTS_AT_ONCE = 8
 # Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
 
+# Bytes of parts that are held in memory, of what can be read once only: four parts of an object of up to 3 GB, one part
+# at a time of one over 13 GB. Only parts of an object over 640 GB are larger than this.
+HELD = 64 * 1024 * 1024
+
 
 def _never() -> bool:
     return False
@@ -54,7 +65,7 @@ def opened(path: Path | Openable) -> Iterator[FileContent]:
     """Raises OSError."""
     if not isinstance(path, os.PathLike):
         with path.opened() as file:
-            yield DecryptedContent(file)
+            yield file if isinstance(file, FileContent) else DecryptedContent(file)
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -227,11 +238,12 @@ class _Upload:
 
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
-        data = b"".join(self._blocks(0, self.size)) if self.size <= IN_MEMORY else None
+        held = self.size <= IN_MEMORY or self.content.once
+        data = b"".join(self._blocks(self.content.reader(), 0, self.size)) if held else None
         md5 = hashlib.md5(usedforsecurity=False)
         known = self.sha256 if self.content.plain else None
         sha256 = hashlib.sha256()
-        for block in [data] if data is not None else self._blocks(0, self.size):
+        for block in [data] if data is not None else self._blocks(self.content.reader(), 0, self.size):
             md5.update(block)
             if known is None:
                 sha256.update(block)
@@ -258,7 +270,8 @@ class _Upload:
         def send(parameters: dict[str, Any]) -> dict[str, Any]:
             if data is not None:
                 return self.connection.signed_writer.put_object(Body=data, sha256=put.sha256, **parameters)
-            return self._send(self.connection.writer.put_object, 0, self.size, parameters, report)
+            read = self.content.reader()
+            return self._send(self.connection.writer.put_object, read, 0, self.size, parameters, report)
 
         with self.lanes.lane(self._stop):
             stored = put.run(send, self._stop)
@@ -303,19 +316,24 @@ class _Upload:
         No more parts are in the pool's queue than lanes exist, so that files that are uploaded at the same time
         take turns.
         """
+        once = self.content.once
         at_once = min(self.lanes.count, PARTS_AT_ONCE)
+        if once:
+            at_once = max(1, min(at_once, HELD // each))
+        read = self.content.reader()
         etags: dict[int, str] = {}
         todo = parts.parts(self.size, each)
-        hashed = self._plain_blocks() if self.sha256 is None else iter(())
+        hashing = self.sha256 is None and not once
+        hashed = self._plain_blocks() if hashing else iter(())
         sha256 = hashlib.sha256()
-        hashing = self.sha256 is None
         while True:
             for future in [future for future in pending if future.done()]:
                 pending.discard(future)
                 number, etag = _result(future)
                 etags[number] = etag
             while len(pending) < at_once and (part := next(todo, None)) is not None:
-                pending.add(self.lanes.submit(self._send_part, upload_id, part))
+                reader = self._held(read, part) if once else self.content.reader()
+                pending.add(self.lanes.submit(self._send_part, upload_id, part, reader))
             if hashing and (block := next(hashed, None)) is not None:
                 sha256.update(block)
             elif hashing:
@@ -324,12 +342,19 @@ class _Upload:
             elif pending:
                 wait(pending, return_when=FIRST_COMPLETED)
             else:
+                if once and self.sha256 is None:
+                    self.sha256 = self.content.digest()
                 return etags
 
-    def _send_part(self, upload_id: str, part: parts.Part) -> tuple[int, str]:
+    def _held(self, read: Reader, part: parts.Part) -> Reader:
+        """A reader of that part from memory: it is hashed, sent, and perhaps sent again."""
+        data = b"".join(self._blocks(read, part.start, part.size))
+        return lambda amount, start: data[start - part.start : start - part.start + amount]
+
+    def _send_part(self, upload_id: str, part: parts.Part, read: Reader) -> tuple[int, str]:
         """One part, in a thread of the pool."""
         md5 = hashlib.md5(usedforsecurity=False)
-        for block in self._blocks(part.start, part.size):
+        for block in self._blocks(read, part.start, part.size):
             md5.update(block)
         encrypted = self.connection.encryption.part_parameters()
         parameters = {
@@ -351,7 +376,7 @@ class _Upload:
 
         with self.lanes.lane(self._stop):
             response = self._attempts(f"UploadPart {part.number}").run(
-                lambda: self._send(upload_part, part.start, part.size, parameters, self.progress)
+                lambda: self._send(upload_part, read, part.start, part.size, parameters, self.progress)
             )
         # The store's ETag, whatever it means, is what CompleteMultipartUpload must name.
         return part.number, unquoted(response.get("ETag"))
@@ -420,12 +445,13 @@ class _Upload:
     def _send(
         self,
         request: Callable[..., dict[str, Any]],
+        read: Reader,
         start: int,
         size: int,
         parameters: dict[str, Any],
         progress: Callable[[int], None] | None,
     ) -> dict[str, Any]:
-        body = FileWindow(self.content.reader(), start, size, cancelled=self._stop, progress=progress)
+        body = FileWindow(read, start, size, cancelled=self._stop, progress=progress)
         try:
             return request(Body=body, **parameters)
         except Exception:
@@ -434,8 +460,8 @@ class _Upload:
                 raise Stopped(body.stopped) from None
             raise
 
-    def _blocks(self, start: int, size: int) -> Iterator[bytes]:
-        window = FileWindow(self.content.reader(), start, size, cancelled=self._stop)
+    def _blocks(self, read: Reader, start: int, size: int) -> Iterator[bytes]:
+        window = FileWindow(read, start, size, cancelled=self._stop)
         while block := window.read(BLOCK):
             yield block
 
