@@ -6,7 +6,8 @@ it inside the store to the key of a blob, and the record of a transaction names 
 after the commit, or when it is swept: so everything up to the commit can be done again.
 
 Nothing that a client says is believed: an id is a random number that says nothing, and whoever calls here has bound it
-to a user, a place and a time (``uploading/token.py``).
+to a user, a place and a time (``uploading/token.py``). What is abandoned is deleted by garbage collection, and by the
+storage itself when somebody else uploads (``sweeping.py``).
 
 The area is encrypted by the store itself where blobs are encrypted with keys of ours, which no browser may have
 (``direct-upload-staging``).
@@ -169,10 +170,6 @@ class IUploadArea(Interface):
 
     def drop(upload: Upload) -> None:
         """Delete what is there of it: the object, and the multipart upload. What is gone is no error."""
-
-    def sweep(*, dry_run: bool = False) -> Swept:
-        """Delete what was abandoned: older than ``settings.expiry`` and an hour, by the store's clock, judged by when
-        the object was stored or the multipart upload begun. A page of a listing at a time."""
 
     def open_uploads() -> tuple[int, int]:
         """How many objects lie in the area and how many multipart uploads are unfinished. Two listings."""
