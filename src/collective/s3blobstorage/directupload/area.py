@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 
 from zope.interface import implementer
 
@@ -21,10 +22,21 @@ from .staged import StagedObject
 
 @implementer(IUploadArea)
 class UploadArea:
-    """``store`` keeps the blobs. ``writable``: False where nothing may be changed. Makes no request when made."""
+    """``store`` keeps the blobs. ``writable``: False where nothing may be changed. Makes no request when made.
 
-    def __init__(self, store: IObjectStore, settings: UploadSettings, *, writable: bool = True) -> None:
+    ``begun`` is called when an upload begins, and must not wait: it has what others abandoned swept.
+    """
+
+    def __init__(
+        self,
+        store: IObjectStore,
+        settings: UploadSettings,
+        *,
+        writable: bool = True,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
+        self._begun = begun
         self._blobs = store
         self._writable = writable and not store.read_only  # type: ignore[attr-defined]
         encryption = store.encryption
@@ -76,6 +88,7 @@ class UploadArea:
             raise ValueError("more than 5 GiB go in parts only")
         if single is None:
             single = cutting.is_single(size)
+        self._begun()
         id = secrets.token_hex(16)
         begun = self._store.now()
         if single:

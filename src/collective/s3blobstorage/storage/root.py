@@ -19,6 +19,7 @@ from zope.interface import alsoProvides, implementer, providedBy
 
 from ..cache import BlobCache
 from ..cache.staged import PlainStaged, Staged
+from ..directupload.sweeping import Sweeper
 from ..errors import ConfigurationError, Unavailable
 from ..metrics_token import TokenFile
 from ..objectspace import ObjectSpace
@@ -164,6 +165,10 @@ class S3BlobStorage:
         self._known_lock = threading.Lock()
         token_file = settings.metrics_token_file
         self._metrics_token = None if token_file is None else TokenFile(token_file)
+        # Deletes what was uploaded directly and never completed, when somebody uploads; as gc not without an owner.
+        self.upload_sweeper = Sweeper(
+            store, settings.uploads.expiry, lambda: not self.isReadOnly() and self.marker.owner is not None
+        )
         # What tells gc of this process; None where it only reads.
         self.witness: WitnessWriter | None = None
         alsoProvides(self, *self._root_interfaces(base))
@@ -365,7 +370,9 @@ class S3BlobStorage:
                 from ..directupload.area import UploadArea  # here: most processes never need it
 
                 allowed = writable and not self.isReadOnly()
-                area = self._areas[writable] = UploadArea(self.store_, self._settings.uploads, writable=allowed)
+                area = self._areas[writable] = UploadArea(
+                    self.store_, self._settings.uploads, writable=allowed, begun=self.upload_sweeper.soon
+                )
             return area
 
     def sources(self) -> StorageSources:
@@ -599,6 +606,7 @@ class S3BlobStorage:
             self._end(current, committed=False)
         for jobs in self._jobs.values():
             jobs.close()  # before the base and the store, which they use
+        self.upload_sweeper.finish()
         if self.witness is not None:
             self.witness.finish()  # before the base and the store, which it asks
         try:
@@ -613,6 +621,7 @@ class S3BlobStorage:
             self.uploads.close()
             self.cache.close()
             self.store_.close()
+            self.upload_sweeper.join()
             if self.witness is not None:
                 self.witness.join()
             if self._known is not None:
