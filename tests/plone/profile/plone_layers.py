@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import plone.restapi
 from plone.app.testing import PLONE_FIXTURE, FunctionalTesting, IntegrationTesting, PloneSandboxLayer
 from plone.testing import zodb
 from ZODB import DB
@@ -24,6 +25,7 @@ class AddOnLayer(PloneSandboxLayer):
 
     def setUpZope(self, app, configurationContext):
         # plone.app.testing turns autoinclude off: test_autoinclude.py and tests/plone/site show that it finds us.
+        self.loadZCML(package=plone.restapi)
         self.loadZCML(package=collective.s3blobstorage)
 
     def setUpPloneSite(self, portal):

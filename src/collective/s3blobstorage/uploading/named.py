@@ -1,0 +1,74 @@
+"""A file in the staging area as the value of a field: its blob gets it inside the store.
+
+plone.restapi makes the field's value of it, as of a file that came in the request: so permissions, constraints,
+validators and invariants are asked as for any.
+"""
+
+from plone.dexterity.interfaces import IDexterityContent
+from plone.namedfile.interfaces import IBlobby, INamedField, INamedImage, IStorage, NotStorable
+from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
+from plone.restapi.interfaces import IFieldDeserializer
+from zope.component import adapter
+from zope.interface import directlyProvidedBy, directlyProvides, implementer
+from zope.publisher.interfaces.browser import IBrowserRequest
+
+from ..storage.attaching import attach
+
+
+class ICompletingRequest(IBrowserRequest):
+    """A request that completes an upload: no other one's fields are made by ``DirectFileDeserializer``."""
+
+
+def mark(request):
+    """In front of the layers of add-ons: a deserializer of theirs would not know a ``DirectFile``."""
+    directlyProvides(request, ICompletingRequest, directlyProvidedBy(request))
+
+
+class DirectFile:
+    """Stands for the bytes of what was uploaded. Made by ``completing`` alone: nothing in a request can become one.
+
+    :param staged: an ``IStagedObject``
+    :param connection: of the database that the content is in, or will be
+    :param content_type: that it is stored under, whatever its name says
+    """
+
+    def __init__(self, staged, connection, content_type, filename):
+        self.staged = staged
+        self.connection = connection
+        self.content_type = content_type
+        self.filename = filename
+        self.is_attached = False
+
+    def __repr__(self):
+        return f"<DirectFile of {self.staged.size} bytes>"
+
+
+@implementer(IStorage)
+class DirectFileStorable:
+    """Named as the class, by which plone.namedfile looks it up. Raises what ``attach`` raises."""
+
+    def store(self, data, blob):
+        if not isinstance(data, DirectFile):
+            raise NotStorable("Could not store data (not a DirectFile).")
+        attach(blob, data.connection, data.staged)
+        data.is_attached = True
+
+
+@implementer(IFieldDeserializer)
+@adapter(INamedField, IDexterityContent, ICompletingRequest)
+class DirectFileDeserializer(NamedFieldDeserializer):
+    """Of any other value, what plone.restapi makes of it."""
+
+    def __call__(self, value):
+        if not isinstance(value, DirectFile):
+            return super().__call__(value)
+        if not IBlobby.implementedBy(self.field._type):
+            raise ValueError("The field keeps its file outside of blobs.")
+        # Under this type even where the name of the file promises another one, as plone.namedfile would have it.
+        made = self.field._type(data=value, contentType=value.content_type, filename=value.filename)
+        made.contentType = value.content_type
+        if not INamedImage.providedBy(made):
+            # It would be told by opening the blob, for which a request is made. An image was opened, and turned maybe.
+            vars(made)["size"] = value.staged.size
+        self.field.validate(made)
+        return made
