@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from zope.interface import implementer
 
+from ..encryption.interfaces import IServerSideEncryption
 from ..encryption.managed import SSES3
 from ..encryption.none import NoEncryption
-from ..errors import ConfigurationError, EncryptionNotHonoured, ObjectMissing
+from ..errors import (
+    ConfigurationError,
+    Corrupt,
+    EncryptionKeyMissing,
+    EncryptionNotHonoured,
+    ObjectMissing,
+    Refused,
+    StoreError,
+)
 from ..keys import UPLOADS, is_upload_key, upload_key
 from ..objectstore import parts as cutting
 from ..objectstore.interfaces import IObjectStore, ObjectInfo
@@ -18,6 +28,8 @@ from ..objectstore.presigned import Presigned
 from ..settings import UploadSettings
 from .interfaces import Arrived, IUploadArea, Upload, UploadWrong
 from .staged import StagedObject
+
+logger = logging.getLogger(__name__)
 
 
 @implementer(IUploadArea)
@@ -40,13 +52,23 @@ class UploadArea:
         self._blobs = store
         self._writable = writable and not store.read_only  # type: ignore[attr-defined]
         encryption = store.encryption
-        own = encryption.seals or encryption.server_side.own_key
         # Where a key of ours encrypts blobs no browser has it: the store's own does it as long as they wait there.
-        self._instead = own
-        self._asks = SSES3(required=False) if settings.staging == "sse-s3" else NoEncryption()
-        self._store = store.encrypted_with(self._asks if own else encryption.server_side)
-        self._lock = threading.Lock()
-        self._confirmed = not (own and settings.staging == "sse-s3")
+        instead = encryption.seals or encryption.server_side.own_key
+        self._encryption: IServerSideEncryption = encryption.server_side
+        if instead:
+            self._encryption = SSES3(required=False) if settings.staging == "sse-s3" else NoEncryption()
+        # Whether the store encrypts as it is asked to. With the storage's own encryption its opening has shown that.
+        # Two threads may find out the same at a time.
+        self._confirmed: bool | None = None if instead and settings.staging == "sse-s3" else True
+        self._made: IObjectStore | None = None
+
+    @property
+    def _store(self) -> IObjectStore:
+        """The same bucket, as what is uploaded is encrypted. Made late: a store that was out at the start is opened
+        first, and may be corrected then."""
+        if self._made is None:
+            self._made = self._blobs.encrypted_with(self._encryption)
+        return self._made
 
     # Whether
 
@@ -55,23 +77,31 @@ class UploadArea:
             return "direct-upload is off in zope.conf"
         if not self._writable:
             return "nothing can be uploaded to a storage that is read-only (read-only, or below a DemoStorage)"
-        with self._lock:
-            if self._confirmed:
-                return ""
+        if self._confirmed is None:
             try:
-                self._try_out()
-            except EncryptionNotHonoured:
+                self._confirmed = self._try_out()
+            except Refused:
                 return (
-                    "the object store does not confirm that it encrypts with a key of its own (SSE-S3), so files would"
-                    " lie in clear until they are completed; direct-upload-staging none allows that"
+                    "the object store refuses an object in its staging area, uploads/: its credentials may not write"
+                    " there, or it does not know encryption with a key of its own (SSE-S3); direct-upload-staging none"
+                    " asks for none"
                 )
-            self._confirmed = True
+        if self._confirmed:
             return ""
+        return (
+            "the object store does not confirm that it encrypts with a key of its own (SSE-S3), so files would lie in"
+            " clear until they are completed; direct-upload-staging none allows that"
+        )
 
-    def _try_out(self) -> None:
+    def _try_out(self) -> bool:
         key = upload_key(secrets.token_hex(16))
-        self._store.put_bytes(key, b"is this encrypted?")  # which is deleted again where it is not confirmed
-        self._store.delete([key])
+        try:
+            self._store.put_bytes(key, b"is this encrypted?")  # which is deleted again where it is not confirmed
+        except EncryptionNotHonoured:
+            return False
+        with suppress(Refused):  # credentials need not be allowed to delete: it is swept
+            self._store.delete([key])
+        return True
 
     def _check(self) -> None:
         why = self.why_not()
@@ -81,30 +111,40 @@ class UploadArea:
     # Beginning
 
     def begin(self, size: int, *, single: bool | None = None, sha256: bytes | None = None) -> Upload:
-        self._check()
         if not 1 <= size <= self.settings.most_size:
             raise ValueError(f"a file of 1 to {self.settings.most_size} bytes can be uploaded (direct-upload-max-size)")
         if single and size > cutting.MAX_COPY:
             raise ValueError("more than 5 GiB go in parts only")
+        self._check()
         if single is None:
             single = cutting.is_single(size)
         self._begun()
         id = secrets.token_hex(16)
-        begun = self._store.now()
         if single:
-            return Upload(id, size, 0, "", begun, sha256)
+            return Upload(id, size, 0, "", self._store.now(), sha256)
         provider = self._store.provider  # type: ignore[attr-defined]
         each = cutting.part_size(
             size,
             provider.value("most_parts") or cutting.MAX_PARTS,
             provider.value("smallest_part") or cutting.SMALLEST_PART,
         )
-        return Upload(id, size, each, self._store.begin_upload(upload_key(id)), begun, sha256)
+        multipart = self._store.begin_upload(upload_key(id))  # whose answer tells what time it is there
+        return Upload(id, size, each, multipart, self._store.now(), sha256)
 
     def put_request(self, upload: Upload, *, seconds: int) -> Presigned:
-        return self._store.presign_put(upload_key(upload.id), seconds=seconds, size=upload.size, sha256=upload.sha256)
+        _check_single(upload)
+        key = upload_key(upload.id)
+        # A store that does not take the newer headers gets none: ``finish`` reads the object then.
+        takes = self._store.provider.value("checksum_headers") is not False  # type: ignore[attr-defined]
+        return self._store.presign_put(key, seconds=seconds, size=upload.size, sha256=upload.sha256 if takes else None)
 
     def post_request(self, upload: Upload, *, seconds: int) -> Presigned:
+        _check_single(upload)
+        provider = self._store.provider  # type: ignore[attr-defined]
+        if provider.value("post_policies") is False:
+            raise ConfigurationError(
+                f"s3-provider: {provider.title} takes no upload by a form (POST); send the file by PUT or in parts"
+            )
         return self._store.presign_post(upload_key(upload.id), seconds=seconds, least=upload.size, most=upload.size)
 
     def part_request(self, upload: Upload, number: int, *, seconds: int) -> Presigned:
@@ -120,7 +160,7 @@ class UploadArea:
                 return [Arrived(*part) for part in self._store.list_parts(key, upload.multipart)]
             except ObjectMissing:
                 pass
-        info = self._store.head(key)
+        info = self._head(key)
         if not upload.multipart:
             return [] if info is None else [Arrived(1, info.size, info.etag)]
         if info is None:
@@ -131,19 +171,23 @@ class UploadArea:
         key = upload_key(upload.id)
         if upload.multipart:
             self._put_together(key, upload)
-        info = self._store.head(key)
+        info = self._head(key)
         if info is None:
-            raise UploadWrong(
-                "nothing was uploaded, or nothing of it is left", gone=True, incomplete=not upload.multipart
-            )
+            raise UploadWrong("nothing was uploaded, or nothing of it is left", gone=True)
         if info.size != upload.size:
             raise UploadWrong(f"{info.size} bytes were uploaded, and {upload.size} were announced")
-        self._check_encrypted(info)
+        self._check_encrypted(info, upload)
         staged = StagedObject(self._blobs, self._store, info)
-        if upload.sha256 is not None and not staged.hashed_while_copied:
-            staged.check(upload.sha256)
-        staged.announced = upload.sha256
+        if upload.sha256 is not None:
+            staged.compare(upload.sha256, provable=not upload.multipart)
         return staged
+
+    def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return self._store.head(key)
+        except (Corrupt, EncryptionKeyMissing):
+            # Not every store refuses headers of metadata that were not signed.
+            raise UploadWrong("what was uploaded calls itself an encrypted object of this storage") from None
 
     def _put_together(self, key: str, upload: Upload) -> None:
         try:
@@ -154,17 +198,23 @@ class UploadArea:
         wrong = [number for number in sizes if number > upload.parts or sizes[number] != upload.size_of(number)]
         missing = [number for number in range(1, upload.parts + 1) if number not in sizes]
         if wrong:
-            raise UploadWrong(f"part {wrong[0]} is not the one that was announced", incomplete=True)
+            raise UploadWrong(f"part {wrong[0]} is not the one that was announced: send it again")
         if missing:
-            raise UploadWrong(f"{len(missing)} parts are missing, the first is {missing[0]}", incomplete=True)
-        try:
+            are = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
+            raise UploadWrong(f"{are} missing, the first is {missing[0]}", incomplete=True)
+        # Another thread may put it together just now, or an attempt whose answer was lost has: ``finish`` looks.
+        with suppress(ObjectMissing):
             self._store.finish_upload(key, upload.multipart, [(number, etag) for number, _, etag in listed])
-        except ObjectMissing:
-            pass
 
-    def _check_encrypted(self, info: ObjectInfo) -> None:
-        if self._instead and self.settings.staging == "sse-s3" and info.encrypted != "AES256":
-            raise EncryptionNotHonoured("The object store did not encrypt what was uploaded (direct-upload-staging).")
+    def _check_encrypted(self, info: ObjectInfo, upload: Upload) -> None:
+        algorithm, _, key = info.encrypted.partition(" ")
+        try:
+            self._encryption.check_echo({"ServerSideEncryption": algorithm, "SSEKMSKeyId": key})
+        except EncryptionNotHonoured:
+            logger.error("an upload is not encrypted as it was asked for (direct-upload-staging); it is deleted")
+            with suppress(StoreError):
+                self.drop(upload)
+            raise
 
     # Ending
 
@@ -176,4 +226,9 @@ class UploadArea:
 
     def open_uploads(self) -> tuple[int, int]:
         objects = sum(is_upload_key(line.key) for line in self._store.list(UPLOADS))
-        return objects, sum(1 for _ in self._store.list_uploads(UPLOADS))
+        return objects, sum(is_upload_key(key) for key, _, _ in self._store.list_uploads(UPLOADS))
+
+
+def _check_single(upload: Upload) -> None:
+    if upload.multipart:
+        raise ValueError("this upload goes in parts")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 from zope.interface import implementer
 
-from ..errors import PreconditionFailed
+from ..errors import ObjectMissing, PreconditionFailed, StoreError
+from ..objectstore.download import write_whole
 from ..objectstore.interfaces import IObjectStore, ObjectInfo
-from ..objectstore.rangedfile import LARGEST, ranged
+from ..objectstore.rangedfile import ranged
 from .interfaces import IStagedObject, UploadWrong
 
 _OTHER_BYTES = "what was uploaded is not what was announced: its SHA-256 differs"
@@ -18,36 +21,39 @@ _OTHER_BYTES = "what was uploaded is not what was announced: its SHA-256 differs
 
 @implementer(IStagedObject)
 class StagedObject:
-    """``blobs``: where it is copied to; ``area``: the same bucket, as what is uploaded is encrypted there.
-
-    ``announced``: the SHA-256 that its bytes must have, where the copy is to compare it.
-    """
+    """``blobs``: where it is copied to; ``area``: the same bucket, as what is uploaded is encrypted there."""
 
     def __init__(self, blobs: IObjectStore, area: IObjectStore, info: ObjectInfo) -> None:
         self._blobs = blobs
         self._area = area
         self._key = info.key
         self._beginning = b""
+        self._announced: bytes | None = None  # what is still to be compared, when its bytes pass through here
         self.size = info.size
         self.etag = info.etag
-        self.sha256 = info.sha256
-        self.announced: bytes | None = None
+        self.sha256: bytes | None = None
 
-    @property
-    def hashed_while_copied(self) -> bool:
-        """Whether its bytes come through this process when it is copied."""
-        return self._blobs.encryption.seals
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.size} bytes>"
 
-    def check(self, announced: bytes) -> None:
-        """Compare its SHA-256: as the store computed it, else by reading it once. UploadWrong where it differs."""
+    def compare(self, announced: bytes, *, provable: bool) -> None:
+        """Compare its SHA-256 with the announced one, now or when it is copied. UploadWrong where it differs.
+
+        ``provable``: whether the store may have compared it, since it came in one request.
+        """
+        self.sha256 = self._area.proven_sha256(self._key, self.etag) if provable else None
+        if self.sha256 is None and self._blobs.encryption.seals:
+            self._announced = announced
+            return
         if self.sha256 is None:
             digest = hashlib.sha256()
-            with self.open() as file:
-                while block := file.read(LARGEST):
-                    digest.update(block)
+            self._read(digest.update)
             self.sha256 = digest.digest()
         if self.sha256 != announced:
             raise UploadWrong(_OTHER_BYTES)
+
+    def _read(self, write: Callable[[bytes | memoryview], None]) -> None:
+        self._area.get_range(self._key, 0, self.size, write, size=self.size, if_match=self.etag)
 
     def beginning(self, length: int = 4096) -> bytes:
         length = min(length, self.size)
@@ -61,15 +67,31 @@ class StagedObject:
         return ranged(self._area, self._key, self.size, self.etag)
 
     def copy_to(self, key: str, metadata: dict[str, str], progress: Callable[[int], None] | None = None) -> ObjectInfo:
-        copied = self._blobs.copy(
-            self._key, key, if_match=self.etag, metadata=metadata, source_store=self._area, progress=progress
-        )
-        if self.announced is not None and copied.sha256 not in (None, self.announced):
-            self._blobs.delete([key])
-            raise UploadWrong(_OTHER_BYTES)
-        return copied
+        described = {**metadata, "size": str(self.size)}
+        if self.sha256 is not None:
+            described["sha256"] = self.sha256.hex()
+        try:
+            copied = self._blobs.copy(
+                self._key, key, if_match=self.etag, metadata=described, source_store=self._area, progress=progress
+            )
+            if self._announced is not None and copied.sha256 != self._announced:
+                raise UploadWrong(_OTHER_BYTES)
+        except (ObjectMissing, PreconditionFailed):
+            raise  # nothing was made of it, or the copy was deleted again
+        except BaseException:
+            # An answer may have been lost, and the copy be there. What cannot be deleted now is left to gc.
+            with suppress(StoreError):
+                self._blobs.delete([key])
+            raise
+        return copied if self.sha256 is None else replace(copied, sha256=self.sha256)
 
     def download(self, target: BinaryIO) -> None:
-        info = self._area.get_file(self._key, target, size=self.size, sha256=self.sha256)
-        if info.etag != self.etag:
-            raise PreconditionFailed("The object was changed.")
+        digest = hashlib.sha256()
+
+        def write(block: bytes | memoryview) -> None:
+            digest.update(block)
+            write_whole(target, bytes(block))
+
+        self._read(write)
+        if self._announced is not None and digest.digest() != self._announced:
+            raise UploadWrong(_OTHER_BYTES)

@@ -350,7 +350,11 @@ class IObjectStore(Interface):
     # Multipart uploads whose parts others send
 
     def begin_upload(key: str) -> str:
-        """Begin one, and return its id. The object will be as our own are: its type, its encryption."""
+        """Begin one, and return its id. The object will be as our own are: its type, storage class and encryption.
+
+        Nobody else may upload to that key meanwhile: what an attempt whose answer was lost began there is aborted.
+        EncryptionNotHonoured where the store does not confirm the encryption; ConfigurationError as ``presign_put``.
+        """
 
     def list_parts(key: str, upload_id: str) -> Iterator[tuple[int, int, str]]:
         """(number, size in bytes, ETag without quotes) of each part that the store has, by number, in pages.
@@ -361,6 +365,13 @@ class IObjectStore(Interface):
     def finish_upload(key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
         """Put those parts (number, ETag) together. ObjectMissing where the upload is no more: also where an attempt
         whose answer was lost has done it, so look at the object then."""
+
+    def proven_sha256(key: str, etag: str) -> bytes | None:
+        """The SHA-256 of the whole object, where the store has compared it with what its sender said; else None.
+
+        One HEAD, and once per store a small object with a wrong hash below ``.s3blobs-check/``, which a store that
+        compares refuses. Raises nothing of the store's: where it cannot tell, the object has to be read.
+        """
 
     # Multipart uploads left behind
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.parsers import ResponseParserError
 
-from collective.s3blobstorage.errors import ObjectMissing, StoreError
+from collective.s3blobstorage.errors import EncryptionNotHonoured, ObjectMissing, StoreError
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.listing import list_uploads, page_of
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
@@ -58,18 +58,19 @@ def abort(connection: Connection, key: str, upload_id: str) -> None:
         log.warning("an unfinished multipart upload of %r is left behind in the bucket", key)
 
 
-def abort_unknown(connection: Connection, key: str, lost: int, *, ours: bool) -> None:
+def abort_unknown(connection: Connection, key: str, lost: int, *, ours: bool, known: str = "") -> None:
     """After ``lost`` attempts to begin an upload whose answers were lost: there may be uploads whose ids nobody knows.
 
-    Called when no upload of the caller's to this key goes on. ``ours``: nobody else uploads to it, so all are aborted;
-    else, and where the store does not let us, it is logged, as for attempts of which nothing is seen: a request that
-    was held up on the way may still be carried out, and is gc's then. Never raises for the store.
+    Called when no upload of the caller's to this key goes on but ``known``. ``ours``: nobody else uploads to it, so all
+    others are aborted; else, and where the store does not let us, it is logged, as for attempts of which nothing is
+    seen: a request that was held up on the way may still be carried out, and is gc's then. Never raises for the store.
     """
     try:
-        others = [upload_id for name, upload_id, _ in list_uploads(connection, key) if name == key]
+        there = [upload_id for name, upload_id, _ in list_uploads(connection, key) if name == key]
     except StoreError:
         log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
         return
+    others = [upload_id for upload_id in there if upload_id != known]
     if not ours:
         if others:
             log.warning("an unfinished multipart upload of %r may be left behind in the bucket", key)
@@ -97,15 +98,17 @@ _GONE = "There is no such multipart upload: it was put together, aborted or neve
 def begin_for_others(connection: Connection, key: str) -> str:
     """See ``IObjectStore.begin_upload``."""
     attempts = connection.attempts("CreateMultipartUpload", key, UPLOADING)
-    created = create_upload(connection, attempts, key, {})
+    created: dict[str, Any] = {}
     try:
+        created = create_upload(connection, attempts, key, {})
+        connection.time.note(created)
         connection.encryption.check_echo(created)
-    except StoreError:
+    except EncryptionNotHonoured:
         abort(connection, key, created["UploadId"])
         raise
     finally:
         if attempts.lost:
-            log.info("an unfinished multipart upload of %r may be left behind until it is swept", key)
+            abort_unknown(connection, key, attempts.lost, ours=True, known=created.get("UploadId", ""))
     return created["UploadId"]
 
 

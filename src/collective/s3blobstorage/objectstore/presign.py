@@ -193,6 +193,10 @@ class Presigner:
     def _check(self, seconds: int) -> None:
         if not 1 <= seconds <= MOST_SECONDS:
             raise ValueError(f"a signature holds for 1 to {MOST_SECONDS} seconds")
+        self.check_keys()
+
+    def check_keys(self) -> None:
+        """Raises ConfigurationError where whoever makes a request would need a key of ours."""
         if self._own_keys:
             raise ConfigurationError(
                 "<client-side-encryption>, <sse-c>, s3-sse-customer-key: with them there are no presigned URLs, since a"

@@ -41,7 +41,9 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(whence)
+        if base is None:
+            raise ValueError(f"unsupported whence value: {whence}")
         if base + offset < 0:
             raise ValueError("a position before the file's beginning")
         self._position = base + offset
@@ -61,6 +63,20 @@ class RangedFile(io.RawIOBase):
         buffer[: len(found)] = found
         self._position += len(found)
         return len(found)
+
+    def readall(self) -> bytes:
+        """The rest, by one request: whoever asks for all of it has the memory."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        start, length = self._position, self._size - self._position
+        if length <= 0:
+            return b""
+        self._block = b""
+        # BytesIO hands out its buffer without copying it.
+        rest = io.BytesIO()
+        self._store.get_range(self._key, start, length, rest.write, size=self._size, if_match=self._etag or None)
+        self._position = self._size
+        return rest.getvalue()
 
     def _fetch(self, wanted: int) -> None:
         goes_on = self._position == self._start + len(self._block)

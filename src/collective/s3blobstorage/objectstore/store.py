@@ -19,6 +19,7 @@ from collective.s3blobstorage.encryption.ring import RingKey
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
 from collective.s3blobstorage.keys import is_bookkeeping
 from collective.s3blobstorage.objectstore import (
+    checksums,
     client,
     clients,
     copy,
@@ -116,6 +117,7 @@ class S3ObjectStore:
         self.lanes = Lanes(settings.upload_concurrency)
         self._beside = Lanes(_BESIDE)
         self._presigns: Presigner | None = None
+        self._compares: bool | None = None  # whether it compares checksums that others send; None: nobody tried
         self._closed = False
 
     def _connected(self) -> Connection:
@@ -489,6 +491,7 @@ class S3ObjectStore:
 
     def begin_upload(self, key: str) -> str:
         self._check_writable()
+        self._presigner.check_keys()
         return multipart.begin_for_others(self.connection, key)
 
     def list_parts(self, key: str, upload_id: str) -> Iterator[tuple[int, int, str]]:
@@ -497,6 +500,12 @@ class S3ObjectStore:
     def finish_upload(self, key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
         self._check_writable()
         multipart.finish_for_others(self.connection, key, upload_id, listed)
+
+    def proven_sha256(self, key: str, etag: str) -> bytes | None:
+        self._check_writable()
+        if self._compares is None and self.provider.value("checksum_headers") is not False:
+            self._compares = checksums.compares(self.connection)  # two threads may find out the same at a time
+        return checksums.told_sha256(self.connection, key, etag) if self._compares else None
 
     # Multipart uploads left behind
 
