@@ -15,7 +15,7 @@ from sites import commit_blobs, raw_client, wait_until
 from store_time import DAY, ShiftedStore
 from test_gc_versions import lockable  # noqa: F401 - a fixture
 
-from collective.s3blobstorage.keys import LEDGER, MARKER, WITNESS
+from collective.s3blobstorage.keys import LEDGER, MARKER, WITNESS, upload_key
 from collective.s3blobstorage.maintenance.gc import destroy as engine
 from collective.s3blobstorage.objectstore import open_store
 
@@ -66,6 +66,9 @@ def doomed(make_site, settings, tmp_path, s3):
     return lambda store=settings, **more: Doomed(make_site, store, tmp_path, s3, **more)
 
 
+STAGED = upload_key("1" * 32)
+
+
 def destroy(conf, *arguments, store, typed=f"{OWNER}\n", **options):
     return s3blobs("--config", conf, "destroy", *arguments, env=keys_of(store), input=typed, **options)
 
@@ -78,30 +81,32 @@ def test_all_of_a_site_goes_and_what_is_of_others_stays(doomed, settings):
         "site/addons/picture.jpg",
         "site/blobs/picture.jpg",
         "site/notes",
+        "site/uploads/notes",
         "site2/gc/ledger",
     ]
     for key in others:
         site.put(key)
-    for key in (OLD, "gc-log/old.ndjson", LEDGER, ".s3blobs-check/left", "addons/collective.x/a/b"):
+    for key in (OLD, "gc-log/old.ndjson", LEDGER, ".s3blobs-check/left", "addons/collective.x/a/b", STAGED):
         site.put(f"site/{key}")
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key="site/blobs/0000000000000001/" + "1" * 32)
+    site.s3.create_multipart_upload(Bucket=settings.bucket, Key=f"site/{STAGED}")
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key="site/notes")
     conf = site.conf()
     before = site.all()
     shown = destroy(conf, "--dry-run", store=settings)
-    assert shown.returncode == 0 and "3 objects that are not ours, and stay" in shown.stdout
+    assert shown.returncode == 0 and "4 objects that are not ours, and stay" in shown.stdout
     told = document(destroy(conf, "--dry-run", "--json", store=settings))
     assert (told["found"]["blobs"]["blobs"], told["found"]["old"]["blobs"]) == (3, 1)
-    assert told["found"]["addons"] == {"blobs": 1, "bytes": 1}
+    assert told["found"]["addons"] == told["found"]["staged"] == {"blobs": 1, "bytes": 1}
     assert (
-        told["found"]["foreign_keys"] == ["addons/picture.jpg", "blobs/picture.jpg", "notes"]
-        and told["found"]["uploads"] == 1
+        told["found"]["foreign_keys"] == ["addons/picture.jpg", "blobs/picture.jpg", "notes", "uploads/notes"]
+        and told["found"]["uploads"] == 2
     )
     assert site.all() == before
     result = destroy(conf, "--json", store=settings)
     assert result.returncode == 0, result.stderr
     told = document(result)
-    assert (told["deleted"]["blobs"], told["aborted_uploads"]) == (len(before) - len(others), 1)
+    assert (told["deleted"]["blobs"], told["aborted_uploads"]) == (len(before) - len(others), 2)
     assert site.all() == sorted(others)
     left = site.s3.list_multipart_uploads(Bucket=settings.bucket).get("Uploads", ())
     assert [upload["Key"] for upload in left] == ["site/notes"]

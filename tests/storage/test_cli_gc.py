@@ -14,7 +14,7 @@ from ZODB.Connection import TransactionMetaData
 
 from collective.s3blobstorage.cli import gc as verb
 from collective.s3blobstorage.cli.command import run
-from collective.s3blobstorage.keys import LEDGER
+from collective.s3blobstorage.keys import LEDGER, upload_key
 from collective.s3blobstorage.storage.record import BlobState, with_state
 
 OWNER = "owner www.example.org"
@@ -98,6 +98,21 @@ def test_in_words(command):
     assert "within 24 h: s3blobs gc --execute 2" in words
     status, out, err = command("--execute", "last")
     assert (status, err) == (0, "") and "deleted 2 blobs, 10 bytes" in " ".join(out.split())
+
+
+def test_what_browsers_left_is_told_and_goes(command, s3, settings):
+    s3.put_object(Bucket=settings.bucket, Key=upload_key("1" * 32), Body=b"12345")
+    s3.create_multipart_upload(Bucket=settings.bucket, Key=upload_key("2" * 32))
+    assert (told := command.plan())["staged"] == {"blobs": 1, "bytes": 5} and told["plan"] is None
+    command.time.advance(1.1 * DAY)
+    _, out, _ = command()
+    words = " ".join(out.split())
+    assert "from browsers 1 objects, 5 bytes, 1 unfinished, of which abandoned: 1 objects, 5 bytes, 1 unf" in words
+    assert "foreign" not in words and "within 24 h: s3blobs gc --execute 2" in words
+    status, out, err = command("--execute", "last")
+    assert (status, err) == (0, "")
+    assert "from browsers 1 objects, 5 bytes, 1 unfinished, abandoned, deleted" in " ".join(out.split())
+    assert not [key for key in bucket_keys(settings) if key.startswith("uploads/")]
 
 
 def test_a_plan_is_executed_within_a_day(command):

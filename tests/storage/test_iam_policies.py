@@ -30,7 +30,7 @@ from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
 
 from collective.s3blobstorage.encryption.register import open_ring
-from collective.s3blobstorage.keys import MARKER
+from collective.s3blobstorage.keys import MARKER, upload_key
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
@@ -171,7 +171,7 @@ def test_a_missing_object_needs_the_right_to_list():
 
 def test_only_gc_deletes_blobs_and_nobody_its_log():
     deleting = {resource for action, resource in policy("gc") if action.startswith("s3:Delete")}
-    assert deleting == {f"{ARN}/blobs/*", f"{ARN}/gc/*", f"{ARN}/jobs/*", f"{ARN}/{FOLDER}/*"}
+    assert deleting == {f"{ARN}/blobs/*", f"{ARN}/uploads/*", f"{ARN}/gc/*", f"{ARN}/jobs/*", f"{ARN}/{FOLDER}/*"}
     deleting = [resource for action, resource in policy("site") if "Delete" in action]
     assert deleting == [f"{ARN}/{FOLDER}/*"]
 
@@ -192,6 +192,8 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
     db.pack(time.time() + 1)
     db.close()
     raw_client(settings).create_multipart_upload(Bucket=settings.bucket, Key=f"blobs/{1:016x}/{1:032x}")
+    raw_client(settings).create_multipart_upload(Bucket=settings.bucket, Key=upload_key("1" * 32))
+    raw_client(settings).put_object(Bucket=settings.bucket, Key=upload_key("2" * 32), Body=b"abandoned")
     shifts = [(0.0, 0.0)]
     for days in (2, 8):
         store = open_store(through)
@@ -205,6 +207,7 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
             if days == 8:
                 _, outcome = collection.execute("last")
                 assert (outcome.deleted.blobs, outcome.aborted_uploads) == (1, 1)
+                assert (outcome.swept.blobs, outcome.swept_uploads) == (1, 1)
     for exchange in proxy.exchanges:
         if exchange.operation == "DeleteObjects":  # its keys are in the body; see the test above
             continue

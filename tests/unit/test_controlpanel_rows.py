@@ -46,6 +46,7 @@ FIGURES = {
     "blobs": {"objects": 1_004_223, "bytes": 913 * 10**9},
     "zodb_s3blobs": {"objects": 0, "bytes": 0},
     "addons": {"objects": 12, "bytes": 4000},
+    "direct_uploads": {"objects": 3, "bytes": 5 * 10**9, "unfinished": 2},
     "bookkeeping": {"objects": 41, "bytes": 400_000},
     "other": {"objects": 0, "bytes": 0},
     "total": {"objects": 1_004_276, "bytes": 913 * 10**9},
@@ -61,6 +62,8 @@ def test_files_that_were_counted():
     assert told == {
         "Files in the bucket": "1,004,223 (913 GB)",
         "Of add-ons": "12 (4 kB)",
+        "Sent by browsers, and not completed": "3 (5 GB)",
+        "Unfinished uploads of browsers": "2",
         "Notes of this add-on": "41 (400 kB)",
         "Counted": "5 h ago",
         "Uploads that are not finished": "2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ZODB.utils import p64
 
 from collective.s3blobstorage.errors import Unavailable
-from collective.s3blobstorage.keys import blob_key, foreign_keys
-from collective.s3blobstorage.maintenance.findings import Stopped
+from collective.s3blobstorage.keys import blob_key, foreign_keys, is_upload_key, upload_key
+from collective.s3blobstorage.maintenance.findings import Count, Stopped
 from collective.s3blobstorage.maintenance.gc import listing as module
 from collective.s3blobstorage.maintenance.gc.listing import Listing, row_of
 from collective.s3blobstorage.maintenance.gc.report import Tally
@@ -56,9 +56,10 @@ def small_pages(monkeypatch):
     monkeypatch.setattr(module, "_PAGES_EACH", 2)
 
 
-def taken(store, scope=Scope(), stop=None, listed=lambda count: None, old_keys=True):  # noqa: B008 - frozen
+def taken(store, scope=Scope(), stop=None, listed=lambda count: None, before=LONG_AGO, **options):  # noqa: B008 - frozen
     tally = Tally()
-    with Listing(store, scope, stop or threading.Event(), listed, old_keys=old_keys) as listing:
+    options = {"old_keys": True, "abandoned_before": before, **options}
+    with Listing(store, scope, stop or threading.Event(), listed, **options) as listing:
         listing.count(tally)
         return [row_of(line) for _, lines in listing.folders() for line in lines], tally
 
@@ -72,12 +73,15 @@ foreign = st.sampled_from(
 )
 addons = st.sampled_from(["addons/a/x", "addons/collective.x/blobs/0000000000000001/y", "addons/a/ü\n"])
 control = st.sampled_from([".s3blobs.json", ".s3blobs-check/x", "gc/ledger", "gc/lease/000000000001", "gc-log/x"])
-keys = st.sets(st.one_of(ours, ours, ours, olds, foreign, addons, control), max_size=200)
+sent = st.builds(lambda number: upload_key(f"{number:032x}"), st.integers(0, 30))
+NOT_SENT = ["uploads/", "uploads/x", f"uploads/{'A' * 32}", f"uploads/{'1' * 33}", f"uploads/{'1' * 32}/x"]
+not_sent = st.sampled_from(NOT_SENT)
+keys = st.sets(st.one_of(ours, ours, ours, olds, foreign, addons, control, sent, not_sent), max_size=200)
 
 
-@given(keys, st.booleans())
-def test_ranges_have_what_one_listing_has(keys, old_keys):
-    rows, tally = taken(Store(keys), old_keys=old_keys)
+@given(keys, st.booleans(), st.booleans())
+def test_ranges_have_what_one_listing_has(keys, old_keys, are_old):
+    rows, tally = taken(Store(keys), old_keys=old_keys, before=LONG_AGO + timedelta(seconds=are_old))
     judged = [key for key in sorted(keys) if module.read_key(key) or key.startswith(".s3blobs-check/")]
     if old_keys:
         judged = sorted([*judged, *(key for key in keys if module.read_foreign_key(key))])
@@ -86,7 +90,10 @@ def test_ranges_have_what_one_listing_has(keys, old_keys):
     ignored = [".s3blobs.json", "gc/ledger", "gc/lease/000000000001", "gc-log/x"]
     of_addons = [key for key in keys if key.startswith(("addons/a/", "addons/collective.x/"))]
     assert tally.addons.blobs == len(of_addons)
-    strange = sorted(keys - set(judged) - set(ignored) - set(of_addons) - set(filter(module.read_foreign_key, keys)))
+    staged = [key for key in keys if is_upload_key(key)]
+    assert (tally.staged.blobs, tally.staged.bytes) == (len(staged), 40 * len(staged))
+    assert tally.abandoned == (tally.staged if are_old else Count())
+    strange = sorted(keys - set(judged) - {*ignored, *of_addons, *staged} - set(filter(module.read_foreign_key, keys)))
     assert tally.foreign_keys == strange and tally.foreign.blobs == len(strange)
     assert tally.old.blobs == (0 if old_keys else sum(module.read_foreign_key(key) is not None for key in keys))
 
@@ -96,7 +103,8 @@ def test_its_figures_are_those_of_a_count(keys, old_keys):
     counted = Objects()
     for key in keys:
         counted.of(key).add(len(key))
-    with Listing(Store(keys), Scope(), threading.Event(), lambda count: None, old_keys=old_keys) as listing:
+    options = {"old_keys": old_keys, "abandoned_before": LONG_AGO}
+    with Listing(Store(keys), Scope(), threading.Event(), lambda count: None, **options) as listing:
         assert listing.objects() == counted
     assert counted.total.objects == len(keys)
 

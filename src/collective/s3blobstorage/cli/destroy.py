@@ -153,6 +153,9 @@ def _plan_lines(plan: Plan, database: Database, marker: Any, in_use: str | None)
         lines.append(("old keys", f"{amount(asdict(found.old))} under keys of zodb-s3blobs"))
     if found.addons.blobs:
         lines.append(("of add-ons", f"{found.addons.blobs:,} objects, {byte_count(found.addons.bytes)}"))
+    if found.staged.blobs:
+        staged = f"{found.staged.blobs:,} objects, {byte_count(found.staged.bytes)}, sent by browsers and not completed"
+        lines.append(("staged", staged))
     lines.append(("bookkeeping", f"{found.bookkeeping.blobs:,} objects, {byte_count(found.bookkeeping.bytes)}"))
     if plan.keeps_versions:
         past = f"{found.versions.blobs:,} of these are former versions, {byte_count(found.versions.bytes)}"

@@ -127,7 +127,8 @@ def opened_collection(stack: ExitStack, database: Database, *, writable: bool, a
         with opened_read_only(database.factory.config.base) as base:
             yield View(base)
 
-    return Collection(store, views, Margins(settings.gc_grace, settings.gc_keep, allow), marker)
+    margins = Margins(settings.gc_grace, settings.gc_keep, settings.uploads.expiry, allow)
+    return Collection(store, views, margins, marker)
 
 
 def _has_owner(collection: Collection) -> bool:
@@ -252,6 +253,9 @@ def _more(tally: Tally) -> list[tuple[str, str]]:
     if tally.uploads:
         waits = f"{tally.waiting_uploads:,} wait, {tally.condemned_uploads:,} may go"
         lines.append(("uploads", f"{tally.uploads:,} unfinished multipart uploads; {waits}"))
+    if tally.staged.blobs or tally.staged_uploads:
+        going = _sent(tally.abandoned, tally.abandoned_uploads)
+        lines.append(("from browsers", f"{_sent(tally.staged, tally.staged_uploads)}, of which abandoned: {going}"))
     if tally.old.blobs:
         lines.append(("not judged", f"{amount(asdict(tally.old))} under keys of zodb-s3blobs: see `s3blobs adopt`"))
     if tally.damaged:
@@ -269,6 +273,12 @@ def _more(tally: Tally) -> list[tuple[str, str]]:
     return lines
 
 
+def _sent(objects: Count, uploads: int) -> str:
+    """What browsers sent to the staging area."""
+    unfinished = f", {uploads:,} unfinished" if uploads else ""
+    return f"{objects.blobs:,} objects, {byte_count(objects.bytes)}{unfinished}"
+
+
 def _minute(seconds: int | None) -> str:
     return "–" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
@@ -279,6 +289,8 @@ def _outcome_lines(name: str, outcome: Outcome) -> list[tuple[str, str]]:
         lines.append(("versions", f"{_versions(outcome.deleted_versions)} deleted"))
     if outcome.aborted_uploads:
         lines.append(("aborted", f"{outcome.aborted_uploads:,} unfinished multipart uploads"))
+    if outcome.swept.blobs or outcome.swept_uploads:
+        lines.append(("from browsers", f"{_sent(outcome.swept, outcome.swept_uploads)}, abandoned, deleted"))
     if outcome.spared:
         lines.append(("spared", f"{outcome.spared:,} that are in use, gone or too young by now"))
     if outcome.markers:

@@ -86,6 +86,7 @@ def _collect(database: Database) -> dict[str, Any]:
         else {"complete_up_to": mirrored.tid.hex(), "sources": list(mirrored.sources)},
         "objects": {**asdict(objects), "total": asdict(objects.total)},
         "encryption": encryption,
+        "direct_uploads": {**asdict(objects.direct_uploads), "unfinished": found.unfinished},
         "unfinished_uploads": asdict(uploads) if uploads is not None else None,
         "cache": asdict(use) if use is not None else None,
         "machine": asdict(machine),
@@ -109,6 +110,8 @@ def _print(document: dict[str, Any]) -> None:
         lines.append(("of zodb-s3blobs", _amount(objects["zodb_s3blobs"])))
     if objects["addons"]["objects"]:
         lines.append(("of add-ons", _amount(objects["addons"])))
+    if any(document["direct_uploads"].values()):
+        lines.append(("from browsers", _direct(document["direct_uploads"])))
     lines.append(("bookkeeping", _amount(objects["bookkeeping"])))
     if objects["other"]["objects"]:
         lines.append(("not of this package", _amount(objects["other"])))
@@ -196,6 +199,12 @@ def _counted(use: dict[str, Any]) -> str:
         f"{counters['errors']:,} errors",
     ]
     return f"{', '.join(figures)} since {use['since']}"
+
+
+def _direct(count: dict[str, Any]) -> str:
+    unfinished = count["unfinished"]
+    more = "" if unfinished is None else f"; {unfinished:,} unfinished"
+    return f"{_amount(count)}, not completed{more}"
 
 
 def _amount(count: dict[str, int]) -> str:

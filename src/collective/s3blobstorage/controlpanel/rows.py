@@ -157,6 +157,11 @@ def file_rows(document: Mapping[str, Any], words: Words) -> list[Row]:
             rows.append(Row(_("Written by zodb-s3blobs"), amount(figures["zodb_s3blobs"])))
         if (figures.get("addons") or {}).get("objects"):
             rows.append(Row(_("Of add-ons"), amount(figures["addons"])))
+        direct = figures.get("direct_uploads") or {}
+        if direct.get("objects"):
+            rows.append(Row(_("Sent by browsers, and not completed"), amount(direct)))
+        if direct.get("unfinished"):
+            rows.append(Row(_("Unfinished uploads of browsers"), words.number(direct["unfinished"])))
         if figures.get("bookkeeping"):
             rows.append(Row(_("Notes of this add-on"), amount(figures["bookkeeping"])))
         if (figures.get("other") or {}).get("objects"):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import StoreError
-from ..keys import is_addon_key, is_bookkeeping, is_key
+from ..keys import is_addon_key, is_bookkeeping, is_key, is_upload_key
 from ..maintenance.findings import Stopped
 from ..objectstore.interfaces import IObjectStore
 from . import kept
@@ -20,7 +20,7 @@ from .interfaces import FIGURES, OUTSIDE
 # Keys of zodb-s3blobs: see DESIGN.md section 8.
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")
 
-_PARTS = ("blobs", "zodb_s3blobs", "addons", "bookkeeping", "other")
+_PARTS = ("blobs", "zodb_s3blobs", "addons", "direct_uploads", "bookkeeping", "other")
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 
@@ -39,11 +39,13 @@ class Count:
 
 @dataclass
 class Objects:
-    """What lies under the prefix, by whose key it is. ``other`` is nothing that this package wrote."""
+    """What lies under the prefix, by whose key it is. ``direct_uploads``: what browsers sent and was not completed.
+    ``other`` is nothing that this package wrote."""
 
     blobs: Count = field(default_factory=Count)
     zodb_s3blobs: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
+    direct_uploads: Count = field(default_factory=Count)
     bookkeeping: Count = field(default_factory=Count)
     other: Count = field(default_factory=Count)
 
@@ -55,6 +57,8 @@ class Objects:
             return self.zodb_s3blobs
         if is_addon_key(key):
             return self.addons
+        if is_upload_key(key):
+            return self.direct_uploads
         return self.bookkeeping if is_bookkeeping(key) else self.other
 
     @property
@@ -75,7 +79,7 @@ class Objects:
 
 @dataclass
 class Uploads:
-    """Multipart uploads that were begun and neither completed nor aborted."""
+    """Multipart uploads of this package that were begun and neither completed nor aborted."""
 
     count: int
     oldest: str | None  # ISO 8601, the store's time
@@ -83,10 +87,12 @@ class Uploads:
 
 @dataclass
 class Figures:
-    """``uploads``: None where the credentials may not list them, or the store cannot."""
+    """``uploads``, and ``unfinished``, multipart uploads of browsers: None where the credentials may not list them, or
+    the store cannot."""
 
     objects: Objects
     uploads: Uploads | None
+    unfinished: int | None
 
 
 def count(
@@ -106,27 +112,26 @@ def count(
             if stop is not None and stop.is_set():
                 raise Stopped
     advance(seen % _STEP)
-    return Figures(found, _uploads(store))
+    return Figures(found, *_uploads(store))
 
 
-def _uploads(store: IObjectStore) -> Uploads | None:
+def _uploads(store: IObjectStore) -> tuple[Uploads, int] | tuple[None, None]:
     try:
-        return unfinished_uploads(store)
+        return uploads_of((key, initiated) for key, _, initiated in store.list_uploads())
     except StoreError:
-        return None  # a policy of its own, s3:ListBucketMultipartUploads; and some stores have no such listing
+        return None, None  # a policy of its own, s3:ListBucketMultipartUploads; and some stores have no such listing
 
 
-def unfinished_uploads(store: IObjectStore) -> Uploads:
-    return uploads_since(initiated for _, _, initiated in store.list_uploads())
-
-
-def uploads_since(begun: Iterable[datetime]) -> Uploads:
-    """Of those that were begun at these times."""
-    count, oldest = 0, None
-    for initiated in begun:
+def uploads_of(begun: Iterable[tuple[str, datetime]]) -> tuple[Uploads, int]:
+    """Of those to these keys, begun at these times; and how many of them are browsers', which may take days."""
+    count, oldest, unfinished = 0, None, 0
+    for key, initiated in begun:
+        if is_upload_key(key):
+            unfinished += 1
+            continue
         count += 1
         oldest = initiated if oldest is None else min(oldest, initiated)
-    return Uploads(count, iso(oldest))
+    return Uploads(count, iso(oldest)), unfinished
 
 
 def keep(store: IObjectStore, figures: Figures, by: str) -> None:
@@ -136,6 +141,7 @@ def keep(store: IObjectStore, figures: Figures, by: str) -> None:
         "by": by,
         **{name: asdict(getattr(objects, name)) for name in _PARTS},
         "total": asdict(objects.total),
+        "direct_uploads": {**asdict(objects.direct_uploads), "unfinished": figures.unfinished},
         "uploads": None if figures.uploads is None else asdict(figures.uploads),
     }
     kept.write(store, FIGURES, told)
@@ -159,9 +165,13 @@ def read_outside(store: IObjectStore) -> dict[str, Any] | None:
 def _figures(told: Mapping[str, Any]) -> dict[str, Any]:
     uploads = told["uploads"]
     oldest = None if uploads is None else uploads["oldest"]
+    # What was counted before there were any has none.
+    direct = told.get("direct_uploads") or {"objects": 0, "bytes": 0, "unfinished": 0}
+    unfinished = direct["unfinished"]
     return {
         "by": str(told["by"]),
-        **{name: _count(told[name]) for name in (*_PARTS, "total")},
+        **{name: _count(told[name]) for name in (*_PARTS, "total") if name != "direct_uploads"},
+        "direct_uploads": {**_count(direct), "unfinished": None if unfinished is None else int(unfinished)},
         "uploads": None if uploads is None else {"count": int(uploads["count"]), "oldest": oldest and _date(oldest)},
     }
 

@@ -584,7 +584,9 @@ class S3BlobStorage:
         from ..maintenance.gc.references import view_of
         from ..maintenance.gc.runs import Collection
 
-        margins = Margins(grace=self._settings.gc_grace, keep=self._settings.gc_keep)
+        margins = Margins(
+            grace=self._settings.gc_grace, keep=self._settings.gc_keep, upload_expiry=self._settings.uploads.expiry
+        )
         return Collection(self.store_, lambda: view_of(self._base), margins, self.marker)
 
     def last_known(self) -> bytes | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ...errors import OwnerError, Refused, UnsafeError
-from ...keys import ADDONS, KEYS, MARKER, is_addon_key, is_bookkeeping, read_foreign_key, read_key
+from ...keys import ADDONS, KEYS, MARKER, is_addon_key, is_bookkeeping, is_upload_key, read_foreign_key, read_key
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ...storage.owner import Marker
 from ..findings import Count, Stopped
@@ -37,7 +37,7 @@ class Found:
     """What lies below the prefix; of a bucket that keeps versions, all of them are counted.
 
     ``blobs`` are under our keys, ``old`` under those of zodb-s3blobs, ``addons`` under those of the site's add-ons,
-    ``bookkeeping`` is the rest of ours.
+    ``staged`` is what browsers sent and was not completed, ``bookkeeping`` is the rest of ours.
     ``versions``: how many of them no reader gets, ``markers``: delete markers. ``foreign``: everything else.
     ``going``: all that is deleted.
     """
@@ -45,6 +45,7 @@ class Found:
     blobs: Count = field(default_factory=Count)
     old: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
+    staged: Count = field(default_factory=Count)
     bookkeeping: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
@@ -192,6 +193,8 @@ def _kind(found: Found, key: str) -> Count:
         return found.old
     if is_addon_key(key):
         return found.addons
+    if is_upload_key(key):
+        return found.staged
     return found.bookkeeping if is_bookkeeping(key) else found.foreign
 
 

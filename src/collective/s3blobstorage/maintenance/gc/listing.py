@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 
 from ZODB.utils import maxtid, p64, u64
 
-from ...keys import BLOBS, SCRATCH, is_addon_key, is_bookkeeping, is_key, read_foreign_key, read_key
+from ...keys import BLOBS, SCRATCH, is_addon_key, is_bookkeeping, is_key, is_upload_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Listed
 from ...status.figures import Objects
 from ..findings import Count, Stopped
@@ -47,14 +48,17 @@ class Range:
 @dataclass
 class Part:
     """One range of a listing. ``seen``: how many keys; ``foreign_keys``: the first of them; ``objects``: all, by whose
-    key it is."""
+    key it is; ``abandoned``: of what browsers sent what was stored before ``abandoned_before``."""
 
     range: Range
+    abandoned_before: datetime
     lines: Lines = field(default_factory=Lines)
     seen: int = 0
     objects: Objects = field(default_factory=Objects)
     old: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
+    staged: Count = field(default_factory=Count)
+    abandoned: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
 
@@ -100,6 +104,10 @@ class Part:
             return key.isascii() and key.isprintable()
         if is_addon_key(key):
             self.addons.add(line.size)
+        elif is_upload_key(key):
+            self.staged.add(line.size)
+            if line.last_modified < self.abandoned_before:
+                self.abandoned.add(line.size)
         elif not is_bookkeeping(key):
             self.foreign.add(line.size)
             if len(self.foreign_keys) < LISTED:
@@ -114,7 +122,10 @@ def row_of(line: str) -> Row:
 
 
 class Listing:
-    """A whole one: its ranges in the order of keys. ``old_keys``: those of zodb-s3blobs are judged, too."""
+    """A whole one: its ranges in the order of keys. ``old_keys``: those of zodb-s3blobs are judged, too.
+
+    ``abandoned_before``: what browsers sent before is not completed any more.
+    """
 
     def __init__(
         self,
@@ -124,7 +135,9 @@ class Listing:
         listed: Callable[[int], None],
         *,
         old_keys: bool,
+        abandoned_before: datetime,
     ) -> None:
+        self._abandoned_before = abandoned_before
         self._store = store
         self._scope = scope
         self._stop = stop
@@ -163,6 +176,8 @@ class Listing:
             for count, more in (
                 (tally.old, part.old),
                 (tally.addons, part.addons),
+                (tally.staged, part.staged),
+                (tally.abandoned, part.abandoned),
                 (tally.foreign, part.foreign),
             ):
                 count.blobs += more.blobs
@@ -209,7 +224,7 @@ class Listing:
                     return
 
     def _part(self, range_: Range) -> Part:
-        part = Part(range_)
+        part = Part(range_, self._abandoned_before)
         self._parts.append(part)
         return part
 

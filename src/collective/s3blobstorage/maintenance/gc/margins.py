@@ -19,6 +19,9 @@ class Margins:
     ``keep`` (``gc-keep``): an object goes only when nothing has referred to it for so long, as the ledger says. A
     database that is restored from a backup finds the blobs of that day, so it has to be as long as backups are kept.
 
+    ``upload_expiry`` (``upload-expiry``): what a browser sent to the staging area is needed until its upload is
+    completed, which cannot be done after this time. ``directupload/sweeping.py`` adds an hour.
+
     ``share``: a plan that condemns more than this part of what it judged is not executed: more likely than so much
     garbage is a database that is not this prefix's. ``--allow`` raises it for one run.
 
@@ -35,6 +38,7 @@ class Margins:
 
     grace: float = DAY
     keep: float = 7 * DAY
+    upload_expiry: float = DAY
     share: float = 0.2
     plan_life: float = DAY
     lease_life: float = 10 * MINUTE

@@ -45,6 +45,8 @@ def after_pack(collection: Collection, *, execute: bool) -> None:
 def _told(plan: Plan, outcome: Outcome) -> str:
     tally = plan.tally
     parts = [f"{outcome.deleted.blobs} objects deleted ({outcome.deleted.bytes} bytes)"]
+    if outcome.swept.blobs or outcome.swept_uploads:
+        parts.append(f"{outcome.swept.blobs + outcome.swept_uploads} abandoned uploads deleted")
     if outcome.failed:
         parts.append(f"{sum(outcome.failed.values())} could not be ({', '.join(sorted(outcome.failed))})")
     waiting = tally.waiting.blobs + tally.young.blobs

@@ -11,15 +11,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from ZODB.utils import oid_repr, z64
 
+from ...directupload.sweeping import abandoned_before
 from ...errors import UnsafeError
-from ...keys import SCRATCH, read_foreign_key, read_key
+from ...keys import SCRATCH, is_upload_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore
-from ...status.figures import Figures, Objects, uploads_since
+from ...status.figures import Figures, Objects, uploads_of
 from ...storage.owner import Marker, read_marker
 from ..findings import Stopped
 from ..scope import Scope
@@ -63,7 +65,14 @@ class Plan:
     @property
     def executable(self) -> str | None:
         """Its id, where there is something to execute."""
-        return self.id if len(self.candidates) and self.owner is not None else None
+        tally = self.tally
+        something = len(self.candidates) or tally.abandoned.blobs or tally.abandoned_uploads
+        return self.id if something and self.owner is not None else None
+
+    @property
+    def abandoned_before(self) -> datetime:
+        """What browsers sent before is not completed any more."""
+        return abandoned_before(self.control.now, self.margins.upload_expiry)
 
     def close(self) -> None:
         self.candidates.close()
@@ -119,7 +128,9 @@ def make_plan(
             Ledger(at, at if scope.whole else earlier.whole, earlier.etag),
         )
         stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
-        listing = stack.enter_context(Listing(store, scope, stop, listed, old_keys=plan.old_keys))
+        listing = stack.enter_context(
+            Listing(store, scope, stop, listed, old_keys=plan.old_keys, abandoned_before=plan.abandoned_before)
+        )
         listing.count(plan.tally)
         past, going = stack.enter_context(Lines()), stack.enter_context(Lines())
         if versions:
@@ -264,8 +275,8 @@ class _Dates:
 
 
 def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger, objects: Objects) -> None:
-    """Unfinished multipart uploads, under the same margins. Only those to keys of ours. ``objects``: what was listed,
-    for the figures."""
+    """Unfinished multipart uploads, under the same margins. Only those to keys of ours; those of browsers end in their
+    own way. ``objects``: what was listed, for the figures."""
     known = {entry.key: entry for entry in earlier.entries() if entry.key.startswith(UPLOAD)}
     if not plan.scope.whole:
         for entry in known.values():
@@ -274,13 +285,17 @@ def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger, objects: Objects)
     tally, margins, at = plan.tally, plan.margins, plan.at
     found, begun = [], []
     for key, upload_id, initiated in store.list_uploads():
-        begun.append(initiated)
+        begun.append((key, initiated))
+        if is_upload_key(key):
+            tally.staged_uploads += 1
+            tally.abandoned_uploads += initiated < plan.abandoned_before
+            continue
         if read_key(key) is None and not key.startswith(SCRATCH):
             continue
         tally.uploads += 1
         if at - initiated.timestamp() >= margins.grace and not set(f"{key}{upload_id}") & set("\t\n"):
             found.append((upload_entry(key, upload_id), key, upload_id, int(initiated.timestamp())))
-    plan.figures = Figures(objects, uploads_since(begun))
+    plan.figures = Figures(objects, *uploads_of(begun))
     for name, key, upload_id, initiated_at in sorted(found):
         entry = known.get(name)
         plan.ledger.add(entry or Entry(name, at, seen=False))

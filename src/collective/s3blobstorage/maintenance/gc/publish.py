@@ -15,6 +15,7 @@ from ...errors import ObjectMissing, RecordError, UnsafeError
 from ...keys import PLAN
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from ..scope import Scope
 from .candidate import Candidate
 from .control import Control, read_control
 from .lease import Lease, Taken, leased
@@ -30,6 +31,7 @@ _PAUSE = 2.0
 
 
 LAST = "last"  # in place of an id: the newest plan
+_EVERYTHING = [Scope().first.hex(), Scope().last.hex()]
 
 
 class NoPlan(UnsafeError):
@@ -56,8 +58,8 @@ def _write(store: IObjectStore, plan: Plan, lease: Lease) -> None:
     with current_ledger(store, plan) as ledger:
         lease.hold()
         write_ledger(store, ledger)
-    if not len(plan.candidates):
-        return  # there is nothing to execute
+    if plan.executable is None:
+        return
     lease.hold()
     with Lines() as whole:
         whole.add(json.dumps(_header(plan)))
@@ -94,13 +96,15 @@ def _header(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PublishedPlan:
-    """What the first line says. ``lines``: the candidates, on the local disk."""
+    """What the first line says. ``whole``: whether it is of the whole prefix. ``lines``: the candidates, on the local
+    disk."""
 
     id: str
     at: int
     owner: str | None
     objects: int
     judged: int
+    whole: bool
     lines: Lines
 
     def candidates(self) -> Iterator[Candidate]:
@@ -141,7 +145,9 @@ def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins
                 raise RecordError(
                     f"the plan {name!r} was written by a newer release of collective.s3blobstorage: upgrade this one"
                 )
-            plan = PublishedPlan(name, int(told["at"]), told["owner"], int(told["objects"]), int(told["judged"]), lines)
+            whole = told["oids"] == _EVERYTHING
+            figures = int(told["objects"]), int(told["judged"])
+            plan = PublishedPlan(name, int(told["at"]), told["owner"], *figures, whole, lines)
             count = int(told["candidates"])
         except (StopIteration, ValueError, KeyError, TypeError):
             raise _damaged(name) from None

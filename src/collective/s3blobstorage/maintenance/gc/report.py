@@ -35,6 +35,8 @@ class Tally:
     ``used`` by a kept revision; ``young``: nothing uses it, and it is younger than ``gc-grace``; ``waiting``: until
     ``gc-keep`` is over; ``condemned``: an execution may delete it, and ``unseen`` are those of them that no earlier
     plan saw in use. ``uploads``: unfinished multipart uploads, ``waiting_uploads`` and ``condemned_uploads``.
+    ``staged``: what browsers sent and is not completed, and ``staged_uploads``, multipart uploads of theirs; of these
+    ``abandoned`` and ``abandoned_uploads`` are too old to be completed, and any execution deletes them.
     ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
     adopt``. ``addons``: objects of add-ons, which are never judged. ``foreign``: everything else under the prefix,
     which is never deleted. ``versions``: where they were asked for.
@@ -53,6 +55,10 @@ class Tally:
     uploads: int = 0
     waiting_uploads: int = 0
     condemned_uploads: int = 0
+    staged: Count = field(default_factory=Count)
+    staged_uploads: int = 0
+    abandoned: Count = field(default_factory=Count)
+    abandoned_uploads: int = 0
     next_due: int | None = None  # when the first of those that wait may go, seconds since 1970
     versions: VersionTally | None = None
 
@@ -81,6 +87,7 @@ class Tally:
 @dataclass
 class Outcome:
     """What an execution did. ``spared``: condemned by the plan, and in use, gone or too young when it came to it.
+    ``swept`` and ``swept_uploads``: what browsers sent and never completed.
 
     A failure has ``key`` and the store's ``code``, and of a version ``version``, with ``locked_until`` and ``mode``, or
     ``legal_hold``, where Object Lock keeps it.
@@ -90,12 +97,15 @@ class Outcome:
     deleted_versions: Count = field(default_factory=Count)
     aborted_uploads: int = 0
     spared: int = 0
+    swept: Count = field(default_factory=Count)
+    swept_uploads: int = 0
     markers: int = 0  # of ``deleted``: the bucket keeps versions, so they are hidden and still take room
     failed: dict[str, int] = field(default_factory=dict)  # by the store's code
     failures: list[dict[str, Any]] = field(default_factory=list)
     stopped: bool = False
 
-    def fail(self, key: str, code: str, **more: Any) -> None:
-        self.failed[code] = self.failed.get(code, 0) + 1
+    def fail(self, key: str, code: str, count: int = 1, **more: Any) -> None:
+        """``count``: of how many; ``key`` is then what theirs begin with."""
+        self.failed[code] = self.failed.get(code, 0) + count
         if len(self.failures) < LISTED:
             self.failures.append({"key": key, "code": code, **more})

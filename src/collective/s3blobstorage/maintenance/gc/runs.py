@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...directupload.sweeping import sweep
 from ...errors import S3BlobStorageError, StoreError, UnsafeError
+from ...keys import UPLOADS
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
 from ...status import figures
 from ...storage.owner import Marker
+from ..findings import Count
 from ..scope import Scope
 from .candidate import Candidate
 from .control import Control, read_control
@@ -95,6 +98,8 @@ class Collection:
                 with read_ledger(self.store) as ledger:
                     execution = self._execution(lease, control, testimonies, plan.id)
                     self._run(execution, plan.candidates(), ledger, executed=plan.id)
+        if plan.whole:
+            self._sweep_uploads(execution.outcome)
         return plan.id, execution.outcome
 
     def round(self) -> tuple[Plan, Outcome]:
@@ -110,7 +115,10 @@ class Collection:
         try:
             refuse_ownerless(plan.owner)
             with leased(self.store, self.margins, self.clock, plan.control) as lease:
-                return plan, self._executed(plan, lease)
+                outcome = self._executed(plan, lease)
+            if plan.tally.abandoned.blobs or plan.tally.abandoned_uploads:
+                self._sweep_uploads(outcome)
+            return plan, outcome
         except BaseException:
             plan.close()
             raise
@@ -167,6 +175,22 @@ class Collection:
                 self.store.delete(leftovers)
         except StoreError as error:
             logger.info("what gc does not need any more stays below gc/: %s", error)
+
+    def _sweep_uploads(self, outcome: Outcome) -> None:
+        """Delete what browsers sent and never completed. Without the lease: two may do it at once."""
+        if outcome.stopped:
+            return
+        try:
+            swept = sweep(self.store, self.margins.upload_expiry, stop=self.stop)
+        except StoreError as error:
+            # All else is done and stays so.
+            logger.warning("abandoned uploads below %s were not swept: %s", UPLOADS, error)
+            outcome.fail(UPLOADS, type(error).__name__)
+            return
+        outcome.swept = Count(swept.objects, swept.size)
+        outcome.swept_uploads = swept.uploads
+        if swept.failed:
+            outcome.fail(UPLOADS, "NotSwept", swept.failed)
 
     def _forget_dates(self) -> None:
         """As far as the store lets us: whoever refuses has said why already."""
