@@ -7,6 +7,7 @@ from Products.GenericSetup import profile_registry
 from zope.interface import implementer
 
 from .permissions import CHANGE_SETTINGS, OPERATE, VIEW_STATUS
+from .uploading.open_uploads import forget
 
 PACKAGE = "collective.s3blobstorage"
 OFFERED = f"{PACKAGE}:default"
@@ -36,7 +37,9 @@ class HiddenProfiles:
 
 
 def forget_permissions(setup_tool):
-    """After the uninstall profile: roles that the site's security tab gave our permissions are acquired again."""
+    """After the uninstall profile: roles that the site's security tab gave our permissions are acquired again, and the
+    register of uploads goes."""
     portal = aq_parent(setup_tool)
     for name in (VIEW_STATUS, CHANGE_SETTINGS, OPERATE):
         Permission(name, (), portal).setRoles([])
+    forget(portal)

@@ -39,6 +39,15 @@ def exchanges(service: str) -> list[Exchange]:
     return [one for one in found if re.search(rf"/{service}\b", one.path)]
 
 
+def form(value):
+    """What of a recorded answer has to be the same: names, and the kind of each value."""
+    if isinstance(value, dict):
+        return {name: form(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [form(one) for one in value]
+    return type(value).__name__
+
+
 def _message(text: str) -> tuple[str, dict[str, str], Any]:
     head, _, body = text.partition("\n\n")
     first, *lines = head.splitlines()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from rest_examples import exchanges
+from rest_examples import exchanges, form
 from rest_sites import FOREIGN, ROLES, SITES
 
 pytestmark = pytest.mark.one_release
@@ -346,15 +346,6 @@ def test_sites_without_the_add_on_have_none_of_them(admin, zope):
 # The documentation
 
 EXAMPLES = [one for name in ("@blob-storage", "@blob-gc", "@blob-jobs") for one in exchanges(name)]
-
-
-def form(value):
-    """What of a recorded answer has to be the same: names, and the kind of each value."""
-    if isinstance(value, dict):
-        return {name: form(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [form(one) for one in value]
-    return type(value).__name__
 
 
 def test_the_examples_of_the_documentation(sites):

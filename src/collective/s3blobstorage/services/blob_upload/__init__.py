@@ -1,0 +1,1 @@
+"""``@blob-upload``: files that browsers send to the store themselves."""

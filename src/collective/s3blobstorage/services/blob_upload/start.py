@@ -1,0 +1,142 @@
+"""``POST <container or content>/@blob-upload``: begins an upload."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from logging import getLogger
+
+import transaction
+from plone.namedfile.utils import get_contenttype
+from zope.i18nmessageid import MessageFactory
+
+from ...errors import StoreError
+from ...uploading.interfaces import Announced, Ticket, UploadRefused
+from ...uploading.places import container_id, current_site, field_to_add, field_to_replace, site_id
+from ...uploading.policy import check_start, site_policy
+from ...uploading.token import sign
+from ..refusal import Refusal, bad_field
+from .requests import FIRST_PARTS, SINGLE, only_known, part_requests, single_request, upload_told
+from .upload import UploadService
+
+logger = getLogger(__name__)
+_ = MessageFactory("collective.s3blobstorage")
+
+NAMES = ("filename", "size", "content-type", "@type", "replace", "field", "sha256", "method")
+METHODS = (*SINGLE, "multipart")
+_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+
+
+class Start(UploadService):
+    """201, the upload, and the first signed requests. Nothing is begun before everything that can be asked was."""
+
+    def answer(self):
+        if self.path:
+            raise Refusal(405, "MethodNotAllowed", "an upload is begun by a POST without its id")
+        return self.start()
+
+    def start(self):
+        user = self.admitted()
+        body = self.body()
+        only_known(body, NAMES)
+        announced = announced_of(body, self.context, self.request)
+        check_start(self.context, self.request, announced)
+        area, uploads = self.area, self.uploads
+        limits = site_policy(area.settings)
+        uploads.check(user, announced.size, limits)
+        method, sha256 = _method_of(body), _sha256_of(body)
+        try:
+            upload = area.begin(announced.size, single=None if method is None else method in SINGLE, sha256=sha256)
+        except ValueError as error:  # more than one request can take: the policy has seen to all else
+            raise bad_field("method" if method in SINGLE else "size", f"does not fit: {error}") from None
+        _drop_unless_committed(area, upload)
+        ticket = Ticket(
+            upload,
+            announced,
+            user,
+            self.blobs.name,
+            site_id(current_site()),
+            container_id(self.context),
+            datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=area.settings.expiry),
+        )
+        try:
+            token = sign(ticket)
+        except ValueError as error:
+            raise Refusal(400, "BadRequest", str(error)) from None
+        uploads.begin(ticket, limits)
+        told = upload_told(self, token, ticket)
+        if upload.multipart:
+            numbers = range(1, min(upload.parts, FIRST_PARTS) + 1)
+            told |= {"method": "multipart", "requests": part_requests(self.context, area, ticket, numbers)}
+        else:
+            method = method or "put"
+            told |= {"method": method, "request": single_request(self.context, area, ticket, method)}
+        self.request.response.setStatus(201)
+        self.request.response.setHeader("Location", told["@id"])
+        return told
+
+
+def announced_of(body, context, request):
+    """What a body says of a file, for a place where this user may have it. Raises Refusal and UploadRefused."""
+    filename, size = _text_of(body, "filename"), body.get("size")
+    if type(size) is not int:
+        raise bad_field("size", "is no number of bytes")
+    name = _text_of(body, "field", "")
+    replaces = body.get("replace", False)
+    if type(replaces) is not bool:
+        raise bad_field("replace", "is neither true nor false")
+    if replaces and "@type" in body:
+        raise bad_field("@type", "is that of the content whose file is replaced: leave it out")
+    if replaces:
+        field = field_to_replace(context, request, name)
+        portal_type = context.portal_type
+    else:
+        portal_type = _text_of(body, "@type")
+        field = field_to_add(context, portal_type, name)
+    content_type = _content_type_of(body, filename)
+    if field.image and not content_type.startswith("image/"):
+        raise UploadRefused(_("Only pictures can be uploaded here."), "type")
+    return Announced(filename, size, content_type, portal_type, field.name, container_id(context) if replaces else "")
+
+
+def _content_type_of(body, filename):
+    """As browsers say it; where they do not know it, what Plone takes the name of the file for."""
+    said = _text_of(body, "content-type", "").partition(";")[0].strip().lower()
+    content_type = said or get_contenttype(filename=filename)
+    if not _TYPE.fullmatch(content_type):
+        raise bad_field("content-type", "is no MIME type, such as video/mp4")
+    return content_type
+
+
+def _method_of(body):
+    method = body.get("method")
+    if method is not None and method not in METHODS:
+        raise bad_field("method", f"is none of {', '.join(METHODS)}")
+    return method
+
+
+def _sha256_of(body):
+    if "sha256" not in body:
+        return None
+    text = _text_of(body, "sha256")
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise bad_field("sha256", "is not of 64 hex digits")
+    return bytes.fromhex(text)
+
+
+def _text_of(body, name, default=None):
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise bad_field(name, "is missing" if value is None else "is no text")
+    return value
+
+
+def _drop_unless_committed(area, upload):
+    """A transaction that fails to commit is aborted by Zope, which may then begin another upload in a second try."""
+    if upload.multipart:
+        transaction.get().addAfterAbortHook(_drop, (area, upload))
+
+
+def _drop(area, upload):
+    try:
+        area.drop(upload)
+    except StoreError:
+        logger.warning("An upload that was begun in vain, %s, stays until it is swept", upload.id, exc_info=True)

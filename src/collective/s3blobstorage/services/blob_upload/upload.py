@@ -1,0 +1,105 @@
+"""What the verbs of ``@blob-upload`` have in common: whose upload it is, and what errors say."""
+
+import transaction
+from zope.component import getUtility
+from zope.i18n import translate
+from zope.i18nmessageid import MessageFactory
+
+from ...directupload.interfaces import UploadWrong
+from ...interfaces import IBlobStorages
+from ...uploading.interfaces import UploadRefused
+from ...uploading.open_uploads import OpenUploads
+from ...uploading.places import container_id, current_site, current_user, field_to_add, field_to_replace, site_id
+from ...uploading.policy import site_policy
+from ...uploading.token import read
+from ..about import BlobService
+from ..guard import guard
+from ..refusal import Refusal
+
+_ = MessageFactory("collective.s3blobstorage")
+
+_STATUS = {"token": (404, "NotFound"), "expired": (410, "Gone"), "ended": (410, "Gone"), "off": (409, "Conflict")}
+
+
+class UploadService(BlobService):
+    """In the thread of the request. The context is the container, or the content whose file is replaced.
+
+    Besides the errors of ``BlobService``: UploadRefused becomes 422 (404, 409 or 410 where its kind says more) with its
+    kind as ``reason`` and its message in the user's language; UploadWrong 400, or 410 where nothing is left. Whatever
+    is an error is not committed, but where ``keeps`` is set.
+    """
+
+    name = "@blob-upload"
+    keeps = False
+
+    def _answer_or_error(self, response):
+        try:
+            told = super()._answer_or_error(response)
+        except UploadRefused as refused:
+            told = refusal_of(refused, self.request).answer(response)
+        except UploadWrong as wrong:
+            status, kind = (410, "Gone") if wrong.gone and not wrong.incomplete else (400, "UploadWrong")
+            told = Refusal(status, kind, str(wrong), gone=wrong.gone, incomplete=wrong.incomplete).answer(response)
+        if response.getStatus() >= 400 and not self.keeps:
+            transaction.doom()  # Zope commits after any answer that is no exception
+        return told
+
+    @property
+    def blobs(self):
+        """Those of the context's database, whatever the address says."""
+        return getUtility(IBlobStorages).for_context(self.context)
+
+    @property
+    def area(self):
+        """An ``IUploadArea``. ConfigurationError where there is no bucket."""
+        return self.blobs.uploads()
+
+    @property
+    def uploads(self):
+        return OpenUploads(current_site())
+
+    def admitted(self):
+        """The user who is logged in, for a request that the guard lets through. Raises Refusal."""
+        user = current_user()
+        guard(self.request, self.context)
+        return user
+
+    def ticket(self, *, finished=False, off=False):
+        """The ticket of the token in the address, for whom, and where, it was given.
+
+        :param finished: whether an upload that has become content is found too
+        :param off: whether it is found where direct upload is off by now
+
+        Raises UploadRefused: of kind ``token`` alike for what is no token and for somebody else's, ``expired``,
+        ``ended``, and ``off``.
+        """
+        if len(self.path) != 1:
+            raise UploadRefused(_("There is no such upload here."), "token")
+        ticket = read(self.path[0])
+        here = (current_user(), self.blobs.name, site_id(current_site()), container_id(self.context))
+        if (ticket.user, ticket.database, ticket.site, ticket.container) != here:
+            raise UploadRefused(_("There is no such upload here."), "token")
+        if not off:
+            self.check_on()
+        uploads = self.uploads
+        if not uploads.is_open(ticket.upload.id) and not (finished and uploads.result(ticket.upload.id)):
+            raise UploadRefused(_("This upload was cancelled, or is over. Please begin it again."), "ended")
+        return ticket
+
+    def check_on(self):
+        """Raise UploadRefused of kind ``off`` where zope.conf or the site does not allow it (any more)."""
+        if not site_policy(self.area.settings).enabled:
+            raise UploadRefused(_("Files are not uploaded directly to the store in this site."), "off")
+
+    def check_place(self, announced):
+        """Raise Refusal where the user may not add that here, or change it, any more."""
+        if announced.replaces:
+            field_to_replace(self.context, self.request, announced.field)
+        else:
+            field_to_add(self.context, announced.portal_type, announced.field)
+
+
+def refusal_of(refused, request):
+    """An UploadRefused as a ``Refusal``: its message in the language of the request."""
+    status, kind = _STATUS.get(refused.kind, (422, "UploadRefused"))
+    return Refusal(status, kind, translate(refused.message, context=request), reason=refused.kind)

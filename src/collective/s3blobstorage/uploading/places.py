@@ -1,0 +1,146 @@
+"""Where a user may upload a file to: content that is added to a container, or a file of content that is replaced.
+
+As plone.restapi asks when it adds or changes content, and asked before anything is begun: a refusal after gigabytes
+helps nobody. All of it is asked again when the upload becomes content. In the request's thread; no request to a store.
+Raises ``services.refusal.Refusal``.
+"""
+
+from dataclasses import dataclass
+
+from AccessControl import getSecurityManager
+from AccessControl.owner import ownerInfo
+from Acquisition import aq_base
+from plone.autoform.interfaces import WRITE_PERMISSIONS_KEY
+from plone.base.interfaces import IPloneSiteRoot
+from plone.dexterity.interfaces import IDexterityFTI
+from plone.dexterity.utils import iterSchemata, iterSchemataForType
+from plone.namedfile.interfaces import IBlobby, INamedField, INamedImageField
+from plone.restapi.services.locking import is_locked
+from plone.rfc822.interfaces import IPrimaryField
+from plone.supermodel.utils import mergedTaggedValueDict
+from plone.uuid.interfaces import IUUID
+from Products.CMFCore.interfaces import ISiteRoot
+from Products.CMFCore.permissions import AddPortalContent, ModifyPortalContent
+from zope.component import getUtility, queryUtility
+from zope.schema import getFieldsInOrder
+from zope.security.interfaces import IPermission
+
+from ..services.refusal import Refusal, bad_field
+
+
+@dataclass(frozen=True, slots=True)
+class FileField:
+    """A field whose value is a file in a blob. ``image``: whether it takes pictures only."""
+
+    name: str
+    image: bool
+    primary: bool
+    write_permission: str | None
+
+
+def current_user():
+    """Who is logged in, and where the account is: a site's ``jane`` is not the application root's. Refusal for nobody:
+    what Anonymous begins would be everybody's."""
+    owner = ownerInfo(getSecurityManager().getUser())
+    if owner is None:
+        raise Refusal(401, "Unauthorized", "log in to upload files")
+    path, user = owner
+    return f"{'/'.join(path)} {user}"
+
+
+def current_site():
+    """The Plone site of this request: its register has the uploads, and its key ring signs the tokens."""
+    return getUtility(ISiteRoot)
+
+
+def site_id(site):
+    return "/".join(site.getPhysicalPath())
+
+
+def container_id(context):
+    """The UID of a container, or of content; "" of a site root. Refusal where it has none."""
+    if IPloneSiteRoot.providedBy(context):
+        return ""
+    uid = IUUID(context, None)
+    if not uid:
+        raise Refusal(409, "Conflict", "this content has no UID")
+    return uid
+
+
+def field_to_add(container, portal_type, name=""):
+    """The ``FileField`` of content of that type that this user may add here."""
+    if not _may(AddPortalContent, container):
+        raise Refusal(403, "Forbidden", "you may not add content here")
+    if portal_type not in addable_types(container):
+        raise Refusal(403, "Forbidden", f"content of the type {portal_type!r} cannot be added here", field="@type")
+    return _chosen(file_fields(iterSchemataForType(portal_type)), name, container)
+
+
+def field_to_replace(content, request, name=""):
+    """The ``FileField`` of this content that this user may change."""
+    if not _may(ModifyPortalContent, content):
+        raise Refusal(403, "Forbidden", "you may not change this content")
+    if is_locked(content, request):
+        raise Refusal(403, "Forbidden", "this content is locked by somebody else")
+    if IPloneSiteRoot.providedBy(content):
+        raise Refusal(403, "Forbidden", "a site has no file that could be replaced")
+    return _chosen(file_fields(iterSchemata(content)), name, content)
+
+
+def addable_types(container):
+    """Ids of the types of Dexterity content that this user may add here, as the container restricts them."""
+    if not hasattr(aq_base(container), "allowedContentTypes"):  # a file would acquire its container's
+        return []
+    return [
+        info.getId()
+        for info in container.allowedContentTypes()
+        if IDexterityFTI.providedBy(info) and info.isConstructionAllowed(container)
+    ]
+
+
+def uploadable_types(container):
+    """Those of them that have a file in a blob, by which an upload can become one."""
+    if not _may(AddPortalContent, container):
+        return []
+    return [name for name in addable_types(container) if file_fields(iterSchemataForType(name))]
+
+
+def replaceable_fields(content, request):
+    """Names of the fields of this content whose file this user may replace."""
+    if IPloneSiteRoot.providedBy(content) or not _may(ModifyPortalContent, content) or is_locked(content, request):
+        return []
+    return [field.name for field in file_fields(iterSchemata(content)) if _may_write(field, content)]
+
+
+def file_fields(schemata):
+    """The ``FileField`` of each field that has its file in a blob and can be written, in the order of the schemata."""
+    found = {}
+    for schema in schemata:
+        permissions = mergedTaggedValueDict(schema, WRITE_PERMISSIONS_KEY)
+        for name, field in getFieldsInOrder(schema):
+            if INamedField.providedBy(field) and IBlobby.implementedBy(field._type) and not field.readonly:
+                image = INamedImageField.providedBy(field)
+                found.setdefault(name, FileField(name, image, IPrimaryField.providedBy(field), permissions.get(name)))
+    return list(found.values())
+
+
+def _chosen(fields, name, place):
+    """The one of that name, else the primary one."""
+    chosen = next((field for field in fields if (field.name == name if name else field.primary)), None)
+    if chosen is None:
+        known = ", ".join(field.name for field in fields) or "none"
+        raise bad_field("field", f"is no file of this type of content; there are: {known}")
+    if not _may_write(chosen, place):
+        raise Refusal(403, "Forbidden", f"you may not write the field {chosen.name}", field="field")
+    return chosen
+
+
+def _may_write(field, place):
+    if field.write_permission is None:
+        return True
+    permission = queryUtility(IPermission, field.write_permission)
+    return permission is not None and _may(permission.title, place)
+
+
+def _may(permission, place):
+    return bool(getSecurityManager().checkPermission(permission, place))
