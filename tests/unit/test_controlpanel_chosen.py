@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collective.s3blobstorage.controlpanel import chosen_uploads
 from collective.s3blobstorage.controlpanel.chosen import longest, no_addresses, read, why_not
 from collective.s3blobstorage.controlpanel.reasons import DESCRIPTIONS, REASONS, TITLES
 from collective.s3blobstorage.delivery.interfaces import IDeliverySettings
 from collective.s3blobstorage.delivery.policy import Why
-from collective.s3blobstorage.settings import MODES, DeliverySettings
+from collective.s3blobstorage.settings import MODES, DeliverySettings, UploadSettings
+from collective.s3blobstorage.uploading.interfaces import IUploadSettings
 
 ALL = DeliverySettings(x_accel_location="/s3blobs")
 NO_REDIRECT = DeliverySettings(frozenset({"stream", "proxy"}))
@@ -119,6 +121,59 @@ def test_whatever_is_sent_only_what_the_schema_allows_is_taken(form, bounds):
         IDeliverySettings[name].validate(value)
     if "delivery_mode" in values:
         assert not why_not(values["delivery_mode"], bounds)
+
+
+UPLOADS = UploadSettings(most_size=1536 * 1024 * 1024 + 1)
+UPLOAD_FORM = {
+    "upload_enabled": "on",
+    "upload_maximum_size": "1536",
+    "upload_user_count": "1",
+    "upload_user_size": "1",
+    "upload_site_size": "1",
+    "upload_portal_types": "File",
+    "upload_mime_types": "video/*",
+}
+
+
+def test_what_is_chosen_of_direct_upload_is_read():
+    assert chosen_uploads.read(UPLOAD_FORM, UPLOADS, TYPES) == (
+        {
+            "upload_enabled": True,
+            "upload_maximum_size": 1536,
+            "upload_user_count": 1,
+            "upload_user_size": 1,
+            "upload_site_size": 1,
+            "upload_portal_types": ("File",),
+            "upload_mime_types": ("video/*",),
+        },
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "word"), [(None, "not in a bucket"), (UploadSettings(allowed=False), "direct-upload on")]
+)
+def test_direct_upload_that_cannot_be_is_not_read(bounds, word):
+    assert word in chosen_uploads.why_not(bounds)
+    assert chosen_uploads.read(UPLOAD_FORM, bounds, TYPES) == ({}, {})
+
+
+def test_a_file_is_no_larger_than_zope_conf_has_it():
+    values, wrong = chosen_uploads.read(UPLOAD_FORM | {"upload_maximum_size": "1537"}, UPLOADS, TYPES)
+    assert list(wrong) == ["upload_maximum_size"] and "upload_maximum_size" not in values
+    assert wrong["upload_maximum_size"].mapping == {"most": 1536}
+
+
+@given(
+    st.fixed_dictionaries({}, optional={name: rubbish for name in UPLOAD_FORM}),
+    st.sampled_from([None, UploadSettings(), UPLOADS, UploadSettings(most_size=1)]),
+)
+def test_whatever_is_sent_of_direct_upload_only_what_the_schema_allows_is_taken(form, bounds):
+    values, wrong = chosen_uploads.read(form, bounds, TYPES)
+    assert not set(values) & set(wrong)
+    for name, value in values.items():
+        IUploadSettings[name].validate(value)
+    assert values.get("upload_maximum_size", 0) * 1024 * 1024 <= (bounds.most_size if bounds else 0)
 
 
 def test_every_mode_and_every_reason_has_a_sentence():

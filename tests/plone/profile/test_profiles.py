@@ -11,15 +11,20 @@ import pytest
 from plone.app.testing import TEST_USER_ID, setRoles
 from plone.base.interfaces import INonInstallable
 from plone.browserlayer.interfaces import ILocalBrowserLayerType
+from plone.restapi.interfaces import IControlpanelLayer
 from Products.GenericSetup import EXTENSION, profile_registry
 from zope.component import getAllUtilitiesRegisteredFor, getMultiAdapter, getSiteManager
 from zope.component.hooks import getSite
 from zope.configuration import xmlconfig
+from zope.interface import alsoProvides
 
 import collective.s3blobstorage
-from collective.s3blobstorage.delivery.interfaces import PREFIX
+from collective.s3blobstorage.controlpanel.schema import ISiteSettings
+from collective.s3blobstorage.controlpanel.settings import Settings
+from collective.s3blobstorage.delivery.interfaces import PREFIX, IDeliverySettings
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.permissions import CHANGE_SETTINGS, OPERATE, VIEW_STATUS
+from collective.s3blobstorage.services.controlpanels.panel import delivery_panel
 
 PACKAGE = "collective.s3blobstorage"
 
@@ -214,6 +219,20 @@ def test_a_site_of_a_past_version_is_upgraded(portal, installer, setup_tool, ins
     assert exported(setup_tool) == fresh
     assert setup_tool.listUpgrades(f"{PACKAGE}:default") == []
     assert installer.uninstall_product(PACKAGE)
+
+
+def test_until_it_is_upgraded_a_site_goes_on_as_before(portal, installer, http_request, installed_by):
+    """The release is new, the site's records are not: what was there works."""
+    installed_by("1001")
+    setRoles(portal, TEST_USER_ID, ["Manager"])
+    alsoProvides(http_request, IControlpanelLayer, IS3BlobStorageLayer)
+    panel = delivery_panel(portal, http_request)
+    assert panel.schema is IDeliverySettings
+    assert portal.portal_registry.forInterface(panel.schema, prefix=panel.schema_prefix).delivery_expiry == 300
+    assert str(Settings(portal, http_request).upload.why_not)
+    installer.upgrade_product(PACKAGE)
+    assert panel.schema is ISiteSettings
+    assert portal.portal_registry.forInterface(panel.schema, prefix=panel.schema_prefix).upload_user_count == 50
 
 
 def test_there_is_a_copy_of_every_past_version(profile_last_version):

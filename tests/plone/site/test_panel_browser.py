@@ -47,7 +47,7 @@ def test_from_site_setup_to_a_saved_setting(panel, manager):
     assert panel.get_by_label("Through the web server").is_disabled()
     panel.get_by_label("Straight from the bucket").check()
     panel.get_by_label("Smallest file, in bytes").fill("1000")
-    panel.get_by_label("File", exact=True).check()
+    panel.locator("#s3b-delivery-types-is").locator("..").get_by_label("File", exact=True).check()
     panel.get_by_role("button", name="Save").click()
     panel.get_by_text("The settings are saved.").wait_for()
     try:
@@ -88,7 +88,7 @@ def test_every_page_fits_and_can_be_read(panel, path, viewport, name):
 
 def test_axe_would_find_something(panel):
     panel.goto("/with/@@s3blobstorage-settings")
-    panel.evaluate("document.querySelector('label[for=s3b-mime-types]').remove()")
+    panel.evaluate("document.querySelector('label[for=s3b-delivery-mime-types]').remove()")
     panel.evaluate("document.querySelector('#content h1').style.color = '#eee'")
     found = " ".join(violations(panel))
     assert "label: <textarea" in found and "color-contrast: <h1" in found

@@ -46,6 +46,7 @@ def test_the_status_has_the_reason_and_lines_to_copy(panel):
 def test_all_ways_but_plones_own_are_ruled_out(panel):
     answer = panel.get("settings")
     assert text_of(answer).count("Cannot be chosen: The files of this site are not in a bucket.") == 3
+    assert "Cannot be switched on: The files of this site are not in a bucket." in text_of(answer)
 
 
 def test_there_is_nothing_to_try_but_the_question_is_answered(panel):

@@ -14,6 +14,10 @@ FIELDS = {
     "delivery_mime_types": "video/*\r\napplication/pdf",
     "delivery_expiry": "120",
     "delivery_media_expiry": "600",
+    "upload_maximum_size": "0",
+    "upload_user_count": "50",
+    "upload_user_size": "102400",
+    "upload_site_size": "1048576",
 }
 NAMES = (
     "delivery_mode",

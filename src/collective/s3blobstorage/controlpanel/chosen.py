@@ -63,30 +63,20 @@ def read(
         if name in EXPIRIES and no_addresses(bounds):
             continue
         most = longest(bounds) if name in EXPIRIES else None
-        number, trouble = _number(IDeliverySettings[name], form.get(name), most)
+        number, trouble = read_number(IDeliverySettings[name], form.get(name), most)
+        if not trouble and most is not None and number > most:
+            trouble = _("zope.conf allows ${most} at most (presign-max-expiry).", mapping={"most": most})
         if trouble:
             wrong[name] = trouble
         else:
             values[name] = number
-    known = set(types)
-    chosen = tuple(name for name in _listed(form.get("delivery_portal_types")) if name)
-    if unknown := [name for name in chosen if name not in known]:
-        wrong["delivery_portal_types"] = _("This site has no content type ${type}.", mapping={"type": unknown[0]})
-    else:
-        values["delivery_portal_types"] = chosen
-    lines = str(form.get("delivery_mime_types") or "").split()
-    mime_types = tuple(dict.fromkeys(line.strip(",;").lower() for line in lines))
-    if unfit := [name for name in mime_types if not _MIME_TYPE.fullmatch(name)]:
-        wrong["delivery_mime_types"] = _(
-            "${type} is no MIME type: write them as video/mp4 or video/*, one a line.", mapping={"type": unfit[0]}
-        )
-    else:
-        values["delivery_mime_types"] = mime_types
+    read_lists(form, "delivery", types, values, wrong)
     values["delivery_anonymous_only"] = bool(form.get("delivery_anonymous_only"))
     return values, wrong
 
 
-def _number(field: schema.Int, given: Any, most: int | None) -> tuple[int, Any]:
+def read_number(field: schema.Int, given: Any, most: int | None = None) -> tuple[int, Any]:
+    """(number, what is wrong with it by the schema, else ""); ``most`` is what a message names as the bound."""
     text = str(given or "").strip()
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         return 0, _("Write a whole number.")
@@ -99,9 +89,30 @@ def _number(field: schema.Int, given: Any, most: int | None) -> tuple[int, Any]:
         return 0, _("At most ${most}.", mapping={"most": field.max if most is None else most})
     except ValidationError as error:
         return 0, error.doc()
-    if most is not None and number > most:
-        return 0, _("zope.conf allows ${most} at most (presign-max-expiry).", mapping={"most": most})
     return number, ""
+
+
+def read_lists(
+    form: Mapping[str, Any], part: str, types: Iterable[str], values: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    """The content types and MIME types of a part of the form, into ``values`` or ``wrong``.
+
+    ``part``: what the names of its fields begin with, as ``delivery``.
+    """
+    known = set(types)
+    chosen = tuple(name for name in _listed(form.get(f"{part}_portal_types")) if name)
+    if unknown := [name for name in chosen if name not in known]:
+        wrong[f"{part}_portal_types"] = _("This site has no content type ${type}.", mapping={"type": unknown[0]})
+    else:
+        values[f"{part}_portal_types"] = chosen
+    lines = str(form.get(f"{part}_mime_types") or "").split()
+    mime_types = tuple(dict.fromkeys(line.strip(",;").lower() for line in lines))
+    if unfit := [name for name in mime_types if not _MIME_TYPE.fullmatch(name)]:
+        wrong[f"{part}_mime_types"] = _(
+            "${type} is no MIME type: write them as video/mp4 or video/*, one a line.", mapping={"type": unfit[0]}
+        )
+    else:
+        values[f"{part}_mime_types"] = mime_types
 
 
 def _listed(given: Any) -> list[str]:

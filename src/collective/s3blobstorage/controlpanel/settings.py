@@ -1,16 +1,20 @@
-"""“Settings”: what a site's owner decides about delivery, within what zope.conf allows."""
+"""“Settings”: what a site's owner decides about delivery and direct upload, within what zope.conf allows."""
 
 from plone.registry.interfaces import IRegistry
+from zope.cachedescriptors.property import Lazy
 from zope.component import getUtility
 from zope.i18n import translate
 
-from ..delivery.interfaces import PREFIX, IDeliverySettings
+from ..delivery.interfaces import PREFIX
 from ..settings import MODES
+from . import chosen_uploads
 from .bounds import bounds_of
 from .chosen import EXPIRIES, longest, no_addresses, read, why_not
 from .messages import _
 from .page import SETTINGS, Page
 from .reasons import DESCRIPTIONS, TITLES
+from .schema import ISiteSettings
+from .upload_part import UploadPart
 
 
 class Settings(Page):
@@ -23,7 +27,12 @@ class Settings(Page):
     wrong = {}
 
     def save(self):
-        values, self.wrong = read(self.request.form, bounds_of(self.context), self._allowed_types())
+        form = self.request.form
+        values, self.wrong = read(form, bounds_of(self.context), self._allowed_types("delivery_portal_types"))
+        if not self.upload.why_not:
+            types = self._allowed_types("upload_portal_types")
+            sent, wrong = chosen_uploads.read(form, self.upload.bounds, types)
+            values, self.wrong = values | sent, self.wrong | wrong
         if self.wrong:
             self.tell(_("Nothing was saved: see below what to mend."), "error")
             return self.index()
@@ -36,12 +45,16 @@ class Settings(Page):
     def _registry(self):
         return getUtility(IRegistry)
 
-    def _saved(self, name):
-        return self._registry.get(f"{PREFIX}.{name}", IDeliverySettings[name].default)
+    def saved(self, name):
+        return self._registry.get(f"{PREFIX}.{name}", ISiteSettings[name].default)
 
     def value(self, name):
         """What a field shows: what was sent, where it has to be mended, else what is saved."""
-        return self.request.form.get(name, "") if self.wrong else self._saved(name)
+        return self.request.form.get(name, "") if self.wrong else self.saved(name)
+
+    @Lazy
+    def upload(self):
+        return UploadPart(self)
 
     # Modes
 
@@ -65,7 +78,7 @@ class Settings(Page):
     @property
     def overruled(self):
         """Why what is saved does not hold; "" where it does."""
-        saved = self._saved("delivery_mode")
+        saved = self.saved("delivery_mode")
         why = why_not(saved, bounds_of(self.context)) if saved in MODES else ""
         return why and _(
             "This site is set to “${mode}”, which does not work here, so files go another way. ${why}",
@@ -76,14 +89,17 @@ class Settings(Page):
 
     @property
     def types(self):
-        chosen = self.value("delivery_portal_types") or ()
+        return self.boxes("delivery_portal_types", self._titles())
+
+    def boxes(self, name, titles):
+        """Types to tick, for a field that has their ids: those of ``titles``, and what is chosen already."""
+        chosen = self.value(name) or ()
         chosen = {chosen} if isinstance(chosen, str) else set(chosen)
-        titles = self._titles()
-        known = sorted((translate(title, context=self.request), name) for name, title in titles.items())
-        shown = [(name, title) for title, name in known]
-        shown += [(name, _("${type} (this site has no such type)", mapping={"type": name}))
-                  for name in sorted(chosen - set(titles))]  # fmt: skip
-        return [{"name": name, "title": title, "checked": name in chosen} for name, title in shown]
+        known = sorted((translate(title, context=self.request), id) for id, title in titles.items())
+        shown = [(id, title) for title, id in known]
+        shown += [(id, _("${type} (this site has no such type)", mapping={"type": id}))
+                  for id in sorted(chosen - set(titles))]  # fmt: skip
+        return [{"name": id, "title": title, "checked": id in chosen} for id, title in shown]
 
     def _titles(self):
         """Content that people add, by its type's id. Types that are not searched are Plone's own."""
@@ -91,14 +107,18 @@ class Settings(Page):
         skipped = set(self._registry.get("plone.types_not_searched") or ())
         return {info.getId(): info.Title() for info in types.listTypeInfo() if info.getId() not in skipped}
 
-    def _allowed_types(self):
+    def _allowed_types(self, name):
         # What is saved may stay: a type may be gone for a while, as while its add-on is updated.
-        return {*self.context.portal_types.objectIds(), *self._saved("delivery_portal_types")}
+        return {*self.context.portal_types.objectIds(), *self.saved(name)}
+
+    def lines(self, name):
+        """What a field with one thing a line shows."""
+        value = self.value(name)
+        return value if isinstance(value, str) else "\n".join(value or ())
 
     @property
     def mime_types(self):
-        value = self.value("delivery_mime_types")
-        return value if isinstance(value, str) else "\n".join(value or ())
+        return self.lines("delivery_mime_types")
 
     @property
     def anonymous_only(self):
@@ -113,27 +133,33 @@ class Settings(Page):
         disabled = no_addresses(bounds)
         shown = []
         for name in EXPIRIES:
-            field = IDeliverySettings[name]
-            saved = self._saved(name)
-            note = ""
+            field = ISiteSettings[name]
+            saved = self.saved(name)
+            note = bound = ""
             if disabled:
                 note = _("No way that zope.conf allows needs an address in the bucket.")
-            elif saved > most:
-                note = _(
-                    "${saved} is saved, but zope.conf allows ${most} at most (presign-max-expiry).",
-                    mapping={"saved": saved, "most": most},
-                )
-            shown.append(
-                {
-                    "name": name,
-                    "title": field.title,
-                    "description": field.description,
-                    "value": self.value(name) if not disabled else saved,
-                    "least": field.min,
-                    "most": most,
-                    "disabled": disabled,
-                    "note": note,
-                    "wrong": self.wrong.get(name),
-                }
-            )
+            else:
+                bound = _("zope.conf allows up to ${most} (presign-max-expiry).", mapping={"most": most})
+                if saved > most:
+                    note = _(
+                        "${saved} is saved, but zope.conf allows ${most} at most (presign-max-expiry).",
+                        mapping={"saved": saved, "most": most},
+                    )
+            shown.append(self.number(field, disabled=disabled, most=most, note=note, bound=bound))
         return shown
+
+    def number(self, field, *, disabled=False, most=None, note="", bound=""):
+        """A field with a number, for the macro ``numbers``. ``note``: why it is not as it was set."""
+        name = field.getName()
+        return {
+            "name": name,
+            "title": field.title,
+            "description": field.description,
+            "value": self.saved(name) if disabled else self.value(name),
+            "least": field.min,
+            "most": most,
+            "disabled": disabled,
+            "note": note,
+            "bound": bound,
+            "wrong": self.wrong.get(name),
+        }

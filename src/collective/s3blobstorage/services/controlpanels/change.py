@@ -7,10 +7,10 @@ from zExceptions import BadRequest, Forbidden
 from zope.component import adapter, getUtility
 from zope.i18n import translate
 from zope.interface import implementer
+from zope.schema import getFieldNames
 from zope.schema.interfaces import ValidationError
 
-from ...controlpanel.bounds import bounds_of
-from ...delivery.interfaces import IDeliverySettings
+from ...controlpanel.bounds import bounds_of, upload_bounds_of
 from ..guard import guard
 from ..refusal import Refusal
 from .interfaces import IDeliveryPanel
@@ -35,33 +35,34 @@ class ChangeDelivery:
         except Refusal as refusal:
             raise (BadRequest if refusal.status == 415 else Forbidden)(refusal.message) from None
         sent = json_body(self.request)
+        schema = self.panel.schema
         values, errors = {}, []
         for name in sent:
-            if name not in IDeliverySettings:
+            if name not in schema:
                 errors.append({"field": name, "message": f"{name} is none of the settings"})
-        for name in IDeliverySettings.names():
+        for name in getFieldNames(schema):
             if name in sent:
                 try:
-                    values[name] = self._read(name, sent[name])
+                    values[name] = _read(schema[name], sent[name])
                 except ValidationError as error:
                     message = error.doc() or type(error).__name__
                     errors.append({"field": name, "message": translate(message, context=self.request)})
-        for name, message in trouble(values, bounds_of(self.context)).items():
+        for name, message in trouble(values, bounds_of(self.context), upload_bounds_of(self.context)).items():
             errors.append({"field": name, "message": translate(message, context=self.request)})
         if errors:
             raise BadRequest([error | {"error": "ValidationError"} for error in errors])
-        records = getUtility(IRegistry).forInterface(IDeliverySettings, prefix=self.panel.schema_prefix)
+        records = getUtility(IRegistry).forInterface(schema, prefix=self.panel.schema_prefix)
         for name, value in values.items():
             if getattr(records, name) != value:
                 setattr(records, name, value)
 
-    def _read(self, name, value):
-        field = IDeliverySettings[name]
-        if isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, dict) and "token" in value:  # as plone.restapi tells a choice
-            value = value["token"]
-        if value is None and not field.required:
-            value = field.missing_value if field.missing_value is not None else field.default
-        field.validate(value)
-        return value
+
+def _read(field, value):
+    if isinstance(value, list):
+        value = tuple(value)
+    elif isinstance(value, dict) and "token" in value:  # as plone.restapi tells a choice
+        value = value["token"]
+    if value is None and not field.required:
+        value = field.missing_value if field.missing_value is not None else field.default
+    field.validate(value)
+    return value

@@ -3,12 +3,14 @@
 plone.restapi asks for the permission of Site Setup alone, and takes whatever adapters there are for panels.
 """
 
+from plone.registry.interfaces import IRegistry
 from plone.restapi.controlpanels import RegistryConfigletPanel
 from plone.restapi.interfaces import IControlpanelLayer
 from zExceptions import Unauthorized
-from zope.component import adapter
+from zope.component import adapter, getUtility
 from zope.interface import Interface, implementer
 
+from ...controlpanel.schema import ISiteSettings, is_upgraded
 from ...delivery.interfaces import PREFIX, IDeliverySettings
 from ...layer import IS3BlobStorageLayer
 from ...permissions import may_change
@@ -17,12 +19,15 @@ from .interfaces import IDeliveryPanel
 
 @implementer(IDeliveryPanel)
 class DeliveryPanel(RegistryConfigletPanel):
-    """Reads ``IDeliverySettings``; ``change.py`` writes them."""
+    """Reads ``ISiteSettings``; ``change.py`` writes them. Those of delivery alone, until the add-on was upgraded."""
 
-    schema = IDeliverySettings
     schema_prefix = PREFIX
     configlet_id = "s3blobstorage"
     configlet_category_id = "Products"
+
+    @property
+    def schema(self):
+        return ISiteSettings if is_upgraded(getUtility(IRegistry), PREFIX) else IDeliverySettings
 
 
 @implementer(IDeliveryPanel)

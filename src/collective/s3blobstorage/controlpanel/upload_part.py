@@ -1,0 +1,81 @@
+"""The part of “Settings” about direct upload."""
+
+from urllib.parse import urlsplit
+
+from plone.dexterity.utils import iterSchemataForType
+from plone.namedfile.interfaces import INamedField
+from plone.registry.interfaces import IRegistry
+from zope.component import getUtility
+from zope.schema import getFields
+
+from ..delivery.interfaces import PREFIX
+from ..uploading.interfaces import IUploadSettings
+from . import chosen_uploads
+from .bounds import upload_bounds_of
+from .chosen_uploads import LARGEST, NUMBERS
+from .messages import _
+from .schema import is_upgraded
+
+
+class UploadPart:
+    """What the page shows of it. ``page``: the view, which knows what is saved and what was sent."""
+
+    def __init__(self, page):
+        self._page = page
+        self.bounds = upload_bounds_of(page.context)
+        self.why_not = chosen_uploads.why_not(self.bounds)
+        if not self.why_not and not is_upgraded(getUtility(IRegistry), PREFIX):
+            self.why_not = _("The add-on was updated: upgrade it in Site Setup, under Add-ons.")
+        self.disabled = bool(self.why_not)
+
+    @property
+    def enabled(self):
+        return not self.disabled and bool(self._page.value("upload_enabled"))
+
+    @property
+    def note(self):
+        """What else has to be set, so that browsers are let through; "" where nothing is missing that is seen here."""
+        if self.disabled:
+            return ""
+        parts = urlsplit(self._page.context.absolute_url())
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin in self.bounds.origins:
+            return ""
+        return _(
+            "Browsers may send to the bucket only from addresses that it knows, and ${origin} is not in zope.conf: "
+            "add it to direct-upload-origins, then run s3blobs cors.",
+            mapping={"origin": origin},
+        )
+
+    @property
+    def numbers(self):
+        return [self._number(IUploadSettings[name]) for name in NUMBERS]
+
+    def _number(self, field):
+        most = chosen_uploads.largest(self.bounds)
+        if self.disabled or field.getName() != LARGEST:
+            return self._page.number(field, disabled=self.disabled)
+        note, saved = "", self._page.saved(LARGEST)
+        if saved > most:
+            note = _(
+                "${saved} is saved, but zope.conf allows ${most} at most (direct-upload-max-size).",
+                mapping={"saved": saved, "most": most},
+            )
+        bound = _("zope.conf allows up to ${most} (direct-upload-max-size).", mapping={"most": most})
+        return self._page.number(field, most=most, note=note, bound=bound)
+
+    @property
+    def types(self):
+        """Content with a file or an image."""
+        infos = self._page.context.portal_types.listTypeInfo()
+        titles = {info.getId(): info.Title() for info in infos if _has_file(info)}
+        return self._page.boxes("upload_portal_types", titles)
+
+    @property
+    def mime_types(self):
+        return self._page.lines("upload_mime_types")
+
+
+def _has_file(info):
+    schemata = iterSchemataForType(info.getId()) if hasattr(info, "lookupSchema") else ()
+    return any(INamedField.providedBy(field) for schema in schemata for field in getFields(schema).values())
