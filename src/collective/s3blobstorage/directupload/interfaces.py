@@ -116,11 +116,14 @@ class IStagedObject(Interface):
         this process in flat memory and without its disk.
 
         PreconditionFailed where it is another object than was looked at, before or meanwhile; then, as after any other
-        error, nothing is left at ``key``. The info has the SHA-256 where it was computed on the way.
+        error, nothing is left at ``key``: it is a new one, that nobody else writes. UploadWrong where its bytes pass
+        through here and are not those of the announced hash. The info has the SHA-256 where ``sha256`` is known, or it
+        was computed on the way; ``size`` and that hash go into the copy's metadata.
         """
 
     def download(target: BinaryIO) -> None:
-        """Write it whole to an empty file: for a storage that cannot take a copy. Raises as ``open``'s reader."""
+        """Write it whole to an empty file: for a storage that cannot take a copy. Raises as ``open``'s reader, and
+        UploadWrong as ``copy_to``: what was written is no blob's then."""
 
 
 class IUploadArea(Interface):
@@ -143,10 +146,12 @@ class IUploadArea(Interface):
         """
 
     def put_request(upload: Upload, *, seconds: int) -> Presigned:
-        """The request that sends it at once: just that many bytes, and just those where ``sha256`` was announced."""
+        """The request that sends it at once: just that many bytes, and just those where ``sha256`` was announced and
+        the store compares it. ValueError where it goes in parts."""
 
     def post_request(upload: Upload, *, seconds: int) -> Presigned:
-        """The same as a form of a page. Not every store knows that: ConfigurationError where the provider does not."""
+        """The same as a form of a page. Not every store knows that: ConfigurationError where the provider does not.
+        ValueError where it goes in parts."""
 
     def part_request(upload: Upload, number: int, *, seconds: int) -> Presigned:
         """The request that sends one part: just that many bytes. ValueError where there is no such part."""
@@ -165,7 +170,7 @@ class IUploadArea(Interface):
         another size (nothing is put together then), where the object is of another size, or where its SHA-256 is not
         the announced one: that is compared by the store for one request, and else by reading it here once. Where blobs
         are encrypted here that happens in ``copy_to``, which then raises UploadWrong. EncryptionNotHonoured where the
-        object is not encrypted as the area is to be.
+        object is not encrypted as the area is to be; it is deleted then.
         """
 
     def drop(upload: Upload) -> None:
