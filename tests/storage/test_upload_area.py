@@ -343,6 +343,19 @@ def test_a_request_is_for_one_way_of_sending(area):
     assert area.begin(len(LARGE), single=True).parts == 0
 
 
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["one request", "parts"])
+def test_the_storage_class(settings, s3, s3_server, data):
+    if s3_server.region == "default":
+        pytest.skip("Ceph has no other class")
+    with closing(open_store(dataclasses.replace(settings, storage_class="STANDARD_IA"))) as store:
+        area = UploadArea(store, UploadSettings())
+        upload = area.begin(len(data))
+        send_all(area, upload, data)
+        area.finish(upload).copy_to(TARGET, {})
+        for key in (upload_key(upload.id), TARGET):
+            assert s3.head_object(Bucket=settings.bucket, Key=key)["StorageClass"] == "STANDARD_IA"
+
+
 def test_a_form(area, store):
     upload = area.begin(len(SMALL))
     request = area.post_request(upload, seconds=600)

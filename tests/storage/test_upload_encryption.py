@@ -157,6 +157,14 @@ def test_what_is_not_encrypted_as_it_has_to_be_is_deleted(opened, s3, secure):
     assert bucket_keys(secure) == []
 
 
+@pytest.mark.parametrize("mode", ["sse-c", "client-side"])
+def test_no_upload_is_begun_with_a_key_of_ours(opened, secure, mode):
+    store, _ = opened(mode, "none")
+    with pytest.raises(ConfigurationError, match="a browser must not have the key"):
+        store.begin_upload(TARGET)
+    assert unfinished_uploads(secure) == []
+
+
 def test_a_store_that_does_not_encrypt_by_itself(settings, front, bucket):
     """As Ceph does not: nothing waits in clear there unless zope.conf says so."""
     front.strange.ignores = ("x-amz-server-side-encryption",)

@@ -14,6 +14,7 @@ from collective.s3blobstorage.objectstore.parts import (
     SINGLE_PUT_LIMIT,
     Part,
     is_single,
+    least_part_size,
     part_size,
     parts,
 )
@@ -42,6 +43,16 @@ def test_table(size, each, count):
 
 
 @pytest.mark.parametrize(
+    "size, each",
+    [(16 * MB + 1, 16 * MB), (12 * GB, 16 * MB), (156 * GB, 16 * MB), (625 * GB, 64 * MB), (MAX_OBJECT, 525 * MB)],
+)
+def test_parts_that_are_held_in_memory_are_small(size, each):
+    assert least_part_size(size) == each
+    assert -(-size // each) <= MAX_PARTS
+    assert least_part_size(size, most_parts=1000) == max(16 * MB, -(-size // 1000 // MB) * MB)
+
+
+@pytest.mark.parametrize(
     "size, single", [(0, True), (1, True), (SINGLE_PUT_LIMIT, True), (SINGLE_PUT_LIMIT + 1, False)]
 )
 def test_one_put_up_to_the_limit(size, single):
@@ -51,6 +62,8 @@ def test_one_put_up_to_the_limit(size, single):
 def test_over_the_protocols_limit():
     with pytest.raises(ValueError, match="5 TiB"):
         part_size(MAX_OBJECT + 1)
+    with pytest.raises(ValueError, match="5 TiB"):
+        least_part_size(MAX_OBJECT + 1)
 
 
 def test_parts_of_a_small_example():

@@ -29,7 +29,7 @@ def compares(connection: Connection) -> bool | None:
     ``.s3blobs-check/`` tells it; None where it tells nothing, since the store cannot take an object now."""
     key = f"{SCRATCH}sha256-{secrets.token_hex(8)}"
     answer = ask(
-        connection.writer.put_object,
+        connection.clients.writer.put_object,  # not counted: that it fails is what is hoped for
         **object_parameters(connection, key, {}),
         Body=_BODY,
         ChecksumSHA256=_OTHER,

@@ -54,7 +54,14 @@ def part_size(size: int, most_parts: int = MAX_PARTS, smallest: int = SMALLEST_P
     if size > MAX_OBJECT:
         raise ValueError("objects over 5 TiB cannot be stored")
     usual = min(max(-(-size // USUAL_PARTS), SMALLEST_PART), USUAL_LARGEST_PART)
-    needed = max(usual, smallest, -(-size // min(most_parts, MAX_PARTS)))
+    return max(-(-usual // MB) * MB, least_part_size(size, most_parts, smallest))
+
+
+def least_part_size(size: int, most_parts: int = MAX_PARTS, smallest: int = SMALLEST_PART) -> int:
+    """As ``part_size``, for parts that are held in memory: as small as the store takes them. Raises as that."""
+    if size > MAX_OBJECT:
+        raise ValueError("objects over 5 TiB cannot be stored")
+    needed = max(SMALLEST_PART, smallest, -(-size // min(most_parts, MAX_PARTS)))
     return -(-needed // MB) * MB
 
 

@@ -51,8 +51,8 @@ PARTS_AT_ONCE = 8
 # Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
 
-# Bytes of parts that are held in memory, of what can be read once only: four parts of an object of up to 3 GB, one part
-# at a time of one over 13 GB. Only parts of an object over 640 GB are larger than this.
+# Bytes of parts that are held in memory, of what can be read once only: four parts of an object of up to 160 GB, fewer
+# of a larger one. A part of an object over 640 GB is itself larger than this, and they go out one by one.
 HELD = 64 * 1024 * 1024
 
 
@@ -97,7 +97,8 @@ def put_content(
         if parts.is_single(size):
             return upload.whole()
         try:
-            each = parts.part_size(
+            cut = parts.least_part_size if content.once else parts.part_size
+            each = cut(
                 size,
                 connection.provider.value("most_parts") or parts.MAX_PARTS,
                 connection.provider.value("smallest_part") or parts.SMALLEST_PART,
