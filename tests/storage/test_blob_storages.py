@@ -15,8 +15,10 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
 from zope.interface.verify import verifyObject
 
+from collective.s3blobstorage.directupload.interfaces import Arrived, IUploadArea
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, Refused, Unavailable
+from collective.s3blobstorage.keys import upload_key
 from collective.s3blobstorage.objectspace.interfaces import IObjectSpace
 from collective.s3blobstorage.settings import DeliverySettings
 
@@ -64,6 +66,9 @@ def test_the_bucket_of_the_contexts_database(make_site, storages, kind):
     jobs = blobs.jobs()
     assert verifyObject(IJobs, jobs) and jobs.list() == ([], 0)
     assert not next(one for one in jobs.kinds() if one.name == "count").why_not
+    area = blobs.uploads()
+    assert verifyObject(IUploadArea, area) and area.why_not() == "" and area.open_uploads() == (0, 0)
+    area.drop(area.begin(1))
     assert verifyObject(IBlobOverlay, blobs.overlay()) and told["sources"] == blobs.overlay().sources() == []
     # The connection is closed: a space belongs to none.
     space.put("a", b"data")
@@ -124,8 +129,9 @@ def test_what_is_in_no_database(storages):
         blobs = storages.for_context(context)
         assert not blobs.available and verifyObject(IDatabaseBlobs, blobs)
         assert blobs.reason == "neither the object nor what contains it is in a database"
-        with pytest.raises(ConfigurationError, match="neither the object"):
-            blobs.space(NAME)
+        for ask in (lambda blobs=blobs: blobs.space(NAME), blobs.uploads):
+            with pytest.raises(ConfigurationError, match="neither the object"):
+                ask()
         with pytest.raises(ValueError, match="example: collective.reports"):
             blobs.space("")
 
@@ -145,7 +151,10 @@ def test_below_a_demo_storage_nothing_is_changed(make_site, storages):
     site = make_site("filestorage")
     db = site.db()
     with connected(db) as connection:
-        storages.for_context(connection.root()).space(NAME).put("x", b"below")
+        blobs = storages.for_context(connection.root())
+        blobs.space(NAME).put("x", b"below")
+        sent = blobs.uploads().begin(1)
+        sent_etag = db.storage.store_.put_bytes(upload_key(sent.id), b"x").etag
     demo = DemoStorage(base=db.storage, close_base_on_close=False)
     for top in (ZODB.DB(demo), ZODB.DB(demo.push())):
         with connected(top) as connection:
@@ -154,6 +163,18 @@ def test_below_a_demo_storage_nothing_is_changed(make_site, storages):
         assert blobs.available and space.get("x") == b"below"
         assert blobs.status().document()["store"]["bucket"] == site.settings.store.bucket
         assert all("DemoStorage" in one.why_not for one in blobs.jobs().kinds())
+        area = blobs.uploads()
+        assert "DemoStorage" in area.why_not() and area.arrived(sent) == [Arrived(1, 1, sent_etag)]
+        for change in (
+            lambda area=area: area.begin(1),
+            lambda area=area: area.put_request(sent, seconds=60),
+            lambda area=area: area.post_request(sent, seconds=60),
+            lambda area=area: area.part_request(sent, 1, seconds=60),
+            lambda area=area: area.finish(sent),
+            lambda area=area: area.drop(sent),
+        ):
+            with pytest.raises(ConfigurationError, match="below a DemoStorage"):
+                change()
         for write in (
             lambda space=space: space.put("x", b"above"),
             lambda space=space: space.copy("x", "y"),

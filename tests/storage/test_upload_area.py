@@ -310,6 +310,19 @@ def test_an_object_of_another_size(area, store):
         area.finish(upload)
 
 
+@pytest.mark.slow
+def test_more_parts_than_one_page_tells(store, s3, settings):
+    """As of a file of over 64 GB; here of a byte each."""
+    key = upload_key("0" * 32)
+    named = {"Bucket": settings.bucket, "Key": key, "UploadId": store.begin_upload(key)}
+    numbers = range(1, 1004)
+    with ThreadPoolExecutor(8) as pool:
+        sent = pool.map(lambda number: s3.upload_part(**named, PartNumber=number, Body=b"x")["ETag"], numbers)
+    etags = [etag.strip('"') for etag in sent]
+    found = list(store.list_parts(key, named["UploadId"]))
+    assert found == [(number, 1, etag) for number, etag in zip(numbers, etags, strict=True)]
+
+
 def test_what_was_dropped(area, settings):
     upload = area.begin(len(LARGE))
     send_parts(area, upload, LARGE, [1])

@@ -31,6 +31,8 @@ from .staged import StagedObject
 
 logger = logging.getLogger(__name__)
 
+_READ_ONLY = "nothing can be uploaded to a storage that is read-only (read-only, or below a DemoStorage)"
+
 
 @implementer(IUploadArea)
 class UploadArea:
@@ -76,7 +78,7 @@ class UploadArea:
         if not self.settings.allowed:
             return "direct-upload is off in zope.conf"
         if not self._writable:
-            return "nothing can be uploaded to a storage that is read-only (read-only, or below a DemoStorage)"
+            return _READ_ONLY
         if self._confirmed is None:
             try:
                 self._confirmed = self._try_out()
@@ -108,6 +110,10 @@ class UploadArea:
         if why:
             raise ConfigurationError(f"Files cannot be uploaded directly: {why}.")
 
+    def _check_writable(self) -> None:
+        if not self._writable:
+            raise ConfigurationError(f"Files cannot be uploaded directly: {_READ_ONLY}.")
+
     # Beginning
 
     def begin(self, size: int, *, single: bool | None = None, sha256: bytes | None = None) -> Upload:
@@ -132,6 +138,7 @@ class UploadArea:
         return Upload(id, size, each, multipart, self._store.now(), sha256)
 
     def put_request(self, upload: Upload, *, seconds: int) -> Presigned:
+        self._check_writable()
         _check_single(upload)
         key = upload_key(upload.id)
         # A store that does not take the newer headers gets none: ``finish`` reads the object then.
@@ -139,6 +146,7 @@ class UploadArea:
         return self._store.presign_put(key, seconds=seconds, size=upload.size, sha256=upload.sha256 if takes else None)
 
     def post_request(self, upload: Upload, *, seconds: int) -> Presigned:
+        self._check_writable()
         _check_single(upload)
         provider = self._store.provider  # type: ignore[attr-defined]
         if provider.value("post_policies") is False:
@@ -148,6 +156,7 @@ class UploadArea:
         return self._store.presign_post(upload_key(upload.id), seconds=seconds, least=upload.size, most=upload.size)
 
     def part_request(self, upload: Upload, number: int, *, seconds: int) -> Presigned:
+        self._check_writable()
         key, size = upload_key(upload.id), upload.size_of(number)
         return self._store.presign_part(key, upload.multipart, number, seconds=seconds, size=size)
 
@@ -168,6 +177,7 @@ class UploadArea:
         return [Arrived(number, upload.size_of(number), "") for number in range(1, upload.parts + 1)]
 
     def finish(self, upload: Upload) -> StagedObject:
+        self._check_writable()
         key = upload_key(upload.id)
         if upload.multipart:
             self._put_together(key, upload)
@@ -219,6 +229,7 @@ class UploadArea:
     # Ending
 
     def drop(self, upload: Upload) -> None:
+        self._check_writable()
         key = upload_key(upload.id)
         if upload.multipart:
             self._store.abort_upload(key, upload.multipart)

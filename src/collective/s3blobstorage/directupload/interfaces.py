@@ -129,6 +129,8 @@ class IStagedObject(Interface):
 class IUploadArea(Interface):
     """That of one database's bucket. ``IDatabaseBlobs.uploads()`` gives it, and the storage's ``upload_area()``."""
 
+    # Where nothing may be changed, all but ``why_not``, ``arrived`` and ``open_uploads`` raise ConfigurationError.
+
     settings = Attribute("settings.UploadSettings: what zope.conf says")
 
     def why_not() -> str:
