@@ -14,6 +14,7 @@ from ..messages import sentence
 from . import output
 from .adopt import adopt
 from .check import check
+from .cors import cors
 from .destroy import destroy
 from .export import export
 from .gc import gc
@@ -49,7 +50,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (adopt, check, destroy, export, gc, keys, jobs, migrate, mirror, status, warm, zope_conf):
+for _verb in (adopt, check, cors, destroy, export, gc, keys, jobs, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

@@ -210,4 +210,5 @@ class Difference:
 
     @property
     def is_needed(self) -> bool:
-        return bool(self.missing)
+        """Also where nothing is missing, and the rule of ours has a ``*``."""
+        return self.wanted != self.present

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from zope.interface import Attribute, Interface
 
@@ -304,6 +304,16 @@ class IObjectStore(Interface):
 
         False where the store does not know the request, None where these credentials may not ask.
         """
+
+    def cors() -> tuple[dict[str, Any], ...]:
+        """The bucket's CORS rules, as the protocol has them (AllowedOrigins, …); none is no error.
+
+        Of the whole bucket, whatever the prefix. Refused names the right that is missing; StoreError where the store
+        has no such rules.
+        """
+
+    def set_cors(rules: Sequence[Mapping[str, Any]]) -> None:
+        """Replace all of them; none: delete them. Raises as ``cors``."""
 
     def lock_of(key: str, version: str) -> Lock:
         """Why a version could not be deleted, as far as Object Lock has to do with it and the store tells us."""

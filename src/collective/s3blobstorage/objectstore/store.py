@@ -23,6 +23,7 @@ from collective.s3blobstorage.objectstore import (
     client,
     clients,
     copy,
+    cors,
     deletion,
     download,
     listing,
@@ -438,6 +439,13 @@ class S3ObjectStore:
 
     def keeps_versions(self) -> bool | None:
         return versions.keeps_versions(self.connection)
+
+    def cors(self) -> tuple[dict[str, Any], ...]:
+        return cors.cors(self.connection)
+
+    def set_cors(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        self._check_writable()
+        cors.set_cors(self.connection, rules)
 
     def lock_of(self, key: str, version: str) -> Lock:
         return versions.lock_of(self.connection, key, version)

@@ -17,7 +17,7 @@ _UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
 def keeps_versions(connection: Connection) -> bool | None:
     """See ``IObjectStore.keeps_versions``."""
     parameters = connection.bucket()
-    answer = _answer(
+    answer = answered(
         connection, "GetBucketVersioning", "", lambda: connection.reader.get_bucket_versioning(**parameters)
     )
     if not isinstance(answer, Failure):
@@ -30,14 +30,14 @@ def keeps_versions(connection: Connection) -> bool | None:
 def lock_of(connection: Connection, key: str, version: str) -> Lock:
     """See ``IObjectStore.lock_of``."""
     named = {**connection.object(key), "VersionId": version}
-    kept = _answer(connection, "GetObjectRetention", key, lambda: connection.reader.get_object_retention(**named))
-    held = _answer(connection, "GetObjectLegalHold", key, lambda: connection.reader.get_object_legal_hold(**named))
+    kept = answered(connection, "GetObjectRetention", key, lambda: connection.reader.get_object_retention(**named))
+    held = answered(connection, "GetObjectLegalHold", key, lambda: connection.reader.get_object_legal_hold(**named))
     retention = {} if isinstance(kept, Failure) else kept.get("Retention") or {}
     hold = {} if isinstance(held, Failure) else held.get("LegalHold") or {}
     return Lock(retention.get("RetainUntilDate"), str(retention.get("Mode") or ""), hold.get("Status") == "ON")
 
 
-def _answer(
+def answered(
     connection: Connection, verb: str, key: str, request: Callable[[], dict[str, Any]]
 ) -> dict[str, Any] | Failure:
     """What the store answers, or how it refuses. Raises Unavailable where it cannot be reached."""
