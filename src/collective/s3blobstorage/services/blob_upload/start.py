@@ -38,11 +38,29 @@ class Start(UploadService):
         body = self.body()
         only_known(body, NAMES)
         announced = announced_of(body, self.context, self.request)
+        method, sha256 = _method_of(body), _sha256_of(body)
+        ticket, token = self.begun(user, announced, method, sha256)
+        told = upload_told(self, token, ticket)
+        if ticket.upload.multipart:
+            numbers = range(1, min(ticket.upload.parts, FIRST_PARTS) + 1)
+            told |= {"method": "multipart", "requests": part_requests(self.context, self.area, ticket, numbers)}
+        else:
+            method = method or "put"
+            told |= {"method": method, "request": single_request(self.context, self.area, ticket, method)}
+        self.request.response.setStatus(201)
+        self.request.response.setHeader("Location", told["@id"])
+        return told
+
+    def begun(self, user, announced, method=None, sha256=None):
+        """Begin an upload in the store and in the register: its ticket and its token.
+
+        At most one request to the store, after everything that can be asked without it: policies, and how much the user
+        has open. What was begun is dropped where the transaction is aborted.
+        """
         check_start(self.context, self.request, announced)
         area, uploads = self.area, self.uploads
         limits = site_policy(area.settings)
         uploads.check(user, announced.size, limits)
-        method, sha256 = _method_of(body), _sha256_of(body)
         try:
             upload = area.begin(announced.size, single=None if method is None else method in SINGLE, sha256=sha256)
         except ValueError as error:  # more than one request can take: the policy has seen to all else
@@ -62,16 +80,7 @@ class Start(UploadService):
         except ValueError as error:
             raise Refusal(400, "BadRequest", str(error)) from None
         uploads.begin(ticket, limits)
-        told = upload_told(self, token, ticket)
-        if upload.multipart:
-            numbers = range(1, min(upload.parts, FIRST_PARTS) + 1)
-            told |= {"method": "multipart", "requests": part_requests(self.context, area, ticket, numbers)}
-        else:
-            method = method or "put"
-            told |= {"method": method, "request": single_request(self.context, area, ticket, method)}
-        self.request.response.setStatus(201)
-        self.request.response.setHeader("Location", told["@id"])
-        return told
+        return ticket, token
 
 
 def announced_of(body, context, request):

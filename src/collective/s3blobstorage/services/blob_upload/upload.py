@@ -64,18 +64,19 @@ class UploadService(BlobService):
         guard(self.request, self.context)
         return user
 
-    def ticket(self, *, finished=False, off=False):
-        """The ticket of the token in the address, for whom, and where, it was given.
+    def ticket(self, token=None, *, finished=False, off=False):
+        """The ticket of a token, for whom, and where, it was given.
 
+        :param token: None: the one in the address
         :param finished: whether an upload that has become content is found too
         :param off: whether it is found where direct upload is off by now
 
         Raises UploadRefused: of kind ``token`` alike for what is no token and for somebody else's, ``expired``,
         ``ended``, and ``off``.
         """
-        if len(self.path) != 1:
-            raise UploadRefused(_("There is no such upload here."), "token")
-        ticket = read(self.path[0])
+        if token is None:
+            token = self.path[0] if len(self.path) == 1 else ""
+        ticket = read(token)
         here = (current_user(), self.blobs.name, site_id(current_site()), container_id(self.context))
         if (ticket.user, ticket.database, ticket.site, ticket.container) != here:
             raise UploadRefused(_("There is no such upload here."), "token")
