@@ -11,6 +11,7 @@ import transaction
 from PIL import Image
 from plone.app.testing import SITE_OWNER_NAME, login
 from plone.dexterity.utils import iterSchemata
+from plone.namedfile.field import NamedBlobFile as NamedBlobFileField
 from plone.namedfile.field import NamedFile
 from plone.namedfile.file import NamedBlobFile, NamedBlobImage
 from plone.namedfile.interfaces import IStorage, NotStorable
@@ -18,6 +19,7 @@ from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
 from plone.restapi.interfaces import IDeserializeFromJson, IFieldDeserializer
 from zExceptions import BadRequest
 from zope.component import getMultiAdapter, getUtility
+from zope.interface import Invalid
 
 from collective.s3blobstorage.uploading.named import DirectFile, DirectFileDeserializer, mark
 
@@ -87,6 +89,18 @@ def test_a_field_that_has_no_blob(portal, request_, direct):
     portal.invokeFactory("File", "file")
     made = DirectFileDeserializer(NamedFile(__name__="file"), portal["file"], request_)
     with pytest.raises(ValueError, match="outside of blobs"):
+        made(direct())
+
+
+def test_a_constraint_that_raises_invalid(portal, request_, direct):
+    """As constraints of add-ons do; plone.restapi would let it pass as an error of the server."""
+
+    def never(value):
+        raise Invalid("never")
+
+    portal.invokeFactory("File", "file")
+    made = DirectFileDeserializer(NamedBlobFileField(__name__="file", constraint=never), portal["file"], request_)
+    with pytest.raises(ValueError, match="never"):
         made(direct())
 
 

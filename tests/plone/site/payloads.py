@@ -43,6 +43,10 @@ def pdf(filename: str = "report.pdf", kilobytes: int = 60) -> Payload:
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] >>",
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(noise), noise),
     ]
+    return Payload(filename, "application/pdf", _pdf_of(objects))
+
+
+def _pdf_of(objects: list[bytes]) -> bytes:
     body = bytearray(b"%PDF-1.4\n")
     offsets = []
     for number, content in enumerate(objects, 1):
@@ -52,7 +56,7 @@ def pdf(filename: str = "report.pdf", kilobytes: int = 60) -> Payload:
     body += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
     body += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     body += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
-    return Payload(filename, "application/pdf", bytes(body))
+    return bytes(body)
 
 
 def png(filename: str = "photo.png", width: int = 900, height: int = 600) -> Payload:
@@ -84,3 +88,16 @@ def video(filename: str = "film.webm", seconds: int = 20, megabits: float = 6.0)
             container.mux(stream.encode(av.VideoFrame.from_image(noise[number % 7])))
         container.mux(stream.encode())
     return Payload(filename, "video/webm", file.getvalue())
+
+
+def written_pdf(words: str, filename: str = "words.pdf") -> Payload:
+    """A PDF that shows these words, as text."""
+    content = b"BT /F1 12 Tf 20 100 Td (%s) Tj ET" % words.encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 200] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+    ]
+    return Payload(filename, "application/pdf", _pdf_of(objects))

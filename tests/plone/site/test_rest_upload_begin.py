@@ -433,7 +433,7 @@ def test_many_at_the_same_time(sites, begin, store):
 
 
 def test_the_examples_of_the_documentation(sites, where):
-    examples = exchanges("@blob-upload")
+    examples = [one for one in exchanges("@blob-upload") if not (one.method == "POST" and one.path.endswith("/AQx7"))]
     client, token = sites.as_user("one", "Manager"), ""
     client.api("POST", "", {"@type": "Folder", "id": "videos", "title": "Videos"}, expect=201)
     for example in examples:

@@ -9,8 +9,9 @@ from plone.namedfile.interfaces import IBlobby, INamedField, INamedImage, IStora
 from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
 from plone.restapi.interfaces import IFieldDeserializer
 from zope.component import adapter
-from zope.interface import directlyProvidedBy, directlyProvides, implementer
+from zope.interface import Invalid, directlyProvidedBy, directlyProvides, implementer
 from zope.publisher.interfaces.browser import IBrowserRequest
+from zope.schema.interfaces import ValidationError
 
 from ..storage.attaching import attach
 
@@ -70,5 +71,10 @@ class DirectFileDeserializer(NamedFieldDeserializer):
         if not INamedImage.providedBy(made):
             # It would be told by opening the blob, for which a request is made. An image was opened, and turned maybe.
             vars(made)["size"] = value.staged.size
-        self.field.validate(made)
+        try:
+            self.field.validate(made)
+        except ValidationError:
+            raise
+        except Invalid as error:  # of a constraint or a validator; plone.restapi takes no other for one
+            raise ValueError(str(error)) from None
         return made

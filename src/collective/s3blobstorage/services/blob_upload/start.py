@@ -28,11 +28,6 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{
 class Start(UploadService):
     """201, the upload, and the first signed requests. Nothing is begun before everything that can be asked was."""
 
-    def answer(self):
-        if self.path:
-            raise Refusal(405, "MethodNotAllowed", "an upload is begun by a POST without its id")
-        return self.start()
-
     def start(self):
         user = self.admitted()
         body = self.body()

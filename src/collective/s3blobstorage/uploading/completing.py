@@ -1,0 +1,189 @@
+"""From a staged object to content, in the request's transaction.
+
+Everything is asked again that was asked when the upload began. All of it can be done over: where Zope retries a
+conflict, the store copies again, and what it copied before goes with the transaction that failed. The staged object
+goes after the commit.
+"""
+
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
+
+import transaction
+from AccessControl import getSecurityManager
+from Acquisition import aq_base
+from Acquisition.interfaces import IAcquirer
+from plone.app.uuid.utils import uuidToObject
+from plone.dexterity.utils import iterSchemata
+from plone.restapi.exceptions import DeserializationError
+from plone.restapi.interfaces import IDeserializeFromJson
+from plone.restapi.services.content.utils import add, create
+from plone.uuid.interfaces import IUUID
+from Products.CMFCore.permissions import View
+from z3c.form.interfaces import IDataManager
+from zExceptions import Unauthorized
+from zope.component import getMultiAdapter, getUtility, queryMultiAdapter
+from zope.event import notify
+from zope.lifecycleevent import ObjectCreatedEvent
+
+from ..directupload.interfaces import UploadWrong
+from ..errors import ObjectMissing, PreconditionFailed, StoreError
+from ..interfaces import IBlobStorages
+from ..services.refusal import Refusal, bad_field
+from .interfaces import UploadRefused
+from .named import DirectFile, mark
+from .open_uploads import OpenUploads
+from .places import current_site, field_to_add, field_to_replace, file_fields
+from .policy import check_completed, check_start
+from .sniff import settled, sniffed
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """``field``: name of the one that got the file. ``created``: False where a file was replaced, and where this very
+    upload had been completed before."""
+
+    obj: Any
+    field: str
+    created: bool
+
+    @property
+    def file(self):
+        """What the field has: a named file; None where it has none any more."""
+        for schema in iterSchemata(self.obj):
+            if self.field in schema:
+                return getMultiAdapter((self.obj, schema[self.field]), IDataManager).query(default=None)
+        return None
+
+
+class UploadEnded(UploadRefused):
+    """The file itself was refused. The upload is ended in a transaction that has nothing else: commit it."""
+
+
+def complete(context, request, ticket, body):
+    """Make content of what was uploaded, or tell what it became before: a ``Completed``.
+
+    :param context: the container, or the content whose file is replaced. That it is the ticket's, as are user, site and
+        database, whoever calls has seen to; and that the ticket has not expired
+    :param body: a dict: values of other fields, and an ``id`` where content is created
+
+    In the request's thread. Makes some ten requests to the store and waits for its copy, which takes as long as the
+    store needs for those bytes. After Refusal, UploadRefused, UploadWrong, StoreError, and the errors of plone.restapi
+    (BadRequest, Unauthorized), abort the transaction; after UploadEnded commit it.
+    """
+    uploads = OpenUploads(current_site())
+    known = uploads.result(ticket.upload.id)
+    if known is not None:
+        return _done_before(known, ticket.announced)
+    area = getUtility(IBlobStorages).for_context(context).uploads()
+    try:
+        return _done_now(context, request, ticket, body, uploads, area)
+    except UploadEnded:
+        transaction.abort()
+        uploads.end(ticket.upload.id)
+        _drop_after_commit(area, ticket.upload)
+        raise
+    except (UploadWrong, ObjectMissing, PreconditionFailed):
+        # Another request that completed it may have dropped what this one looked for. That one has committed then, and
+        # a transaction that begins now sees it. There is nothing to keep of this one.
+        transaction.abort()
+        known = uploads.result(ticket.upload.id)
+        if known is None:
+            raise
+        return _done_before(known, ticket.announced)
+
+
+def _done_before(uid, announced):
+    obj = uuidToObject(uid, unrestricted=True)
+    if obj is None or not getSecurityManager().checkPermission(View, obj):
+        raise Refusal(404, "NotFound", "what this upload became is not there any more")
+    field = announced.field or next(one.name for one in file_fields(iterSchemata(obj)) if one.primary)
+    return Completed(obj, field, created=False)
+
+
+def _done_now(context, request, ticket, body, uploads, area):
+    announced = ticket.announced
+    check_start(context, request, announced)
+    creates = not announced.replaces
+    if creates:
+        field = field_to_add(context, announced.portal_type, announced.field).name
+    else:
+        field = field_to_replace(context, request, announced.field).name
+    values = _values(body, announced)
+    if field in values:
+        raise bad_field(field, "is what was uploaded, and cannot be sent too")
+    staged = area.finish(ticket.upload)
+    seen = sniffed(staged.beginning())
+    try:
+        content_type = settled(announced.content_type, seen)
+        with staged.open() as reader:
+            check_completed(context, request, announced, reader, seen)
+    except UploadRefused as refused:
+        raise UploadEnded(refused.message, refused.kind) from None
+    direct = DirectFile(staged, context._p_jar, content_type, announced.filename)
+    obj = _created(context, announced, values) if creates else context
+    obj = _filled(obj, context, request, values | {field: direct}, creates=creates)
+    if not direct.is_attached:
+        # plone.restapi passes over what may not be written.
+        raise Refusal(403, "Forbidden", f"the field {field} is not there, or may not be written", field=field)
+    uploads.finish(ticket, IUUID(obj))
+    _drop_after_commit(area, ticket.upload)
+    return Completed(obj, field, created=creates)
+
+
+def _values(body, announced):
+    """What the content gets besides its file. Refusal for what is of no use here."""
+    for name in ("UID", "translation_of"):
+        if name in body:
+            raise bad_field(name, "cannot be set together with an upload")
+    if body.get("@type", announced.portal_type) != announced.portal_type:
+        raise bad_field("@type", "is another one than when the upload began")
+    for name in ("id", "title"):
+        if not isinstance(body.get(name) or "", str):
+            raise bad_field(name, "is no text")
+    if "id" in body and announced.replaces:
+        raise bad_field("id", "cannot be changed together with an upload")
+    return {name: value for name, value in body.items() if name != "@type"}
+
+
+def _created(container, announced, values):
+    """New content, not in its container yet."""
+    try:
+        obj = create(container, announced.portal_type, id_=values.get("id"), title=values.get("title"))
+    except Unauthorized as error:  # what the type itself has to say
+        raise Refusal(403, "Forbidden", str(error)) from None
+    return obj if hasattr(obj, "aq_base") or not IAcquirer.providedBy(obj) else obj.__of__(container)
+
+
+def _filled(obj, context, request, values, *, creates):
+    """The content with its values, in its container; as plone.restapi's POST and PATCH do it."""
+    mark(request)
+    deserializer = queryMultiAdapter((obj, request), IDeserializeFromJson)
+    if deserializer is None:
+        raise Refusal(501, "NotImplemented", f"the type {obj.portal_type} takes no values")
+    try:
+        deserializer(validate_all=creates, data=values, create=creates)
+    except DeserializationError as error:
+        raise Refusal(400, "DeserializationError", str(error)) from None
+    if not creates:
+        return obj
+    obj = aq_base(obj)
+    if not getattr(deserializer, "notifies_create", False):
+        notify(ObjectCreatedEvent(obj))
+    return add(context, obj, rename=not values.get("id"))
+
+
+def _drop_after_commit(area, upload):
+    transaction.get().addAfterCommitHook(_drop, (area, upload))
+
+
+def _drop(committed, area, upload):
+    """The staged object is needed again where the transaction failed: Zope may try it once more, or the user."""
+    if not committed:
+        return
+    try:
+        area.drop(upload)
+    except StoreError:
+        logger.warning("What was uploaded as %s stays in the staging area until it is swept", upload.id, exc_info=True)

@@ -1,0 +1,133 @@
+"""Content is made of what was uploaded in one transaction: the staged object goes where that was committed, only."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import uuid
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import transaction
+from plone.app.testing import SITE_OWNER_NAME, login
+from plone.registry.interfaces import IRegistry
+from plone.uuid.interfaces import IUUID
+from zope.component import getUtility
+from zope.interface import alsoProvides
+
+from collective.s3blobstorage.directupload.interfaces import UploadWrong
+from collective.s3blobstorage.interfaces import IBlobStorages
+from collective.s3blobstorage.layer import IS3BlobStorageLayer
+from collective.s3blobstorage.services.refusal import Refusal
+from collective.s3blobstorage.uploading.completing import UploadEnded, complete
+from collective.s3blobstorage.uploading.interfaces import Announced, Ticket
+from collective.s3blobstorage.uploading.open_uploads import OpenUploads
+from collective.s3blobstorage.uploading.policy import site_policy
+
+DATA = os.urandom(5000)
+
+
+@pytest.fixture
+def portal(functional):
+    login(functional["app"], SITE_OWNER_NAME)
+    getUtility(IRegistry)["collective.s3blobstorage.upload_enabled"] = True
+    transaction.commit()
+    return functional["portal"]
+
+
+@pytest.fixture
+def area(portal):
+    return getUtility(IBlobStorages).for_context(portal).uploads()
+
+
+@pytest.fixture
+def request_(functional):
+    request = functional["request"].clone()
+    alsoProvides(request, IS3BlobStorageLayer)
+    return request
+
+
+@pytest.fixture
+def uploaded(portal, area):
+    """``uploaded(data, …)``: the ticket of an upload that was begun, and whose bytes are there."""
+
+    def make(data=DATA, portal_type="File", content_type="application/octet-stream", replaces=""):
+        upload = area.begin(len(data))
+        signed = area.put_request(upload, seconds=600)
+        parts = urlsplit(signed.url)
+        connection = http.client.HTTPConnection(parts.netloc)
+        connection.request("PUT", f"{parts.path}?{parts.query}", data, dict(signed.headers))
+        assert connection.getresponse().status == 200
+        connection.close()
+        announced = Announced("a.bin", len(data), content_type, portal_type, "", replaces)
+        expires = upload.begun + timedelta(days=1)
+        ticket = Ticket(upload, announced, SITE_OWNER_NAME, "main", IUUID(portal), IUUID(portal), expires)
+        OpenUploads(portal).begin(ticket, site_policy(area.settings))
+        transaction.commit()
+        return ticket
+
+    return make
+
+
+def is_staged(area):
+    return area.open_uploads() == (1, 0)
+
+
+def test_it_is_content_and_the_staged_object_is_gone(portal, area, request_, uploaded):
+    ticket = uploaded()
+    completed = complete(portal, request_, ticket, {"title": "T"})
+    assert completed.created and completed.field == "file" and completed.file.getSize() == len(DATA)
+    assert is_staged(area)  # until the commit
+    transaction.commit()
+    assert portal["a.bin"].file.data == DATA and portal["a.bin"].title == "T"
+    assert area.open_uploads() == (0, 0) and not OpenUploads(portal).is_open(ticket.upload.id)
+    again = complete(portal, request_, ticket, {})
+    assert again.obj == portal["a.bin"] and not again.created and again.file == portal["a.bin"].file
+
+
+def test_of_a_transaction_that_is_aborted_nothing_is_left_but_what_was_uploaded(portal, area, request_, uploaded):
+    ticket, store = uploaded(), portal._p_jar.db().storage.store_
+    complete(portal, request_, ticket, {})
+    transaction.abort()
+    portal._p_jar.db().storage.uploads.settle()
+    assert "a.bin" not in portal and is_staged(area) and list(store.list("blobs/")) == []
+    assert OpenUploads(portal).is_open(ticket.upload.id)
+    complete(portal, request_, ticket, {})
+    transaction.commit()
+    assert portal["a.bin"].file.data == DATA
+
+
+def test_a_file_that_is_refused_is_ended_by_a_commit(portal, area, request_, uploaded):
+    ticket = uploaded(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Image", "image/png")
+    with pytest.raises(UploadEnded) as refused:
+        complete(portal, request_, ticket, {})
+    assert refused.value.kind == "type" and is_staged(area)
+    transaction.commit()
+    assert area.open_uploads() == (0, 0) and not OpenUploads(portal).is_open(ticket.upload.id)
+
+
+def test_what_nobody_sent(portal, area, request_, uploaded):
+    ticket = uploaded()
+    area.drop(ticket.upload)
+    with pytest.raises(UploadWrong) as wrong:
+        complete(portal, request_, ticket, {})
+    assert wrong.value.gone and OpenUploads(portal).is_open(ticket.upload.id)
+
+
+def test_what_it_became_is_there_no_more(portal, request_, uploaded):
+    ticket = uploaded()
+    complete(portal, request_, ticket, {"id": "x"})
+    transaction.commit()
+    portal.manage_delObjects(["x"])
+    with pytest.raises(Refusal) as refused:
+        complete(portal, request_, ticket, {})
+    assert refused.value.status == 404
+
+
+def test_a_type_without_a_file(portal, request_, uploaded):
+    with pytest.raises(Refusal, match="field is no file"):
+        complete(portal, request_, uploaded(portal_type="Event"), {"title": "T"})
+    with pytest.raises(Refusal) as refused:
+        complete(portal, request_, uploaded(portal_type=f"no-{uuid.uuid4().hex}"), {})
+    assert refused.value.status == 403

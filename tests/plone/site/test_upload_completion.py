@@ -1,0 +1,697 @@
+"""What is uploaded straight to the bucket becomes content: over HTTP, in a Zope whose traffic with it is seen."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import json
+import math
+import secrets
+import shutil
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import payloads
+import pytest
+from direct_upload import begin, complete, send, send_to_store, upload
+from fixtures_servers import s3_client
+from payloads import Payload
+from PIL import Image
+from rest_examples import exchanges, form
+from rings import client_side, section_of, variables_of
+from servers import faults
+from servers.proxy import Proxy
+from web_client import Answer, WebClient, json_file
+from zope_instance import ZOPE_CONF, ZopeInstance
+
+from collective.s3blobstorage.directupload.interfaces import Swept
+from collective.s3blobstorage.directupload.sweeping import LATE, sweep
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.objectstore.interfaces import IObjectStore
+from collective.s3blobstorage.settings import StoreSettings
+
+pytestmark = pytest.mark.one_release
+
+SECTION = """\
+  <s3blobstorage>
+    bucket-name {bucket}
+    s3-prefix plone/site
+    s3-endpoint-url {endpoint}
+    s3-public-endpoint-url {server.endpoint_url}
+    s3-region {server.region}
+    s3-access-key {server.access_key}
+    s3-secret-key {server.secret_key}
+    s3-addressing-style path
+    create-bucket on
+    owner tests
+    cache-dir {home}/cache
+    outage-patience 2s
+    {encryption}
+    {base}
+  </s3blobstorage>"""
+FILESTORAGE = """<filestorage>
+      path {home}/var/Data.fs
+    </filestorage>"""
+RELSTORAGE = """<relstorage>
+      <sqlite3>
+        data-dir {home}/var/sqlite
+      </sqlite3>
+    </relstorage>"""
+ZCML = """
+  <browser:page name="ready" for="*" class="completion_inside.MakeReady" permission="zope2.ViewManagementScreens" />
+  <browser:page name="roles" for="*" class="completion_inside.Roles" permission="zope2.ViewManagementScreens" />
+  <browser:page name="constrain" for="*" class="completion_inside.Constrain" permission="zope2.ViewManagementScreens" />
+  <subscriber factory="completion_inside.Policy" />
+  <subscriber handler="completion_inside.created" />
+  <subscriber handler="completion_inside.added" />
+"""
+JSON = {"Accept": "application/json", "Content-Type": "application/json"}
+PREFIX = "plone/site/"
+LITTLE = 200_000  # bytes between Zope and the store for a completion, heads not counted: nothing beside 20 MB
+
+
+@dataclass
+class Site:
+    """The site with the add-on, and its bucket."""
+
+    zope: ZopeInstance
+    between: Proxy
+    client: Any
+    bucket: str
+    store: IObjectStore
+
+    def __post_init__(self) -> None:
+        self.editor = self.as_user("editor")
+        self.other = self.as_user("other")
+        self.admin = self.as_user("admin")
+
+    def as_user(self, name: str) -> WebClient:
+        return WebClient(self.zope.port, "with", (name, self.zope.password))
+
+    def folder(self) -> str:
+        """A new one, of the editor."""
+        return self.editor.add("files", "Folder", f"f-{uuid.uuid4().hex[:12]}")
+
+    def inside(self, path: str, **form: str) -> None:
+        """One of the views of ``completion_inside.py``."""
+        answer = self.admin.get(f"{path}?{urlencode(form)}")
+        assert answer.status == 200, answer.body[-2000:]
+
+    def allow(self, allowed: bool) -> None:
+        self.admin.api("PATCH", "@registry", {"collective.s3blobstorage.upload_enabled": allowed}, expect=204)
+
+    def keys(self, under: str = "") -> dict[str, int]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=PREFIX + under)
+        return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+
+    def staged(self) -> tuple[set[str], int]:
+        """What lies in the staging area, and how many multipart uploads are unfinished."""
+        open_ = self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())
+        return set(self.keys("uploads/")), len(open_)
+
+    def names(self, folder: str) -> list[str]:
+        return [item["@id"] for item in self.admin.api("GET", folder, expect=200)["items"]]
+
+    def file(self, told: dict[str, Any], field: str = "file") -> bytes:
+        answer = self.editor.get(f"{self.editor.path_of(told['@id'])}/@@download/{field}")
+        assert answer.status == 200
+        return answer.body
+
+
+def make_site(
+    s3_server, home: Path, encryption: str = "", environment: dict[str, str] | None = None, base: str = FILESTORAGE
+) -> Iterator[Site]:
+    bucket = f"completion-{uuid.uuid4().hex[:20]}"
+    client = s3_client(s3_server)
+    with Proxy(s3_server.endpoint_url) as between:
+        section = SECTION.format(
+            bucket=bucket, endpoint=between.endpoint_url, server=s3_server, home=home, encryption=encryption,
+            base=base.format(home=home),
+        )  # fmt: skip
+        zope = ZopeInstance(
+            home, home / "cache", section, password=secrets.token_urlsafe(12), zcml=ZCML,
+            environment={"PYTHONPATH": str(Path(__file__).parent), "SITES": "with", **(environment or {})},
+            zope_conf="%import relstorage\n" + ZOPE_CONF.format(home=home, storage=section),
+        )  # fmt: skip
+        settings = StoreSettings(
+            bucket, "plone/site", s3_server.endpoint_url, region=s3_server.region, addressing_style="path",
+            access_key=s3_server.access_key, secret_key=s3_server.secret_key,
+        )  # fmt: skip
+        with closing(open_store(settings)) as store:
+            zope.make()
+            zope.start()
+            try:
+                site = Site(zope, between, client, bucket, store)
+                site.inside("@@ready", password=zope.password)
+                site.allow(True)
+                yield site
+            finally:
+                zope.stop()
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def site(s3_server, tmp_path_factory) -> Iterator[Site]:
+    yield from make_site(s3_server, tmp_path_factory.mktemp("completion"))
+
+
+@pytest.fixture
+def folder(site) -> str:
+    site.between.forgive()
+    drop_staged(site)
+    return site.folder()
+
+
+def refused(answer: Answer, status: int, word: str = "") -> None:
+    assert answer.status == status, answer.body[:2000]
+    assert word in answer.body.decode(), answer.body[:2000]
+
+
+def jpeg(orientation: int) -> Payload:
+    """A picture of 600 x 400 that is to be turned before it is shown."""
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.effect_noise((600, 400), 90).convert("RGB").save(file, "JPEG", exif=exif)
+    return Payload("turned.jpg", "image/jpeg", file.getvalue())
+
+
+def test_a_file_in_parts_becomes_content_byte_for_byte(site, folder):
+    film = replace(payloads.noise(20), filename="Der Film.bin")
+    begun = begin(site.editor, folder, film, **{"@type": "File"})
+    assert begun["method"] == "multipart" and begun["parts"] > 1
+    send(site.editor, begun, film.data)
+    blobs = site.keys("blobs/")
+    site.between.reset()
+    answer = complete(site.editor, begun, description="of a journey")
+    assert answer.status == 201, answer.body[:2000]
+    told, traffic = answer.json, site.between.exchanges
+    assert sum(exchange.bytes_up + exchange.bytes_down for exchange in traffic) < LITTLE
+    assert Counter(exchange.operation for exchange in traffic)["CopyObject"] == 1
+    assert answer.headers["Location"] == told["@id"] and told["@id"].startswith(f"{site.editor.url}/{folder}/")
+    assert (told["filename"], told["size"], told["content-type"]) == (film.filename, len(film.data), film.content_type)
+    assert (told["@type"], told["field"], told["title"]) == ("File", "file", film.filename)
+    assert site.file(told) == film.data
+    made = site.editor.api("GET", site.editor.path_of(told["@id"]), expect=200)
+    assert made["UID"] == told["UID"] and made["description"] == "of a journey" and made["id"] == "der-film.bin"
+    assert [size for key, size in site.keys("blobs/").items() if key not in blobs] == [len(film.data)]
+    assert site.staged() == (set(), 0)
+
+
+def test_the_example_of_the_documentation(site):
+    """It goes on with the upload that the document begins."""
+    begins, *_, completes = (one for one in exchanges("@blob-upload") if one.method == "POST" and one.status == 201)
+    site.admin.add("", "Folder", "videos")
+    film = Payload(begins.body["filename"], begins.body["content-type"], bytes(begins.body["size"]))
+    begun = upload(site.admin, "videos", film, **{"@type": begins.body["@type"]})
+    answer = complete(site.admin, begun, **completes.body)
+    assert answer.status == 201 and form(answer.json) == form(completes.answer)
+    told = answer.json | {name: completes.answer[name] for name in ("@id", "UID")}
+    assert told == completes.answer
+    assert answer.headers["Location"] == answer.json["@id"] == f"{site.admin.url}/videos/harvest.mp4"
+
+
+def test_a_small_file_in_one_request(site, folder):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun = upload(site.editor, folder, small, **{"@type": "File"})
+    assert begun["method"] == "put"
+    answer = complete(site.editor, begun, id="chosen", title="A title")
+    assert answer.status == 201, answer.body[:2000]
+    assert answer.json["@id"] == f"{site.editor.url}/{folder}/chosen" and answer.json["title"] == "A title"
+    assert site.file(answer.json) == small.data and site.staged() == (set(), 0)
+
+
+def test_a_completion_that_is_repeated(site, folder):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun = upload(site.editor, folder, small, **{"@type": "File"})
+    first, second = (complete(site.editor, begun) for _ in range(2))
+    assert (first.status, second.status) == (201, 200) and first.json == second.json
+    assert len(site.names(folder)) == 1
+    site.editor.api("DELETE", site.editor.path_of(first.json["@id"]), expect=204)
+    refused(complete(site.editor, begun), 404)
+
+
+def test_two_completions_at_once_make_one_content(site, folder):
+    """Both have looked at the staged object when the first one goes on."""
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
+    answers: list[Answer] = []
+    threads = [threading.Thread(target=lambda: answers.append(complete(site.editor, begun, "meet"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status for answer in answers) == [200, 201], [answer.body[:500] for answer in answers]
+    assert answers[0].json == answers[1].json
+    assert len(site.names(folder)) == 1 and site.file(answers[0].json) == small.data
+    gone(site, blobs, 1)
+
+
+@pytest.mark.parametrize("when", ["during", "afterwards"])
+def test_completed_by_another_request_meanwhile(site, folder, when):
+    """Which has dropped what this one looks for, or has looked at and would copy: it answers with what there is."""
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
+    user = base64.b64encode(":".join(site.editor.user).encode()).decode()
+    headers = {**JSON, "Host": f"localhost:{site.zope.port}", "Authorization": f"Basic {user}"}
+    answer = complete(site.editor, begun, f"{when}:{json.dumps(headers)}")
+    assert answer.status == 200, answer.body[:2000]
+    assert len(site.names(folder)) == 1 and site.file(answer.json) == small.data
+    gone(site, blobs, 1)
+
+
+def gone(site: Site, before: dict[str, int], left: int, staged: int = 0) -> None:
+    """So many objects more than before are left, and so many in the staging area. Deletions are in the background."""
+    for _ in range(100):
+        new = set(site.keys("blobs/")) - set(before)
+        if len(new) == left:
+            break
+        threading.Event().wait(0.1)
+    assert len(new) == left
+    objects, unfinished = site.staged()
+    assert (len(objects), unfinished) == (staged, 0)
+
+
+def test_a_conflict_is_done_over(site, folder):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
+    site.between.reset()
+    answer = complete(site.editor, begun, f"conflict:{uuid.uuid4().hex}")
+    assert answer.status == 201, answer.body[:2000]
+    assert site.between.counts("blobs/")["CopyObject"] == 2
+    assert site.file(answer.json) == small.data and len(site.names(folder)) == 1
+    gone(site, blobs, 1)
+
+
+def test_an_image_has_its_size_and_its_scales_at_once(site, folder):
+    picture = payloads.png()
+    begun = upload(site.editor, folder, picture, **{"@type": "Image"})
+    answer = complete(site.editor, begun)
+    assert answer.status == 201, answer.body[:2000]
+    path = site.editor.path_of(answer.json["@id"])
+    told = site.editor.api("GET", path, expect=200)["image"]
+    assert (told["width"], told["height"], told["size"]) == (900, 600, len(picture.data))
+    assert site.file(answer.json, "image") == picture.data
+    scale = site.editor.get(f"{path}/@@images/image/preview")
+    assert scale.status == 200 and Image.open(io.BytesIO(scale.body)).size == (400, 266)
+
+
+def test_an_image_that_has_to_be_turned(site, folder):
+    picture, blobs = jpeg(6), site.keys("blobs/")
+    answer = complete(site.editor, upload(site.editor, folder, picture, **{"@type": "Image"}))
+    assert answer.status == 201, answer.body[:2000]
+    path = site.editor.path_of(answer.json["@id"])
+    told = site.editor.api("GET", path, expect=200)["image"]
+    data = site.file(answer.json, "image")
+    assert (told["width"], told["height"], told["size"]) == (400, 600, len(data)) == (400, 600, answer.json["size"])
+    assert Image.open(io.BytesIO(data)).size == (400, 600)
+    assert Image.open(io.BytesIO(site.editor.get(f"{path}/@@images/image/thumb").body)).size == (85, 128)
+    gone(site, blobs, 2)  # it, and its scale; not what was copied first
+
+
+def searchable(site: Site, word: str, folder: str) -> list[str]:
+    found = site.admin.api(
+        "GET", f"@search?{urlencode({'SearchableText': word, 'path': f'/with/{folder}'})}", expect=200
+    )
+    return [item["@id"] for item in found["items"]]
+
+
+def test_a_text_is_found_by_its_words_at_once(site, folder):
+    word = f"w{uuid.uuid4().hex}"
+    text = Payload("notes.txt", "text/plain", f"some notes about {word}".encode())
+    answer = complete(site.editor, upload(site.editor, folder, text, **{"@type": "File"}))
+    assert answer.status == 201 and searchable(site, word, folder) == [answer.json["@id"]]
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext: poppler-utils is not installed")
+def test_a_pdf_is_found_by_its_words_at_once(site, folder):
+    word = f"w{uuid.uuid4().hex}"
+    answer = complete(site.editor, upload(site.editor, folder, payloads.written_pdf(word), **{"@type": "File"}))
+    assert answer.status == 201 and searchable(site, word, folder) == [answer.json["@id"]]
+
+
+def test_a_subscriber_reads_the_file_before_the_commit(site, folder):
+    film = payloads.noise(9)
+    answer = complete(site.editor, upload(site.editor, folder, film, **{"@type": "File"}), "hash")
+    assert answer.status == 201, answer.body[:2000]
+    made = site.editor.api("GET", site.editor.path_of(answer.json["@id"]), expect=200)
+    assert made["description"] == hashlib.sha256(film.data).hexdigest() and site.file(answer.json) == film.data
+
+
+def test_savepoints_of_a_policy(site, folder):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    answer = complete(site.editor, upload(site.editor, folder, small, **{"@type": "File"}), "savepoints")
+    assert answer.status == 201 and site.file(answer.json) == small.data
+
+
+def test_a_policy_reads_what_is_there(site, folder):
+    film = payloads.noise(9)
+    begun = upload(site.editor, folder, film, **{"@type": "File"})
+    answer = complete(site.editor, begun, f"read:{hashlib.sha256(film.data).hexdigest()}")
+    assert answer.status == 201, answer.body[:2000]
+
+
+def test_what_a_policy_refuses_is_gone(site, folder):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
+    answer = complete(site.editor, begun, "refuse")
+    refused(answer, 422, "There is a virus in it.")
+    assert answer.json["error"]["reason"] == "virus"
+    gone(site, blobs, 0)
+    assert site.names(folder) == []
+    assert complete(site.editor, begun).status in (404, 410)
+
+
+def test_replaced_in_place_with_its_history(site, folder):
+    """Types that keep versions keep the file of before: it is undone by reverting."""
+    old, new = payloads.noise(1), payloads.noise(1, "newer.bin")
+    path = site.editor.add(folder, "File", "versioned", file=json_file(old.data, old.filename, old.content_type))
+    begun = upload(site.editor, path, new, field="file", replace=True)
+    site.between.reset()
+    answer = complete(site.editor, begun, title="A newer one")
+    assert answer.status == 200, answer.body[:2000]
+    assert sum(exchange.bytes_up + exchange.bytes_down for exchange in site.between.exchanges) < LITTLE
+    assert answer.json["@id"] == f"{site.editor.url}/{path}" and answer.json["title"] == "A newer one"
+    assert site.file(answer.json) == new.data and answer.json["filename"] == "newer.bin"
+    repeated = complete(site.editor, begun)
+    assert repeated.status == 200 and repeated.json == answer.json
+    versions = site.editor.api("GET", f"{path}/@history", expect=200)
+    numbers = [entry["version"] for entry in versions if entry["type"] == "versioning"]
+    assert numbers == [1, 0]
+    site.editor.api("PATCH", f"{path}/@history", {"version": 0}, expect=200)
+    assert site.file(answer.json) == old.data
+
+
+CLIP = Payload("clip.bin", "application/octet-stream", b"clip" * 1000)
+WRONG_FIELDS = {
+    "a required field": ({}, "clip.bin", "speaker"),
+    "null in it": ({"speaker": None}, "clip.bin", "speaker"),
+    "a wrong type": ({"speaker": 7}, "clip.bin", "speaker"),
+    "an invariant": ({"speaker": "long"}, "long.bin", "a long clip of a long speaker"),
+    "the file itself": ({"speaker": "x", "clip": "text"}, "clip.bin", "clip"),
+    "its UID": ({"speaker": "x", "UID": "0" * 32}, "clip.bin", "UID"),
+    "another type": ({"speaker": "x", "@type": "File"}, "clip.bin", "@type"),
+    "an id that is none": ({"speaker": "x", "id": ["a"]}, "clip.bin", "id"),
+    "an id that is reserved": ({"speaker": "x", "id": "@@x"}, "clip.bin", ""),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FIELDS)
+def test_values_that_are_wrong(site, folder, case):
+    fields, filename, word = WRONG_FIELDS[case]
+    clip, blobs = replace(CLIP, filename=filename), site.keys("blobs/")
+    begun = upload(site.editor, folder, clip, **{"@type": "Clip"})
+    refused(complete(site.editor, begun, **{"title": "A clip", **fields}), 400, word)
+    nothing_happened(site, folder, blobs)
+    answer = complete(site.editor, begun, title="A clip", speaker="somebody", id="clip")
+    assert answer.status == 201 and site.file(answer.json, "clip") == clip.data
+
+
+def nothing_happened(site: Site, folder: str, blobs: dict[str, int]) -> None:
+    """No content, no object of it in the end; what was uploaded is there for another try."""
+    assert site.names(folder) == []
+    gone(site, blobs, 0, staged=1)
+
+
+def test_a_constraint_of_the_field(site, folder):
+    blobs = site.keys("blobs/")
+    gif = io.BytesIO()
+    Image.new("P", (9, 9)).save(gif, "GIF")
+    begun = upload(site.editor, folder, Payload("a.gif", "image/gif", gif.getvalue()), **{"@type": "Clip"})
+    refused(complete(site.editor, begun, title="A clip", speaker="x"), 400, "clip")
+    nothing_happened(site, folder, blobs)
+    site.editor.api("DELETE", site.editor.path_of(begun["@id"]), expect=204)
+
+
+def test_a_field_that_may_not_be_written_any_more(site, folder):
+    """Its permission is another one than that of its content."""
+    path = site.editor.add(folder, "Clip", "clip", speaker="x", clip=json_file(b"old", "old.bin", "application/x-old"))
+    blobs = site.keys("blobs/")
+    site.inside(f"{path}/@@roles", roles="Editor Manager")
+    begun = upload(site.editor, path, CLIP, field="master", replace=True)
+    site.inside(f"{path}/@@roles", roles="Editor")
+    refused(complete(site.editor, begun), 403, "master")
+    gone(site, blobs, 0, staged=1)
+    refused(ask_to_begin(site, path, field="master", replace=True), 403, "master")
+    site.inside(f"{path}/@@roles", roles="Editor Manager")
+    answer = complete(site.editor, begun)
+    assert answer.status == 200 and site.file(answer.json, "master") == CLIP.data
+
+
+def ask_to_begin(site: Site, path: str, **more: Any) -> Answer:
+    asked = {"filename": "m.bin", "size": 4, "content-type": "application/octet-stream", **more}
+    return site.editor.request("POST", f"{path}/@blob-upload", json.dumps(asked).encode(), JSON)
+
+
+def test_a_field_outside_of_blobs(site, folder):
+    path = site.editor.add(folder, "Clip", "clip", speaker="x", clip=json_file(b"old", "old.bin", "application/x-old"))
+    refused(ask_to_begin(site, path, field="kept", replace=True), 400, "there are: clip, master")
+
+
+def test_types_that_the_folder_does_not_take_any_more(site, folder):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    site.inside(f"{folder}/@@constrain", types="Image")
+    refused(complete(site.editor, begun), 403, "File")
+    nothing_happened(site, folder, blobs)
+    site.inside(f"{folder}/@@constrain")
+    assert complete(site.editor, begun).status == 201
+
+
+def test_whoever_may_not_add_any_more(site, folder):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    site.inside("files/@@roles", roles="Reader")
+    site.inside(f"{folder}/@@roles")
+    answer = complete(site.editor, begun)
+    site.inside("files/@@roles", roles="Contributor Editor Reader")
+    refused(answer, 403)
+    nothing_happened(site, folder, blobs)
+    assert complete(site.editor, begun).status == 201
+
+
+def test_whoever_may_not_change_it_any_more(site, folder):
+    path = site.editor.add(folder, "File", "file", file=json_file(b"old", "old.bin", "application/x-old"))
+    begun = upload(site.editor, path, CLIP, field="file", replace=True)
+    site.inside("files/@@roles", roles="Reader")
+    for place in (folder, path):
+        site.inside(f"{place}/@@roles", roles="Reader")
+    answer = complete(site.editor, begun)
+    site.inside("files/@@roles", roles="Contributor Editor Reader")
+    refused(answer, 403)
+    assert site.file({"@id": f"{site.editor.url}/{path}"}) == b"old"
+    assert complete(site.editor, begun).status == 200
+
+
+def test_locked_by_another(site, folder):
+    path = site.editor.add(folder, "Clip", "clip", speaker="x", clip=json_file(b"old", "old.bin", "application/x-old"))
+    site.inside(f"{path}/@@roles", roles="Editor")
+    begun = upload(site.editor, path, CLIP, field="clip", replace=True)
+    site.other.api("POST", f"{path}/@lock", {}, expect=200)
+    refused(complete(site.editor, begun), 403, "locked")
+    assert site.file({"@id": f"{site.editor.url}/{path}"}, "clip") == b"old"
+    site.other.api("DELETE", f"{path}/@lock", {}, expect=200)
+    answer = complete(site.editor, begun)
+    assert answer.status == 200 and site.file(answer.json, "clip") == CLIP.data
+
+
+@pytest.mark.parametrize("what", ["container", "content"])
+def test_removed_meanwhile(site, folder, what):
+    inner = site.editor.add(folder, "Folder", "inner")
+    path, more = inner, {"@type": "File"}
+    if what == "content":
+        path = site.editor.add(inner, "File", "file", file=json_file(b"old", "old.bin", "application/x-old"))
+        more = {"field": "file", "replace": True}
+    begun = upload(site.editor, path, CLIP, **more)
+    site.editor.api("DELETE", path, expect=204)
+    refused(complete(site.editor, begun), 404)
+    drop_staged(site)
+
+
+def drop_staged(site: Site) -> None:
+    """What a test leaves there on purpose."""
+    for key in site.staged()[0]:
+        site.client.delete_object(Bucket=site.bucket, Key=key)
+
+
+def test_swapped_after_it_was_checked(site, folder):
+    """By the signed request, which is good for a while yet: what is attached is what was looked at, or nothing."""
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    refused(complete(site.editor, begun, f"swap:{json.dumps(begun['request'])}"), 409, "changed after it was checked")
+    nothing_happened(site, folder, blobs)
+    answer = complete(site.editor, begun)  # it is looked at anew
+    assert answer.status == 201 and site.file(answer.json) == b"x" * len(CLIP.data)
+
+
+@pytest.mark.parametrize("what", ["nothing", "too short", "too long", "a part is missing"])
+def test_what_is_not_all_there(site, folder, what):
+    """The store refuses what is of another size than was announced; what it does not have is asked for."""
+    blobs = site.keys("blobs/")
+    payload = payloads.noise(20) if what == "a part is missing" else CLIP
+    begun = begin(site.editor, folder, payload, **{"@type": "File"})
+    if what == "a part is missing":
+        first = begun["requests"][0]
+        assert send_to_store(first, payload.data[: begun["part-size"]]) == 200
+    elif what != "nothing":
+        data = CLIP.data[:-1] if what == "too short" else CLIP.data + b"x"
+        assert send_to_store(begun["request"], data) in (400, 403)
+    refused(complete(site.editor, begun), 400)
+    assert site.names(folder) == [] and set(site.keys("blobs/")) == set(blobs) and site.staged()[0] == set()
+    send(site.editor, begun, payload.data)
+    answer = complete(site.editor, begun)
+    assert answer.status == 201 and site.file(answer.json) == payload.data
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+@pytest.mark.parametrize("type_", ["Image", "File"])
+def test_what_a_browser_would_run_is_no_picture(site, folder, type_):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, Payload("a.jpg", "image/jpeg", SVG), **{"@type": type_})
+    refused(complete(site.editor, begun), 422)
+    gone(site, blobs, 0)
+    assert site.names(folder) == []
+    assert complete(site.editor, begun).status in (404, 410)
+
+
+def test_the_name_does_not_decide_about_the_type(site, folder):
+    """plone.namedfile would make text/html of it, for its name."""
+    page = Payload("a.html", "application/octet-stream", b"\x00\x01binary" * 50)
+    answer = complete(site.editor, upload(site.editor, folder, page, **{"@type": "File"}))
+    assert answer.status == 201 and answer.json["content-type"] == "application/octet-stream"
+
+
+def test_direct_upload_is_switched_off_meanwhile(site, folder):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    site.allow(False)
+    answer = complete(site.editor, begun)
+    site.allow(True)
+    assert 400 <= answer.status < 500, answer.body[:2000]
+    nothing_happened(site, folder, blobs)
+    assert complete(site.editor, begun).status == 201
+
+
+@pytest.mark.parametrize("foreign", [{"Content-Type": "text/plain"}, {"Origin": "https://evil.example.com"}])
+def test_a_foreign_page_completes_nothing(site, folder, foreign):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    answer = site.editor.request("POST", site.editor.path_of(begun["@id"]), b"{}", {**JSON, **foreign})
+    assert answer.status in (403, 415)
+    nothing_happened(site, folder, blobs)
+    site.editor.api("DELETE", site.editor.path_of(begun["@id"]), expect=204)
+
+
+def requests_of(site: Site, folder: str) -> int:
+    """How many a completion makes, of its thread and its background."""
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    site.between.reset()
+    assert complete(site.editor, begun).status == 201
+    return len(site.between.exchanges)
+
+
+def test_the_store_fails_in_any_of_the_requests(site, folder):
+    """The answer is an error, nothing is attached, and completing once more makes the content. But for what is asked
+    after the commit: then it is complete, and what is left in the staging area is swept."""
+    done = []
+    for nth in range(1, requests_of(site, folder) + 1):
+        place, blobs = site.folder(), site.keys("blobs/")
+        begun = upload(site.editor, place, CLIP, **{"@type": "File"})
+        site.between.fail(faults.answer(403, "AccessDenied"), nth=nth, times=1)
+        answer = complete(site.editor, begun)
+        site.between.forgive()
+        if answer.status == 201:
+            done.append(nth)
+            assert site.file(answer.json) == CLIP.data
+            drop_staged(site)
+            continue
+        refused(answer, 502)
+        nothing_happened(site, place, blobs)
+        again = complete(site.editor, begun)
+        assert again.status == 201 and site.file(again.json) == CLIP.data
+    assert done and min(done) > 2  # looking, reading and copying come before
+
+
+def test_the_store_is_out(site, folder):
+    blobs = site.keys("blobs/")
+    begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+    site.between.fail(faults.answer(503), times=math.inf)
+    answer = complete(site.editor, begun)
+    site.between.forgive()
+    refused(answer, 503)
+    # After an outage the store is asked again each second.
+    answers = (complete(site.editor, begun) for _ in iter(lambda: time.sleep(0.5), 0))
+    answer = next(answer for answer in itertools.islice(answers, 60) if answer.status != 503)
+    assert answer.status == 201 and site.file(answer.json) == CLIP.data and len(site.names(folder)) == 1
+    gone(site, blobs, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["checked", "created", "added", "voted", "committed"])
+def test_killed(site, folder, step):
+    """-9, between two steps of a completion. What was uploaded is there, and completing it once more makes the content;
+    after the commit it answers with what was made."""
+    begun, blobs = upload(site.editor, folder, CLIP, **{"@type": "File"}), site.keys("blobs/")
+    with pytest.raises(OSError):
+        complete(site.editor, begun, f"kill-{step}")
+    site.zope.stop()
+    site.zope.start()
+    assert len(site.names(folder)) == (step == "committed")
+    answer = complete(site.editor, begun)
+    assert answer.status == (200 if step == "committed" else 201), answer.body[:2000]
+    assert site.file(answer.json) == CLIP.data and len(site.names(folder)) == 1
+    # What was copied for nothing has no record that names it: gc's, when it is old enough.
+    assert len(set(site.keys("blobs/")) - set(blobs)) == (2 if step in ("created", "added", "voted") else 1)
+    # As the sweeper finds them in a day and an hour.
+    left = Swept(objects=1, size=len(CLIP.data)) if step == "committed" else Swept()
+    assert sweep(site.store, -LATE - 60.0) == left
+    assert site.staged() == (set(), 0)
+
+
+@pytest.mark.slow
+def test_over_relstorage(s3_server, tmp_path):
+    """Whose conflicts are found later, and whose transactions of other processes are seen otherwise."""
+    for site in make_site(s3_server, tmp_path, base=RELSTORAGE):
+        for again in (
+            test_a_conflict_is_done_over,
+            test_two_completions_at_once_make_one_content,
+            test_an_image_that_has_to_be_turned,
+            test_what_a_policy_refuses_is_gone,
+        ):
+            again(site, site.folder())
+
+
+@pytest.fixture(scope="module")
+def encrypted(s3_server, tmp_path_factory) -> Iterator[Site]:
+    """Whose blobs are encrypted with keys of ours, which no browser has: the staging area is not."""
+    ring = client_side(active="new", new=secrets.token_bytes(32))
+    home = tmp_path_factory.mktemp("encrypted-completion")
+    more = f"{section_of(ring)}\n    direct-upload-staging none"
+    yield from make_site(s3_server, home, more, variables_of(ring))
+
+
+def test_blobs_that_are_encrypted_here(encrypted):
+    folder, film = encrypted.folder(), payloads.noise(20)
+    begun = upload(encrypted.editor, folder, film, **{"@type": "File"})
+    answer = complete(encrypted.editor, begun)
+    assert answer.status == 201, answer.body[:2000]
+    assert encrypted.file(answer.json) == film.data and encrypted.staged() == (set(), 0)
+    picture = jpeg(6)
+    answer = complete(encrypted.editor, upload(encrypted.editor, folder, picture, **{"@type": "Image"}))
+    assert answer.status == 201, answer.body[:2000]
+    assert Image.open(io.BytesIO(encrypted.file(answer.json, "image"))).size == (400, 600)
+    for key in encrypted.keys("blobs/"):
+        stored = encrypted.client.get_object(Bucket=encrypted.bucket, Key=key)["Body"].read()
+        assert not any(trace in stored for trace in (*film.traces, *picture.traces))
