@@ -183,7 +183,8 @@ class UploadArea:
             self._put_together(key, upload)
         info = self._head(key)
         if info is None:
-            raise UploadWrong("nothing was uploaded, or nothing of it is left", gone=True)
+            why = "nothing was uploaded, or nothing of it is left"
+            raise UploadWrong(why, gone=True, incomplete=not upload.multipart)
         if info.size != upload.size:
             raise UploadWrong(f"{info.size} bytes were uploaded, and {upload.size} were announced")
         self._check_encrypted(info, upload)

@@ -83,7 +83,7 @@ class Swept:
 class UploadWrong(Exception):
     """What was uploaded is not what was announced, or is not all there: the message says what, for whoever sends it.
 
-    ``gone``: nothing of it is left, or was ever sent. ``incomplete``: what is there is right, and more can be sent.
+    ``gone``: nothing of it is there. ``incomplete``: what is there is right, and what is missing can still be sent.
     """
 
     def __init__(self, message: str, *, gone: bool = False, incomplete: bool = False) -> None:
