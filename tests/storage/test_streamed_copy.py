@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from rings import client_side, sse_c
-from servers.faults import reset
+from servers.faults import answer, reset
 from sites import bucket_keys, unfinished_uploads
 
 from collective.s3blobstorage.encryption.none import NoEncryption
-from collective.s3blobstorage.errors import Corrupt, PreconditionFailed
+from collective.s3blobstorage.errors import Corrupt, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore import open_store
 
 MB = 1024 * 1024
@@ -197,3 +197,27 @@ def test_connections_that_break_on_the_way(store, clear, tls_proxy, where):
     sink = Sink()
     store.get_file(TARGET, sink)
     assert sink.digest.digest() == made.sha256()
+
+
+def test_an_object_takes_its_own_place(secure, tls_proxy):
+    """As a rotation of keys on a store that copies nothing of a customer's: until all has arrived it is as it was."""
+    keys = {"one": KEY, "two": bytes(range(32))}
+    made = Made(40 * MB)
+    with (
+        closing(open_store(dataclasses.replace(secure, encryption=sse_c(active="one", **keys)))) as before,
+        closing(open_store(dataclasses.replace(secure, encryption=sse_c(active="two", **keys)))) as after,
+    ):
+        before.put_file(TARGET, made, metadata={"word": "kept"})
+        after.measured(copies_encrypted=False)
+        last = tls_proxy.fail(answer(403, "AccessDenied"), method="PUT", target="partNumber=3")
+        with no_file(), pytest.raises(Refused):
+            after.protect(TARGET, convert=False)
+        assert last.hits == 1
+        assert unfinished_uploads(secure) == []
+        assert before.protection(TARGET).key == before.encryption.ring.active.name
+        with no_file():
+            assert after.protect(TARGET, convert=False).what == "rewrapped"
+        assert after.protection(TARGET).key == after.encryption.ring.active.name
+        sink = Sink()
+        assert after.get_file(TARGET, sink).metadata["word"] == "kept"
+        assert sink.digest.digest() == made.sha256()

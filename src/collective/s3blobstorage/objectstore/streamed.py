@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from collective.s3blobstorage.errors import Corrupt
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.content import FileContent, Reader
+from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
 from collective.s3blobstorage.objectstore.ranges import get_range
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT
@@ -78,7 +79,12 @@ class StreamedContent(FileContent):
             begin=self._begin,
         )
         self._digest.update(arrived)
-        if start + length == self.size and self.expected not in (None, self._digest.digest()):
+        if start + length == self.size:
+            with Comparing(self._reading.traffic, "get"):
+                self._compare()
+        self._start, self._block = start, bytes(arrived)
+
+    def _compare(self) -> None:
+        if self.expected not in (None, self._digest.digest()):
             log.error("GET of %r: SHA-256 differs", self._source.key)
             raise Corrupt(DIFFERENT)
-        self._start, self._block = start, bytes(arrived)
