@@ -202,6 +202,15 @@ def test_an_account_of_the_root_is_not_the_sites_of_the_same_name(ask, functiona
     assert ask("GET", "up/@blob-upload")[1]["unfinished"]["count"] == 1
 
 
+def test_too_much_is_not_begun_at_all(ask, unfinished, portal):
+    """Not even to be dropped again with the transaction."""
+    api.portal.set_registry_record("collective.s3blobstorage.upload_user_count", 1)
+    assert ask("POST", "up/@blob-upload", LARGE)[0] == 201
+    before = unfinished()
+    assert became(ask("POST", "up/@blob-upload", LARGE)) == (422, "quota")
+    assert len(before) == 1 and unfinished() == before
+
+
 # Fields and types
 
 

@@ -67,8 +67,11 @@ class IUploadSettings(Interface):
 
 
 class UploadRefused(Exception):
-    """This file may not be uploaded; the message is for the editor. ``kind``: a word for programs: ``too-large``,
-    ``type``, ``quota``, ``filename``, ``policy``, …"""
+    """This file may not be uploaded; the message is for the editor. ``kind`` is a word for programs.
+
+    Of the file: ``too-large``, ``empty``, ``type``, ``portal-type``, ``filename``, ``quota``, ``policy``. Of the
+    upload: ``token`` where there is none here, ``expired``, ``ended``, and ``off`` where nothing is uploaded in this site.
+    """
 
     def __init__(self, message, kind="policy"):
         super().__init__(message)

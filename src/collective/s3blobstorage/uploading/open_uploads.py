@@ -8,6 +8,9 @@ expires, result). A result is "" as long as it is open, "-" where it was ended, 
 plain values that have an order, so that BTrees settle changes of different ids by themselves; two changes of one id
 conflict, and Zope does the later one again, which then sees what the first one did. Nothing is deleted but whole days
 that are over.
+
+What is counted is what is open. Who has a request that was signed before an upload ended can still send that file once
+more, as long as ``presign-max-expiry`` says: it lies in the staging area until it is swept, and nothing refers to it.
 """
 
 from datetime import UTC, datetime
