@@ -11,9 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 import transaction
 from plone.app.testing import SITE_OWNER_NAME, login
+from plone.dexterity.interfaces import IDexterityContent
+from plone.namedfile.interfaces import INamedBlobFileField
 from plone.registry.interfaces import IRegistry
+from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
+from plone.restapi.interfaces import IFieldDeserializer
 from plone.uuid.interfaces import IUUID
-from zope.component import getUtility
+from zope.component import getGlobalSiteManager, getUtility
 from zope.interface import alsoProvides
 
 from collective.s3blobstorage.directupload.interfaces import UploadWrong
@@ -22,6 +26,7 @@ from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.services.refusal import Refusal
 from collective.s3blobstorage.uploading.completing import UploadEnded, complete
 from collective.s3blobstorage.uploading.interfaces import Announced, Ticket
+from collective.s3blobstorage.uploading.named import DirectFileDeserializer, ICompletingRequest
 from collective.s3blobstorage.uploading.open_uploads import OpenUploads
 from collective.s3blobstorage.uploading.policy import site_policy
 
@@ -98,6 +103,49 @@ def test_of_a_transaction_that_is_aborted_nothing_is_left_but_what_was_uploaded(
     assert portal["a.bin"].file.data == DATA
 
 
+class Refuses:
+    """A resource of the transaction that votes against it, after the database has."""
+
+    transaction_manager = transaction.manager
+
+    def sortKey(self):
+        return "~"
+
+    def tpc_vote(self, txn):
+        raise RuntimeError("not now")
+
+    def _nothing(self, txn):
+        pass
+
+    abort = tpc_begin = commit = tpc_finish = tpc_abort = _nothing
+
+
+def test_of_a_commit_that_fails_nothing_is_left_but_what_was_uploaded(portal, area, request_, uploaded):
+    ticket, store = uploaded(), portal._p_jar.db().storage.store_
+    complete(portal, request_, ticket, {})
+    transaction.get().join(Refuses())
+    with pytest.raises(RuntimeError):
+        transaction.commit()
+    transaction.abort()
+    portal._p_jar.db().storage.uploads.settle()
+    assert "a.bin" not in portal and is_staged(area) and list(store.list("blobs/")) == []
+
+
+def test_a_field_whose_values_an_add_on_makes_itself(portal, area, request_, uploaded):
+    """Whatever it made of it has neither the name nor the type."""
+
+    class Theirs(NamedFieldDeserializer):
+        pass
+
+    registry, of = getGlobalSiteManager(), (INamedBlobFileField, IDexterityContent, ICompletingRequest)
+    registry.registerAdapter(Theirs, of, IFieldDeserializer)
+    try:
+        with pytest.raises(Refusal, match="the field file does not take"):
+            complete(portal, request_, uploaded(), {})
+    finally:
+        registry.registerAdapter(DirectFileDeserializer, of, IFieldDeserializer)
+
+
 def test_a_file_that_is_refused_is_ended_by_a_commit(portal, area, request_, uploaded):
     ticket = uploaded(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Image", "image/png")
     with pytest.raises(UploadEnded) as refused:
@@ -115,19 +163,23 @@ def test_what_nobody_sent(portal, area, request_, uploaded):
     assert wrong.value.gone and OpenUploads(portal).is_open(ticket.upload.id)
 
 
-def test_what_it_became_is_there_no_more(portal, request_, uploaded):
+def test_what_it_became_is_there_no_more_or_not_for_this_user(portal, request_, uploaded):
     ticket = uploaded()
     complete(portal, request_, ticket, {"id": "x"})
     transaction.commit()
+    portal["x"].manage_permission("View", ["Reviewer"], acquire=0)  # this user has not that role
+    assert status_of_refusal(portal, request_, ticket) == 404
     portal.manage_delObjects(["x"])
+    assert status_of_refusal(portal, request_, ticket) == 404
+
+
+def status_of_refusal(portal, request_, ticket):
     with pytest.raises(Refusal) as refused:
         complete(portal, request_, ticket, {})
-    assert refused.value.status == 404
+    return refused.value.status
 
 
 def test_a_type_without_a_file(portal, request_, uploaded):
     with pytest.raises(Refusal, match="field is no file"):
         complete(portal, request_, uploaded(portal_type="Event"), {"title": "T"})
-    with pytest.raises(Refusal) as refused:
-        complete(portal, request_, uploaded(portal_type=f"no-{uuid.uuid4().hex}"), {})
-    assert refused.value.status == 403
+    assert status_of_refusal(portal, request_, uploaded(portal_type=f"no-{uuid.uuid4().hex}")) == 403

@@ -10,16 +10,18 @@ import pytest
 import transaction
 from PIL import Image
 from plone.app.testing import SITE_OWNER_NAME, login
+from plone.dexterity.interfaces import IDexterityContent
 from plone.dexterity.utils import iterSchemata
 from plone.namedfile.field import NamedBlobFile as NamedBlobFileField
 from plone.namedfile.field import NamedFile
 from plone.namedfile.file import NamedBlobFile, NamedBlobImage
-from plone.namedfile.interfaces import IStorage, NotStorable
+from plone.namedfile.interfaces import INamedBlobFileField, INamedField, IStorage, NotStorable
 from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
 from plone.restapi.interfaces import IDeserializeFromJson, IFieldDeserializer
 from zExceptions import BadRequest
-from zope.component import getMultiAdapter, getUtility
-from zope.interface import Invalid
+from zope.component import getGlobalSiteManager, getMultiAdapter, getUtility
+from zope.interface import Invalid, alsoProvides
+from zope.publisher.interfaces.browser import IDefaultBrowserLayer
 
 from collective.s3blobstorage.uploading.named import DirectFile, DirectFileDeserializer, mark
 
@@ -66,12 +68,12 @@ def direct(portal):
 
 def test_it_is_the_value_of_a_field(portal, request_, direct):
     portal.invokeFactory("File", "file")
-    file, value = portal["file"], direct()
+    file, value = portal["file"], direct(content_type="application/octet-stream")
     getMultiAdapter((file, request_), IDeserializeFromJson)(data={"file": value, "title": "T"})
     made = file.file
-    assert type(made) is NamedBlobFile and value.is_attached and file.title == "T"
+    assert type(made) is NamedBlobFile and value.value is made and file.title == "T"
     # Not the type that Plone would make of the name.
-    assert (made.filename, made.contentType) == ("a.html", "application/x-test")
+    assert (made.filename, made.contentType) == ("a.html", "application/octet-stream")
     assert vars(made)["size"] == len(DATA) == made.getSize()
     transaction.commit()
     assert file.file.data == DATA and file.file.getSize() == len(DATA)
@@ -116,6 +118,32 @@ def test_in_other_requests_there_is_no_such_value(portal, functional):
     field = next(schema["file"] for schema in iterSchemata(portal["file"]) if "file" in schema)
     found = getMultiAdapter((field, portal["file"], functional["request"]), IFieldDeserializer)
     assert type(found) is NamedFieldDeserializer
+
+
+class IAddOnLayer(IDefaultBrowserLayer):
+    pass
+
+
+@pytest.mark.parametrize("field", [INamedField, INamedBlobFileField])
+def test_a_deserializer_of_an_add_on_does_not_come_before(portal, functional, direct, field):
+    """It would not know what it gets. In other requests it does what it is for."""
+
+    class Theirs(NamedFieldDeserializer):
+        pass
+
+    portal.invokeFactory("File", "file")
+    request = functional["request"].clone()
+    alsoProvides(request, IAddOnLayer)
+    registry, of = getGlobalSiteManager(), (field, IDexterityContent, IAddOnLayer)
+    registry.registerAdapter(Theirs, of, IFieldDeserializer)
+    try:
+        named = next(schema["file"] for schema in iterSchemata(portal["file"]) if "file" in schema)
+        assert type(getMultiAdapter((named, portal["file"], request), IFieldDeserializer)) is Theirs
+        mark(request)
+        getMultiAdapter((portal["file"], request), IDeserializeFromJson)(data={"file": direct()})
+    finally:
+        registry.unregisterAdapter(Theirs, of, IFieldDeserializer)
+    assert portal["file"].file.filename == "a.html"
 
 
 def test_nothing_of_a_request_is_taken_for_one(portal):

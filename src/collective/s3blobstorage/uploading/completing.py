@@ -125,9 +125,11 @@ def _done_now(context, request, ticket, body, uploads, area):
     direct = DirectFile(staged, context._p_jar, content_type, announced.filename)
     obj = _created(context, announced, values) if creates else context
     obj = _filled(obj, context, request, values | {field: direct}, creates=creates)
-    if not direct.is_attached:
-        # plone.restapi passes over what may not be written.
-        raise Refusal(403, "Forbidden", f"the field {field} is not there, or may not be written", field=field)
+    if direct.value is None:
+        # plone.restapi passes over what may not be written; and an add-on may make the values of such fields itself.
+        raise Refusal(
+            403, "Forbidden", f"the field {field} does not take a file that was uploaded directly", field=field
+        )
     uploads.finish(ticket, IUUID(obj))
     _drop_after_commit(area, ticket.upload)
     return Completed(obj, field, created=creates)

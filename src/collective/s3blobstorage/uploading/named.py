@@ -31,6 +31,8 @@ class DirectFile:
     :param staged: an ``IStagedObject``
     :param connection: of the database that the content is in, or will be
     :param content_type: that it is stored under, whatever its name says
+
+    ``value``: what a field made of it; None as long as none did.
     """
 
     def __init__(self, staged, connection, content_type, filename):
@@ -38,7 +40,7 @@ class DirectFile:
         self.connection = connection
         self.content_type = content_type
         self.filename = filename
-        self.is_attached = False
+        self.value = None
 
     def __repr__(self):
         return f"<DirectFile of {self.staged.size} bytes>"
@@ -52,13 +54,15 @@ class DirectFileStorable:
         if not isinstance(data, DirectFile):
             raise NotStorable("Could not store data (not a DirectFile).")
         attach(blob, data.connection, data.staged)
-        data.is_attached = True
 
 
 @implementer(IFieldDeserializer)
 @adapter(INamedField, IDexterityContent, ICompletingRequest)
 class DirectFileDeserializer(NamedFieldDeserializer):
-    """Of any other value, what plone.restapi makes of it."""
+    """Of any other value, what plone.restapi makes of it. In the request's thread.
+
+    ValidationError and ValueError where the field does not take it; what ``attach`` raises.
+    """
 
     def __call__(self, value):
         if not isinstance(value, DirectFile):
@@ -77,4 +81,5 @@ class DirectFileDeserializer(NamedFieldDeserializer):
             raise
         except Invalid as error:  # of a constraint or a validator; plone.restapi takes no other for one
             raise ValueError(str(error)) from None
+        value.value = made
         return made
