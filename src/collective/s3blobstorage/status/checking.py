@@ -1,5 +1,5 @@
 """Every check of one database's storage, in the order in which a person would look: the machine, the store, the prefix,
-then writing, and the sources at the end.
+then writing, uploads of browsers, and the sources at the end.
 
 For ``s3blobs check`` and for whoever looks at a site. Nothing is written, not even an object of the checks, before the
 owner marker said that the prefix is ours.
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 
 from ..errors import StoreError
 from ..messages import mend as mend_of
@@ -20,6 +21,7 @@ from ..objectstore.preflight import AT_OPEN, DEEPER, LAST_BEFORE_WRITING, Findin
 from ..settings import StorageSettings
 from .local_checks import LocalChecks, Result
 from .source_checks import Opened, source_checks
+from .upload_checks import upload_checks
 
 _NOT_ASKED: Result = (None, "not tried: the bucket cannot be read", "")
 
@@ -73,7 +75,11 @@ def findings(
                 break
     if late:
         yield from _too_slow(finding.name)
-    for name, asked in source_checks(settings.sources, base.opened):
+    why_not = local.not_ours if reached else _NOT_ASKED[1]
+    if not writable:
+        why_not = "not tried: opened for reading only"
+    last = chain(upload_checks(settings, store, why_not), source_checks(settings.sources, base.opened))
+    for name, asked in last:
         late = until is not None and time.monotonic() > until
         yield _untried(name) if late else _timed(name, asked)
 
