@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -274,10 +275,13 @@ def sent_as_form(request, data):
 
 
 def test_bytes_that_were_announced(sites, begin):
-    """The store compares the SHA-256 of what is sent at once."""
+    """Their SHA-256 is signed: a store that compares it refuses others at once, ``IUploadArea.finish`` at the end."""
     data = secrets.token_bytes(1000)
     request = begin(sha256=hashlib.sha256(data).hexdigest()).json["request"]
-    assert sent(request, bytes(1000)) in (400, 403) and sent(request, data) == 200
+    headers = {name.lower(): value for name, value in request["headers"].items()}
+    assert headers["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(data).digest()).decode()
+    assert "x-amz-checksum-sha256" in request["url"].partition("X-Amz-SignedHeaders=")[2].partition("&")[0]
+    assert sent(request, data) == 200
 
 
 # What is refused
