@@ -138,11 +138,10 @@ def meet(argument, **known):
 @at("started", "during")
 @at("checked", "afterwards")
 def complete_meanwhile(asked, **known):
-    """Another request completes the same upload, from the beginning to the end."""
-    parts = urlsplit(getRequest()["ACTUAL_URL"])
-    connection = http.client.HTTPConnection(parts.netloc)
-    headers = json.loads(asked)
-    connection.request("POST", parts.path, b"{}", headers)
+    """Another request completes the same upload, from the beginning to the end: of this process, or of one beside."""
+    netloc, headers = json.loads(asked)
+    connection = http.client.HTTPConnection(netloc)
+    connection.request("POST", urlsplit(getRequest()["ACTUAL_URL"]).path, b"{}", headers)
     assert connection.getresponse().status == 201
     connection.close()
 

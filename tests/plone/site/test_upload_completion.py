@@ -8,13 +8,15 @@ import io
 import itertools
 import json
 import math
+import os
 import secrets
 import shutil
-import threading
+import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from PIL import Image
 from rest_examples import exchanges, form
 from rings import client_side, section_of, variables_of
 from servers import faults
+from servers.process import ServerProcess, free_port
 from servers.proxy import Proxy
 from web_client import Answer, WebClient, json_file
 from zope_instance import ZOPE_CONF, ZopeInstance
@@ -62,6 +65,9 @@ SECTION = """\
 FILESTORAGE = """<filestorage>
       path {home}/var/Data.fs
     </filestorage>"""
+ZEO = """<zeoclient>
+      server 127.0.0.1:{port}
+    </zeoclient>"""
 RELSTORAGE = """<relstorage>
       <sqlite3>
         data-dir {home}/var/sqlite
@@ -128,21 +134,26 @@ class Site:
         return answer.body
 
 
+def a_zope(home: Path, section: str, password: str, environment: dict[str, str]) -> ZopeInstance:
+    return ZopeInstance(
+        home, home / "cache", section, password=password, zcml=ZCML,
+        environment={"PYTHONPATH": str(Path(__file__).parent), "SITES": "with", **environment},
+        zope_conf="%import relstorage\n%import ZEO\n" + ZOPE_CONF.format(home=home, storage=section),
+    )  # fmt: skip
+
+
 def make_site(
     s3_server, home: Path, encryption: str = "", environment: dict[str, str] | None = None, base: str = FILESTORAGE
 ) -> Iterator[Site]:
+    """``base``: the section of the storage below ours."""
     bucket = f"completion-{uuid.uuid4().hex[:20]}"
     client = s3_client(s3_server)
     with Proxy(s3_server.endpoint_url) as between:
         section = SECTION.format(
             bucket=bucket, endpoint=between.endpoint_url, server=s3_server, home=home, encryption=encryption,
-            base=base.format(home=home),
+            base=base.replace("{home}", str(home)),
         )  # fmt: skip
-        zope = ZopeInstance(
-            home, home / "cache", section, password=secrets.token_urlsafe(12), zcml=ZCML,
-            environment={"PYTHONPATH": str(Path(__file__).parent), "SITES": "with", **(environment or {})},
-            zope_conf="%import relstorage\n" + ZOPE_CONF.format(home=home, storage=section),
-        )  # fmt: skip
+        zope = a_zope(home, section, secrets.token_urlsafe(12), environment or {})
         settings = StoreSettings(
             bucket, "plone/site", s3_server.endpoint_url, region=s3_server.region, addressing_style="path",
             access_key=s3_server.access_key, secret_key=s3_server.secret_key,
@@ -241,20 +252,28 @@ def test_a_completion_that_is_repeated(site, folder):
     refused(complete(site.editor, begun), 404)
 
 
+def at_once(*asked: tuple[WebClient, dict[str, Any]], happening: str = "") -> list[Answer]:
+    """What each client gets that completes an upload, all at the same time."""
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(lambda pair: complete(*pair, happening), asked))
+
+
 def test_two_completions_at_once_make_one_content(site, folder):
     """Both have looked at the staged object when the first one goes on."""
     small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
     begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
-    answers: list[Answer] = []
-    threads = [threading.Thread(target=lambda: answers.append(complete(site.editor, begun, "meet"))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(*[(site.editor, begun)] * 2, happening="meet")
     assert sorted(answer.status for answer in answers) == [200, 201], [answer.body[:500] for answer in answers]
     assert answers[0].json == answers[1].json
     assert len(site.names(folder)) == 1 and site.file(answers[0].json) == small.data
     gone(site, blobs, 1)
+
+
+def another_request(site: Site, port: int) -> str:
+    """Where, and as whom, ``completion_inside.complete_meanwhile`` completes it."""
+    user = base64.b64encode(":".join(site.editor.user).encode()).decode()
+    headers = {**JSON, "Host": f"localhost:{port}", "Authorization": f"Basic {user}"}
+    return json.dumps([f"127.0.0.1:{port}", headers])
 
 
 @pytest.mark.parametrize("when", ["during", "afterwards"])
@@ -262,9 +281,7 @@ def test_completed_by_another_request_meanwhile(site, folder, when):
     """Which has dropped what this one looks for, or has looked at and would copy: it answers with what there is."""
     small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
     begun, blobs = upload(site.editor, folder, small, **{"@type": "File"}), site.keys("blobs/")
-    user = base64.b64encode(":".join(site.editor.user).encode()).decode()
-    headers = {**JSON, "Host": f"localhost:{site.zope.port}", "Authorization": f"Basic {user}"}
-    answer = complete(site.editor, begun, f"{when}:{json.dumps(headers)}")
+    answer = complete(site.editor, begun, f"{when}:{another_request(site, site.zope.port)}")
     assert answer.status == 200, answer.body[:2000]
     assert len(site.names(folder)) == 1 and site.file(answer.json) == small.data
     gone(site, blobs, 1)
@@ -276,7 +293,7 @@ def gone(site: Site, before: dict[str, int], left: int, staged: int = 0) -> None
         new = set(site.keys("blobs/")) - set(before)
         if len(new) == left:
             break
-        threading.Event().wait(0.1)
+        time.sleep(0.1)
     assert len(new) == left
     objects, unfinished = site.staged()
     assert (len(objects), unfinished) == (staged, 0)
@@ -546,7 +563,7 @@ def test_what_is_not_all_there(site, folder, what):
     elif what != "nothing":
         data = CLIP.data[:-1] if what == "too short" else CLIP.data + b"x"
         assert send_to_store(begun["request"], data) in (400, 403)
-    refused(complete(site.editor, begun), 400)
+    refused(complete(site.editor, begun), 400 if what == "a part is missing" else 410)
     assert site.names(folder) == [] and set(site.keys("blobs/")) == set(blobs) and site.staged()[0] == set()
     send(site.editor, begun, payload.data)
     answer = complete(site.editor, begun)
@@ -671,6 +688,50 @@ def test_over_relstorage(s3_server, tmp_path):
             test_what_a_policy_refuses_is_gone,
         ):
             again(site, site.folder())
+
+
+@pytest.mark.slow
+def test_two_processes_behind_zeo(s3_server, tmp_path):
+    """One completes what the other one is about to; and both at the same moment."""
+    port = free_port()
+    conf = tmp_path / "zeo.conf"
+    conf.write_text(
+        f"<zeo>\n  address 127.0.0.1:{port}\n</zeo>\n<filestorage 1>\n  path {tmp_path}/Data.fs\n</filestorage>\n"
+    )
+    command = [sys.executable, "-m", "ZEO.runzeo", "-C", str(conf)]
+    server = ServerProcess("ZEO", command, dict(os.environ), tmp_path / "zeo.log")
+    server.start()
+    try:
+        for site in make_site(s3_server, tmp_path / "one", base=ZEO.format(port=port)):
+            section = site.zope.storage.replace(f"{tmp_path}/one/", f"{tmp_path}/two/")
+            beside = a_zope(tmp_path / "two", section, site.zope.password, {})
+            beside.configure()
+            beside.start()
+            try:
+                one_after_the_other_and_both(site, beside)
+            finally:
+                beside.stop()
+    finally:
+        server.stop()
+
+
+def one_after_the_other_and_both(site: Site, beside: ZopeInstance) -> None:
+    for when in ("during", "afterwards"):
+        folder, blobs = site.folder(), site.keys("blobs/")
+        begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+        answer = complete(site.editor, begun, f"{when}:{another_request(site, beside.port)}")
+        assert answer.status == 200, answer.body[:2000]
+        assert len(site.names(folder)) == 1 and site.file(answer.json) == CLIP.data
+        gone(site, blobs, 1)
+    other = replace(site.editor, port=beside.port)
+    for _ in range(10):
+        folder, blobs = site.folder(), site.keys("blobs/")
+        begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
+        theirs = begun | {"@id": begun["@id"].replace(site.editor.url, other.url)}
+        answers = at_once((site.editor, begun), (other, theirs))
+        assert sorted(answer.status for answer in answers) == [200, 201], [answer.body[:500] for answer in answers]
+        assert len(site.names(folder)) == 1
+        gone(site, blobs, 1)
 
 
 @pytest.fixture(scope="module")

@@ -81,14 +81,15 @@ def complete(context, request, ticket, body):
     try:
         return _done_now(context, request, ticket, body, uploads, area)
     except UploadEnded:
-        transaction.abort()
+        transaction.begin()  # which aborts this one
         uploads.end(ticket.upload.id)
         _drop_after_commit(area, ticket.upload)
         raise
     except (UploadWrong, ObjectMissing, PreconditionFailed):
         # Another request that completed it may have dropped what this one looked for. That one has committed then, and
-        # a transaction that begins now sees it. There is nothing to keep of this one.
-        transaction.abort()
+        # a transaction that begins now sees it; of another process behind ZEO some milliseconds later, and then this is
+        # an error that passes when it is tried again. There is nothing to keep of this transaction.
+        transaction.begin()
         known = uploads.result(ticket.upload.id)
         if known is None:
             raise
