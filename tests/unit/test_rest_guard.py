@@ -9,7 +9,7 @@ pytest.importorskip("plone.protect")
 from plone.protect.interfaces import IDisableCSRFProtection  # noqa: E402
 from zope.interface import Interface, implementer  # noqa: E402
 
-from collective.s3blobstorage.services.guard import guard  # noqa: E402
+from collective.s3blobstorage.services.guard import guard, guard_without_body  # noqa: E402
 from collective.s3blobstorage.services.refusal import Refusal  # noqa: E402
 
 
@@ -97,3 +97,24 @@ def test_a_foreign_origin(origin):
 )
 def test_the_sites_own_origin_as_the_visitor_sees_it(url, origin):
     assert let_through(Site(url), Content_Type=JSON, Origin=origin) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, None),
+        ({"Sec_Fetch_Site": "same-origin", "Origin": "https://www.example.org"}, None),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_a_request_without_a_body(headers, status):
+    request = Request(**headers)
+    try:
+        guard_without_body(request, SITE)
+    except Refusal as refusal:
+        assert refusal.status == status and not IDisableCSRFProtection.providedBy(request)
+    else:
+        assert status is None and IDisableCSRFProtection.providedBy(request)

@@ -25,13 +25,27 @@ def guard(request, site):
     declared = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
     if declared != "application/json":
         raise Refusal(415, "UnsupportedMediaType", "the request needs the header Content-Type: application/json")
+    refuse_foreign(request, site)
+    alsoProvides(request, IDisableCSRFProtection)
+
+
+def guard_without_body(request, site):
+    """The same for a DELETE of programs that declare no type, since they send no body.
+
+    Without being allowed to by CORS no page of another origin can send a DELETE, and no form can.
+    """
+    refuse_foreign(request, site)
+    alsoProvides(request, IDisableCSRFProtection)
+
+
+def refuse_foreign(request, site):
+    """Raise Refusal where a browser says that the request comes from a page of another origin."""
     # "none": the user typed the address. "same-site" is a neighbour's page below the same domain.
     if (request.getHeader("Sec-Fetch-Site") or "none").strip().lower() not in ("same-origin", "none"):
         raise Refusal(403, "Forbidden", "the request comes from a page of another origin (Sec-Fetch-Site)")
     origin = request.getHeader("Origin")
     if origin is not None and (_origin(origin) is None or _origin(origin) != _origin(site.absolute_url())):
         raise Refusal(403, "Forbidden", "the request comes from a page of another origin (Origin)")
-    alsoProvides(request, IDisableCSRFProtection)
 
 
 def _origin(url):

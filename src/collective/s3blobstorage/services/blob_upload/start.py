@@ -33,7 +33,7 @@ class Start(UploadService):
         body = self.body()
         only_known(body, NAMES)
         announced = announced_of(body, self.context, self.request)
-        method, sha256 = _method_of(body), _sha256_of(body)
+        method, sha256 = _method_of(body), sha256_of(body)
         ticket, token = self.begun(user, announced, method, sha256)
         told = upload_told(self, token, ticket)
         if ticket.upload.multipart:
@@ -61,6 +61,7 @@ class Start(UploadService):
         except ValueError as error:  # more than one request can take: the policy has seen to all else
             raise bad_field("method" if method in SINGLE else "size", f"does not fit: {error}") from None
         _drop_unless_committed(area, upload)
+        upload = self.cut(upload)
         ticket = Ticket(
             upload,
             announced,
@@ -76,6 +77,10 @@ class Start(UploadService):
             raise Refusal(400, "BadRequest", str(error)) from None
         uploads.begin(ticket, limits)
         return ticket, token
+
+    def cut(self, upload):
+        """The upload with the parts that the client is going to send: here those that it is told to send."""
+        return upload
 
 
 def announced_of(body, context, request):
@@ -117,7 +122,7 @@ def _method_of(body):
     return method
 
 
-def _sha256_of(body):
+def sha256_of(body):
     if "sha256" not in body:
         return None
     text = _text_of(body, "sha256")

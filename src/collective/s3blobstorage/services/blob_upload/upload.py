@@ -1,7 +1,8 @@
 """What the verbs of ``@blob-upload`` have in common: whose upload it is, and what errors say."""
 
 import transaction
-from zope.component import getUtility
+from zExceptions import NotFound
+from zope.component import getUtility, queryMultiAdapter
 from zope.i18n import translate
 from zope.i18nmessageid import MessageFactory
 
@@ -18,6 +19,8 @@ from ..refusal import Refusal
 
 _ = MessageFactory("collective.s3blobstorage")
 
+COMPANION = "companion"  # what lies below it is companion.py's; no token is so short
+NOT_HERE = _("There is no such upload here.")
 _STATUS = {"token": (404, "NotFound"), "expired": (410, "Gone"), "ended": (410, "Gone"), "off": (409, "Conflict")}
 
 
@@ -31,6 +34,14 @@ class UploadService(BlobService):
 
     name = "@blob-upload"
     keeps = False
+
+    def publishTraverse(self, request, name):
+        if not self.path and name == COMPANION:
+            service = queryMultiAdapter((self.context, request), name=f"{request._rest_service_id}{self.name}-{name}")
+            if service is None:  # a verb that the protocol does not have
+                raise NotFound(self, name, request)
+            return service
+        return super().publishTraverse(request, name)
 
     def _answer_or_error(self, response):
         try:
@@ -79,7 +90,7 @@ class UploadService(BlobService):
         ticket = read(token)
         here = (current_user(), self.blobs.name, site_id(current_site()), container_id(self.context))
         if (ticket.user, ticket.database, ticket.site, ticket.container) != here:
-            raise UploadRefused(_("There is no such upload here."), "token")
+            raise UploadRefused(NOT_HERE, "token")
         if not off:
             self.check_on()
         uploads = self.uploads
