@@ -60,7 +60,8 @@ _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"
 # The brand of an ISO file, at offset 8; all others are films.
 _BRANDS = {
     b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"heim": "image/heic",
-    b"heis": "image/heic", b"hevc": "image/heic", b"hevx": "image/heic", b"mif1": "image/heif", b"msf1": "image/heif",
+    b"heis": "image/heic", b"hevc": "image/heic", b"hevx": "image/heic", b"hevm": "image/heic", b"hevs": "image/heic",
+    b"mif1": "image/heif", b"mif2": "image/heif", b"msf1": "image/heif", b"miaf": "image/heif", b"avio": "image/avif",
     b"M4A ": "audio/mp4", b"M4B ": "audio/mp4", b"qt  ": "video/quicktime", b"crx ": "image/x-canon-cr3",
 }  # fmt: skip
 
