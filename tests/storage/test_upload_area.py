@@ -58,7 +58,7 @@ def copied(store, staged, key=TARGET):
 
 
 def test_in_one_request(area, store, settings):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     assert upload.parts == 0
     assert area.arrived(upload) == []
     assert send(area.put_request(upload, seconds=600), SMALL) == 200
@@ -108,7 +108,7 @@ def test_put_together_in_two_threads_at_once(area, settings):
 
 
 def test_no_other_number_of_bytes(area):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=600)
     assert send(request, SMALL + b"x") == 403
     assert send(request, SMALL[:-1]) == 403
@@ -125,7 +125,7 @@ def test_no_other_number_of_bytes(area):
 
 
 def test_no_other_key_and_no_other_part(area):
-    upload, other = area.begin(len(SMALL)), area.begin(len(SMALL))
+    upload, other = area.begin(len(SMALL), single=True), area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=600)
     elsewhere = dataclasses.replace(request, url=request.url.replace(upload.id, other.id))
     assert send(elsewhere, SMALL) == 403
@@ -136,7 +136,7 @@ def test_no_other_key_and_no_other_part(area):
 
 
 def test_an_expired_request(area):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=1)
     time.sleep(2.1)
     assert send(request, SMALL) == 403
@@ -208,7 +208,7 @@ def test_the_announced_hash_of_parts(area):
 
 
 def test_nobody_swaps_it_after_it_was_looked_at(area, store, settings):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=600)
     send(request, SMALL)
     staged = area.finish(upload)
@@ -222,6 +222,46 @@ def test_nobody_swaps_it_after_it_was_looked_at(area, store, settings):
     with pytest.raises(PreconditionFailed), staged.open() as file:
         file.read()
     assert TARGET not in objects(settings)
+
+
+# Two files of one MD5, which is what the ETag of one request is (Wang and Yu, "How to Break MD5 and Other Hash
+# Functions", 2005).
+COLLIDING = (
+    "d131dd02c5e6eec4693d9a0698aff95c2fcab5{}712467eab4004583eb8fb7f8955ad340609f4b30283e4888325{}1415a08"
+    "5125e8f7cdc99fd91dbd{}280373c5bd8823e3156348f5bae6dacd436c919c6dd53e2{}487da03fd02396306d248cda0e99f"
+    "33420f577ee8ce54b67080{}80d1ec69821bcb6a8839396f965{}b6ff72a70"
+)
+ONE_MD5 = [bytes.fromhex(COLLIDING.format(*digits)) for digits in ("8 7 f b a 2".split(), "0 f 7 3 2 a".split())]
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.2])
+def test_nobody_swaps_it_for_a_file_of_the_same_etag(area, store, settings, pause):
+    first, second = ONE_MD5
+    upload = area.begin(len(first), single=True)
+    request = area.put_request(upload, seconds=600)
+    assert send(request, first) == 200
+    time.sleep(pause)
+    staged = area.finish(upload)
+    assert staged.beginning() == first
+    assert send(request, second) == 200
+    assert store.head(upload_key(upload.id)).etag == staged.etag
+    with pytest.raises(PreconditionFailed):
+        staged.copy_to(TARGET, {})
+    with pytest.raises(PreconditionFailed):
+        staged.download(io.BytesIO())
+    assert TARGET not in objects(settings)
+
+
+def test_what_was_put_together_is_nobodys_to_change(area, store, settings):
+    """Also of a small file, which goes in one part where nobody asks for one request."""
+    upload = area.begin(len(SMALL))
+    assert upload.parts == 1 and upload.multipart
+    request = area.part_request(upload, 1, seconds=600)
+    assert send(request, SMALL[::-1]) == 200
+    assert send(request, SMALL) == 200  # as often as it takes
+    staged = area.finish(upload)
+    assert send(request, SMALL[::-1]) == 404
+    assert copied(store, staged) == SMALL
 
 
 def test_a_reader_fetches_what_is_read(settings, bucket, proxy):
@@ -276,7 +316,7 @@ def test_a_store_that_refuses(settings, bucket, proxy):
         proxy.fail(answer(403, "AccessDenied"), method="POST", target="uploads/")
         with pytest.raises(Refused):
             area.begin(len(LARGE))
-        upload = area.begin(len(SMALL))
+        upload = area.begin(len(SMALL), single=True)
         send(area.put_request(upload, seconds=600), SMALL)
         proxy.fail(answer(403, "AccessDenied"), method="PUT", target="blobs/")
         with pytest.raises(Refused):
@@ -304,7 +344,7 @@ def test_a_part_of_another_size(area, store, s3, settings):
 
 
 def test_an_object_of_another_size(area, store):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     store.put_bytes(upload_key(upload.id), SMALL + b"x")
     with pytest.raises(UploadWrong, match="100001 bytes were uploaded, and 100000 were announced"):
         area.finish(upload)
@@ -335,7 +375,7 @@ def test_what_was_dropped(area, settings):
             ask(upload)
         assert error.value.gone and not error.value.incomplete
     assert send(area.part_request(upload, 1, seconds=600), LARGE[: upload.part_size]) == 404
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     send_all(area, upload, SMALL)
     staged = area.finish(upload)
     assert area.open_uploads() == (1, 0)
@@ -346,7 +386,7 @@ def test_what_was_dropped(area, settings):
 
 
 def test_a_request_is_for_one_way_of_sending(area):
-    single, parts = area.begin(len(SMALL)), area.begin(len(LARGE))
+    single, parts = area.begin(len(SMALL), single=True), area.begin(len(LARGE))
     with pytest.raises(ValueError, match="parts 1 to 0"):
         area.part_request(single, 1, seconds=600)
     for sign in (area.put_request, area.post_request):
@@ -362,7 +402,7 @@ def test_the_storage_class(settings, s3, s3_server, data):
         pytest.skip("Ceph has no other class")
     with closing(open_store(dataclasses.replace(settings, storage_class="STANDARD_IA"))) as store:
         area = UploadArea(store, UploadSettings())
-        upload = area.begin(len(data))
+        upload = area.begin(len(data), single=len(data) == len(SMALL))
         send_all(area, upload, data)
         area.finish(upload).copy_to(TARGET, {})
         for key in (upload_key(upload.id), TARGET):
@@ -370,7 +410,7 @@ def test_the_storage_class(settings, s3, s3_server, data):
 
 
 def test_a_form(area, store):
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.post_request(upload, seconds=600)
     for data in (SMALL[1:], SMALL + b"x"):
         assert post(request, data) >= 400
@@ -388,7 +428,7 @@ def post(request, data):
 
 def test_headers_that_were_not_signed_get_nowhere(area, s3, s3_server, settings):
     """A store that takes them keeps them of the staged object at most: nothing of it goes over to the blob."""
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=600)
     more = {"Cache-Control": "public", "Content-Encoding": "gzip", "x-amz-meta-sha256": "0" * 64}
     if send(request, SMALL, **more) != 200:
@@ -468,8 +508,8 @@ def test_a_store_that_is_out_at_the_start(make_site, settings, proxy, monkeypatc
     area = storage.upload_area()
     assert area.why_not() == ""
     with pytest.raises(Unavailable):
-        area.begin(len(SMALL))
+        area.begin(len(SMALL), single=True)
     proxy.up()
-    send_all(area, upload := area.begin(len(SMALL)), SMALL)
+    send_all(area, upload := area.begin(len(SMALL), single=True), SMALL)
     assert area.finish(upload).beginning(10) == SMALL[:10]
     assert storage.upload_area() is area

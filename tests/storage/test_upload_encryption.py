@@ -77,7 +77,7 @@ def test_there_and_to_a_blob(opened, secure, on_ceph, mode, staging, waits, data
         pytest.skip("Ceph ignores AES256")
     store, area = opened(mode, staging)
     assert area.why_not() == ""
-    upload = area.begin(len(data))
+    upload = area.begin(len(data), single=len(data) == len(SMALL))
     send_all(area, upload, data)
     staged = area.finish(upload)
     told = raw_client(secure).head_object(Bucket=secure.bucket, Key=f"p/{upload_key(upload.id)}")
@@ -102,7 +102,7 @@ def test_there_and_to_a_blob(opened, secure, on_ceph, mode, staging, waits, data
 def test_what_has_to_be_signed_along(opened):
     """A browser cannot leave out that the store is to encrypt; parts need nothing but their length."""
     _, area = opened("sse-kms", "none")
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     request = area.put_request(upload, seconds=600)
     assert request.headers["x-amz-server-side-encryption"] == "aws:kms"
     assert send(request, SMALL, **{"x-amz-server-side-encryption": None}) == 403
@@ -138,7 +138,7 @@ def test_the_announced_hash_is_compared_while_it_is_encrypted(opened, secure, on
 @pytest.mark.parametrize("mode", ["sse-c", "client-side"])
 def test_nobody_swaps_it_while_it_is_encrypted(opened, secure, mode):
     _, area = opened(mode, "none")
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     send_all(area, upload, SMALL)
     staged = area.finish(upload)
     send_all(area, upload, SMALL[::-1])
@@ -150,7 +150,7 @@ def test_nobody_swaps_it_while_it_is_encrypted(opened, secure, mode):
 def test_what_is_not_encrypted_as_it_has_to_be_is_deleted(opened, s3, secure):
     """Whoever has other credentials put it there; or the store stopped to encrypt."""
     _, area = opened("sse-kms", "none")
-    upload = area.begin(len(SMALL))
+    upload = area.begin(len(SMALL), single=True)
     s3.put_object(Bucket=secure.bucket, Key=f"p/{upload_key(upload.id)}", Body=SMALL)
     with pytest.raises(EncryptionNotHonoured):
         area.finish(upload)
@@ -176,7 +176,7 @@ def test_a_store_that_does_not_encrypt_by_itself(settings, front, bucket):
         assert "direct-upload-staging none" in area.why_not()
         asked = len(front.strange.seen)
         with pytest.raises(ConfigurationError, match="direct-upload-staging none"):
-            area.begin(len(SMALL))
+            area.begin(len(SMALL), single=True)
         assert len(front.strange.seen) == asked  # it was tried out once
         assert bucket_keys(configuration) == []
         assert UploadArea(store, UploadSettings(staging="none")).why_not() == ""

@@ -234,7 +234,7 @@ def test_the_example_of_the_documentation(site):
 
 def test_a_small_file_in_one_request(site, folder):
     small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
-    begun = upload(site.editor, folder, small, **{"@type": "File"})
+    begun = upload(site.editor, folder, small, method="put", **{"@type": "File"})
     assert begun["method"] == "put"
     answer = complete(site.editor, begun, id="chosen", title="A title")
     assert answer.status == 201, answer.body[:2000]

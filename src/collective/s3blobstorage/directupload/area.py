@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from ..errors import (
     EncryptionKeyMissing,
     EncryptionNotHonoured,
     ObjectMissing,
+    PreconditionFailed,
     Refused,
     StoreError,
 )
@@ -32,6 +34,7 @@ from .staged import StagedObject
 logger = logging.getLogger(__name__)
 
 _READ_ONLY = "nothing can be uploaded to a storage that is read-only (read-only, or below a DemoStorage)"
+SECONDS = 2.0  # two dates of whole seconds that are so far apart are two dates
 
 
 @implementer(IUploadArea)
@@ -123,7 +126,9 @@ class UploadArea:
             raise ValueError("more than 5 GiB go in parts only")
         self._check()
         if single is None:
-            single = cutting.is_single(size)
+            # In parts, and be it one: nobody can put other bytes there once they were put together. What goes in one
+            # request can be sent again as long as its URL is good, unless its hash is signed.
+            single = sha256 is not None and cutting.is_single(size)
         self._begun()
         id = secrets.token_hex(16)
         if single:
@@ -188,10 +193,29 @@ class UploadArea:
         if info.size != upload.size:
             raise UploadWrong(f"{info.size} bytes were uploaded, and {upload.size} were announced")
         self._check_encrypted(info, upload)
-        staged = StagedObject(self._blobs, self._store, info)
+        if not upload.multipart and upload.sha256 is None:
+            info = self._aged(info)
+        staged = StagedObject(self._blobs, self._store, info, again=not upload.multipart)
         if upload.sha256 is not None:
             staged.compare(upload.sha256, provable=not upload.multipart)
         return staged
+
+    def _aged(self, info: ObjectInfo) -> ObjectInfo:
+        """The object once it is so old that whatever is stored there from now on has another date.
+
+        Whoever has the URL can send again, and two files can be made that have one MD5, which the ETag is. Dates are of
+        whole seconds, ours of the store's time too. So this waits for ``SECONDS``, of what was sent just now.
+        """
+        while info.last_modified is not None:
+            young = SECONDS - (self._store.now() - info.last_modified).total_seconds()
+            if young <= 0:
+                break
+            time.sleep(min(young, SECONDS))
+            there = self._head(info.key)
+            if there is None or there.size != info.size:
+                raise PreconditionFailed("The object was changed.")
+            info = there
+        return info
 
     def _head(self, key: str) -> ObjectInfo | None:
         try:

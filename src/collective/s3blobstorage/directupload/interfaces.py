@@ -141,7 +141,8 @@ class IUploadArea(Interface):
         """
 
     def begin(size: int, *, single: bool | None = None, sha256: bytes | None = None) -> Upload:
-        """A new upload. ``single``: in one request; None: as its size asks for (over 16 MB in parts).
+        """A new upload. ``single``: in one request; None: in parts, of which a small one has one, since nobody can
+        change those after they were put together; where ``sha256`` is known, which is signed, in one up to 16 MB.
 
         At most one request, where it goes in parts. ConfigurationError with ``why_not``; ValueError where ``size`` is
         below 1, above ``settings.most_size``, or above 5 GiB and it is to go in one request.

@@ -21,12 +21,16 @@ _OTHER_BYTES = "what was uploaded is not what was announced: its SHA-256 differs
 
 @implementer(IStagedObject)
 class StagedObject:
-    """``blobs``: where it is copied to; ``area``: the same bucket, as what is uploaded is encrypted there."""
+    """``blobs``: where it is copied to; ``area``: the same bucket, as what is uploaded is encrypted there.
 
-    def __init__(self, blobs: IObjectStore, area: IObjectStore, info: ObjectInfo) -> None:
+    ``again``: somebody may still store another object there, perhaps with the same ETag: then its date is compared too.
+    """
+
+    def __init__(self, blobs: IObjectStore, area: IObjectStore, info: ObjectInfo, *, again: bool = False) -> None:
         self._blobs = blobs
         self._area = area
         self._key = info.key
+        self._stored = info.last_modified if again else None
         self._beginning = b""
         self._announced: bytes | None = None  # what is still to be compared, when its bytes pass through here
         self.size = info.size
@@ -76,8 +80,9 @@ class StagedObject:
             )
             if self._announced is not None and copied.sha256 != self._announced:
                 raise UploadWrong(_OTHER_BYTES)
-        except (ObjectMissing, PreconditionFailed):
-            raise  # nothing was made of it, or the copy was deleted again
+            self._check_still()
+        except ObjectMissing:
+            raise  # nothing was made of it
         except BaseException:
             # An answer may have been lost, and the copy be there. What cannot be deleted now is left to gc.
             with suppress(StoreError):
@@ -95,3 +100,12 @@ class StagedObject:
         self._read(write)
         if self._announced is not None and digest.digest() != self._announced:
             raise UploadWrong(_OTHER_BYTES)
+        self._check_still()
+
+    def _check_still(self) -> None:
+        """Raise PreconditionFailed where what was read and copied may have been another object than was looked at."""
+        if self._stored is None:
+            return
+        there = self._area.head(self._key)
+        if there is None or (there.etag, there.last_modified) != (self.etag, self._stored):
+            raise PreconditionFailed("The object was changed.")
