@@ -69,9 +69,9 @@ def complete(context, request, ticket, body):
         database, whoever calls has seen to; and that the ticket has not expired
     :param body: a dict: values of other fields, and an ``id`` where content is created
 
-    In the request's thread. Makes some ten requests to the store and waits for its copy, which takes as long as the
-    store needs for those bytes. After Refusal, UploadRefused, UploadWrong, StoreError, and the errors of plone.restapi
-    (BadRequest, Unauthorized), abort the transaction; after UploadEnded commit it.
+    In the request's thread. Asks the store for what is there, for its first bytes and for a copy, and waits for that as
+    long as the store needs for those bytes. After Refusal, UploadRefused, UploadWrong, StoreError, and the errors of
+    plone.restapi (BadRequest, Unauthorized), abort the transaction; after UploadEnded commit it.
     """
     uploads = OpenUploads(current_site())
     known = uploads.result(ticket.upload.id)
@@ -100,7 +100,7 @@ def _done_before(uid, announced):
     obj = uuidToObject(uid, unrestricted=True)
     if obj is None or not getSecurityManager().checkPermission(View, obj):
         raise Refusal(404, "NotFound", "what this upload became is not there any more")
-    field = announced.field or next(one.name for one in file_fields(iterSchemata(obj)) if one.primary)
+    field = announced.field or next((one.name for one in file_fields(iterSchemata(obj)) if one.primary), "")
     return Completed(obj, field, created=False)
 
 
