@@ -14,6 +14,7 @@ from sites import bucket_keys, commit_blobs, read_blob
 from store_time import DAY, ShiftedStore
 
 from collective.s3blobstorage.errors import Refused, UnsafeError
+from collective.s3blobstorage.keys import upload_key
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
@@ -88,6 +89,31 @@ class Kept:
 @pytest.fixture
 def kept(make_site, s3, versioned):
     return lambda kind="filestorage", **margins: Kept(make_site(kind, **OWNED), s3, **margins)
+
+
+def test_what_browsers_sent_leaves_no_version(kept, s3):
+    """Given up, or a blob by now; one that was sent twice; one that is there. Beside it what is none stays."""
+    site = kept()
+    commit_blobs(site.db, a=b"a1")
+    sent = [upload_key(f"{number:032x}") for number in range(1, 6)]
+    for key in (*sent, sent[1], "uploads/notes"):
+        site.storage.store_.put_bytes(key, b"12345")
+    for key in (*sent[:4], "uploads/notes"):
+        site.delete(key)
+    site.store.advance(6.5 * DAY)
+    early = site.plan()
+    assert (early.past.blobs, early.waiting.blobs, early.condemned.blobs) == (9, 9, 0)
+    site.storage.store_.put_bytes(sent[4], b"anew")
+    site.store.advance(0.6 * DAY)
+    due = site.plan()
+    # What browsers sent is no share of what the database decides about.
+    assert (due.condemned.blobs, due.waiting.blobs, due.keys, due.condemned_keys) == (9, 1, 0, 0)
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.failed) == (9, {})
+    page = s3.list_object_versions(Bucket=site.site.settings.store.bucket, Prefix="uploads/")
+    left = [line["Key"] for kind in ("Versions", "DeleteMarkers") for line in page.get(kind, ())]
+    assert sorted(left) == [sent[4], sent[4], "uploads/notes", "uploads/notes"]
+    assert read_blob(site.db, "a") == b"a1"
 
 
 @pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "sqlite-hf"])

@@ -5,6 +5,9 @@ Two kinds go. Of a key that is *hidden*, its latest being a delete marker, every
 ``gc-keep``, if no kept revision uses the key: the marker is what an earlier gc did, after rounds of its own. Below an
 object that is there a version goes that was overwritten more than ``gc-keep`` ago, whatever the database says: nobody
 reads it.
+
+What browsers sent leaves a version behind each time that it became a blob, or was given up: these go too, and no
+database is asked for them.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 
-from ...keys import BLOBS, read_foreign_key, read_key
+from ...keys import BLOBS, UPLOADS, is_upload_key, read_foreign_key, read_key
 from ...objectstore.interfaces import IObjectStore, Version
 from ..findings import Stopped
 from ..scope import Scope
@@ -70,13 +73,13 @@ def list_past(
 
     for past in past_versions(counted()):
         key = past.version.key
-        if read_key(key) is not None or (old_keys and read_foreign_key(key) is not None):
+        if read_key(key) is not None or is_upload_key(key) or (old_keys and read_foreign_key(key) is not None):
             listing.add(_candidate(past).to_line())
 
 
 def _in_scope(store: IObjectStore, scope: Scope) -> Iterator[Version]:
     if scope.whole:
-        return store.list_versions(BLOBS)
+        return chain(store.list_versions(BLOBS), store.list_versions(UPLOADS))  # in the order of keys
     end = f"{BLOBS}{scope.last.hex()}/~"
     found = store.list_versions(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/")
     return takewhile(lambda version: version.key <= end, found)
@@ -102,13 +105,15 @@ def judge_past(
                     if len(counts.needed_keys) < LISTED:
                         counts.needed_keys.append(row.key)
                 continue
-            counts.keys += row.last
+            # Every direct upload leaves one: as many as blobs tell nothing of the database.
+            is_blobs = not is_upload_key(row.key)
+            counts.keys += row.last and is_blobs
             if at - row.since < margins.keep:
                 counts.waiting.add(row.size)
                 tally.wait_for(row.since + int(margins.keep))
                 continue
             counts.condemned.add(row.size)
-            counts.condemned_keys += row.last
+            counts.condemned_keys += row.last and is_blobs
             going.add(row.to_line())
 
 
@@ -132,10 +137,17 @@ def still_past(store: IObjectStore, wanted: list[Candidate], at: int, margins: M
 
     Somebody may have brought a version back, or, where versions are suspended, have written over it.
     """
+    below = [[each for each in wanted if each.key.startswith(prefix)] for prefix in (BLOBS, UPLOADS)]
+    return list(chain.from_iterable(_still_past(store, each, at, margins) for each in below))
+
+
+def _still_past(store: IObjectStore, wanted: list[Candidate], at: int, margins: Margins) -> list[Candidate]:
+    """Of those of one folder."""
     if not wanted:
         return []
     last = wanted[-1].key
-    found = store.list_versions(BLOBS, start_after=wanted[0].key[:-1])
+    folder = last[: last.index("/") + 1]
+    found = store.list_versions(folder, start_after=wanted[0].key[:-1])
     names = {(candidate.key, candidate.version) for candidate in wanted}
     now = {
         (past.version.key, past.version.version): past
