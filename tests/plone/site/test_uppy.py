@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import payloads
 import pytest
+from command_line import s3blobs
 from rest_sites import FOREIGN
 from uppy_bundle import bundle
 from web_client import WebClient
@@ -36,15 +37,11 @@ def script(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def enabled(zope, site_bucket, admin):
-    """Direct upload is on, and the bucket lets pages of this site send to it."""
-    rule = {
-        "AllowedOrigins": [f"http://localhost:{zope.port}"],
-        "AllowedMethods": ["PUT", "POST"],
-        "AllowedHeaders": ["content-type", "content-disposition"],
-        "ExposeHeaders": ["ETag"],
-    }
-    site_bucket.client.put_bucket_cors(Bucket=site_bucket.name, CORSConfiguration={"CORSRules": [rule]})
+def enabled(zope):
+    """Direct upload is on, and the command has told the bucket that pages of this site may send to it."""
+    origin = f"http://localhost:{zope.port}"
+    done = s3blobs("--config", zope.home / "etc" / "zope.conf", "cors", "--origin", origin, "--yes")
+    assert done.returncode == 0, done.stderr
     manager = WebClient(zope.port, "with", ("admin", zope.password))
     manager.api("PATCH", "@registry", {ENABLED: True}, expect=204)
     yield
