@@ -82,6 +82,7 @@ SYSTEM_PACKAGES = (
     ("radosgw", "radosgw", "tests on Ceph"),
     ("ceph", "ceph-common", "tests on Ceph"),
     ("nginx", "nginx-light", "tests behind nginx"),
+    ("pdftotext", "poppler-utils", "tests of the search in PDF files"),
 )
 
 # Root without these two reads and writes only what permissions allow, as any user does: ZODB's blob suite, which both
