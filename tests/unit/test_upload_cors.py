@@ -67,6 +67,12 @@ def test_what_is_refused(rules, sentences):
     assert refused(rules, [WWW], HEADERS) == sentences
 
 
+def test_a_dot_is_a_dot():
+    assert refused([rule(WWW)], ["https://wwwxexample.org"], HEADERS) == [
+        "pages of https://wwwxexample.org may send nothing"
+    ]
+
+
 def test_a_rule_is_added_and_mended():
     added = difference([], [WWW], HEADERS)
     assert added.is_needed and added.wanted == (OURS,) and added.present == ()

@@ -108,6 +108,13 @@ def test_after_a_stop_anywhere_the_next_one_finds_the_rest(objects, uploads, sto
     assert store.objects == whole.objects
 
 
+def test_what_cannot_be_deleted_is_counted_and_stays():
+    one, two = upload_key("1" * 32), upload_key("2" * 32)
+    store = Lists({one: 2 * edge, two: 2 * edge}, [(one, 2 * edge), (two, 2 * edge)], kept=[one])
+    assert sweep(store, EXPIRY) == Swept(objects=1, uploads=1, size=len(two), failed=2)
+    assert list(store.objects) == [one] and store.uploads == [(one, 2 * edge), ("gone", 0)]
+
+
 def test_a_page_at_a_time():
     """Of a listing of a million only one batch is held: the next is asked for when that is deleted."""
     count = 3 * BATCH + 1
