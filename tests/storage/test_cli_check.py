@@ -328,6 +328,11 @@ def test_folders_on_other_file_systems(configured, settings, tmp_path, checked):
     status, findings = checked(write(), TMPDIR=str(shm))
     assert (status, wrong(findings)) == (1, ["one file system"])
     assert findings["one file system"]["mend"].startswith("TMPDIR: ")
+    here = {"TMPDIR": str(tmp_path)}
+    status, findings = checked(write(), **here, TUS_TMP_FILE_DIR=str(shm / "tus"))
+    assert (status, wrong(findings)) == (1, ["one file system"])
+    assert findings["one file system"]["mend"].startswith("TUS_TMP_FILE_DIR: ")
+    assert checked(write(), **here, TUS_TMP_FILE_DIR=str(tmp_path / "tus"))[0] == 0
     staging = shm / f"s3blobs-test-{os.getpid()}"
     status, findings = checked(write(f"staging-dir {staging}"))
     assert (status, wrong(findings)) == (1, ["one file system"])

@@ -257,6 +257,19 @@ def test_what_uppy_was_not_told_to_send(ask, metadata, says):
     assert answer.status == 400 and says in answer.json["error"]["message"]
 
 
+def test_metadata_that_are_all_text(ask, editor):
+    """As Uppy 5 sends them."""
+    path = editor.add("files", "File", "textual", file={"data": "x", "filename": "x.txt", "content-type": "text/plain"})
+    metadata = {"size": str(6 * MB), "replace": "true", "part-size": str(6 * MB)}
+    address = f"{path}/@blob-upload/companion/s3/multipart"
+    begun = ask("POST", address, FILE | {"metadata": metadata})
+    assert begun.status == 200, begun.body
+    upload = f"{address}/{begun.json['uploadId']}"
+    assert ask("GET", f"{upload}/2?key={begun.json['key']}").status == 400  # all of it is one part
+    assert ask("DELETE", f"{upload}?key={begun.json['key']}").status == 200
+    assert ask("POST", address, FILE | {"metadata": metadata | {"replace": "yes"}}).status == 400
+
+
 def test_one_request_is_refused_with_the_option_to_set(ask):
     answer = ask("GET", f"{COMPANION}/params?filename=a.bin&type=video/mp4&metadata[size]=10&metadata[@type]=File")
     assert answer.status == 400 and "shouldUseMultipart: true" in answer.json["error"]["message"]

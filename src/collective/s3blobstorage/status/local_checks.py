@@ -194,6 +194,15 @@ class LocalChecks:
                 f"TMPDIR: set it in the site's environment to a folder on that file system. "
                 f"Example: TMPDIR {staging.parent / 'tmp'}",
             )
+        unfinished = os.environ.get("TUS_TMP_FILE_DIR")  # plone.restapi's
+        if unfinished and _device(Path(unfinished)) != _device(temporary):
+            return (
+                False,
+                f"unfinished tus uploads, in {unfinished}, and the temporary folder {temporary} are on two file"
+                " systems: each of them is copied",
+                f"TUS_TMP_FILE_DIR: set it in the site's environment to a folder on that file system. "
+                f"Example: TUS_TMP_FILE_DIR {temporary.parent / 'tus'}",
+            )
         return True, f"staging, cache and the temporary folder {temporary} are on one", ""
 
     # The database

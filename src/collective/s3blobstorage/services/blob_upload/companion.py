@@ -1,7 +1,8 @@
 """``<container or content>/@blob-upload/companion/s3/…``: the protocol of Uppy's ``@uppy/aws-s3`` with a Companion.
 
 Source: ``packages/@uppy/companion/src/server/controllers/s3.js`` and ``@uppy/aws-s3/src/s3-client/CompanionS3.ts`` of
-Uppy 6.3. Uppy's ``uploadId`` is our token; its ``key`` is the upload's id, which says nothing, and is compared.
+Uppy 6.3; that of Uppy 5 is the same. Uppy's ``uploadId`` is our token; its ``key`` is the upload's id, which says
+nothing, and is compared.
 
 The rules are those of the other verbs; three things are Uppy's:
 
@@ -171,6 +172,8 @@ def _announced(body, metadata):
     if not metadata.get("@type") and not metadata.get("replace"):
         raise bad_field("metadata.@type", NO_TYPE)
     sent = {name: metadata[name] for name in ("@type", "field", "replace", "sha256") if metadata.get(name) is not None}
+    if sent.get("replace") in ("true", "false"):  # Uppy 5 makes text of all metadata
+        sent["replace"] = sent["replace"] == "true"
     sent |= {"filename": body.get("filename"), "size": _number(metadata, "size")}
     # For files that a browser does not know Uppy says this one; Plone may know them by their names.
     if body.get("type") and body["type"] != "application/octet-stream":
