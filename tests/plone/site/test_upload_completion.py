@@ -8,8 +8,8 @@ import io
 import itertools
 import json
 import math
-import random
 import os
+import random
 import secrets
 import shutil
 import sys
