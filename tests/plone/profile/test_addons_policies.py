@@ -86,7 +86,7 @@ def test_a_scan_for_viruses(portal, functional, clamd, virus):
     """What is in the staging area goes through the reader to clamd, whole."""
     data = bytes(FILE.size - len(virus)) + virus
     area = getUtility(IBlobStorages).for_context(portal).uploads()
-    upload = area.begin(len(data))
+    upload = area.begin(len(data), single=True)
     signed = area.put_request(upload, seconds=600)
     parts = urlsplit(signed.url)
     connection = http.client.HTTPConnection(parts.netloc)

@@ -58,7 +58,7 @@ def uploaded(portal, area):
     """``uploaded(data, …)``: the ticket of an upload that was begun, and whose bytes are there."""
 
     def make(data=DATA, portal_type="File", content_type="application/octet-stream", replaces=""):
-        upload = area.begin(len(data))
+        upload = area.begin(len(data), single=True)
         signed = area.put_request(upload, seconds=600)
         parts = urlsplit(signed.url)
         connection = http.client.HTTPConnection(parts.netloc)

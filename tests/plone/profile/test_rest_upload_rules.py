@@ -28,8 +28,8 @@ from collective.s3blobstorage.uploading.policy import SitePolicy, check_complete
 from collective.s3blobstorage.uploading.token import read, sign
 
 MB = 2**20
-FILE = {"filename": "film.mp4", "size": 1000, "content-type": "video/mp4", "@type": "File"}
-LARGE = FILE | {"size": 20 * MB}
+FILE = {"method": "put", "filename": "film.mp4", "size": 1000, "content-type": "video/mp4", "@type": "File"}
+LARGE = FILE | {"size": 20 * MB, "method": "multipart"}
 MODEL = """\
 <model xmlns="http://namespaces.plone.org/supermodel/schema"
        xmlns:security="http://namespaces.plone.org/supermodel/security">

@@ -308,7 +308,6 @@ def test_a_check_is_run_and_told(sites):
 def test_each_database_has_its_own_figures(sites, s3):
     """Those of the whole database, whichever of its sites is asked; as a count has kept them, and not counted anew."""
 
-
     def listed(database):
         found = s3.list_objects_v2(Bucket=sites.bucket, Prefix=f"{database}/blobs/")["Contents"]
         return {"objects": len(found), "bytes": sum(entry["Size"] for entry in found)}
