@@ -153,7 +153,7 @@ def test_below_a_demo_storage_nothing_is_changed(make_site, storages):
     with connected(db) as connection:
         blobs = storages.for_context(connection.root())
         blobs.space(NAME).put("x", b"below")
-        sent = blobs.uploads().begin(1)
+        sent = blobs.uploads().begin(1, single=True)
         sent_etag = db.storage.store_.put_bytes(upload_key(sent.id), b"x").etag
     demo = DemoStorage(base=db.storage, close_base_on_close=False)
     for top in (ZODB.DB(demo), ZODB.DB(demo.push())):
