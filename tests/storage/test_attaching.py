@@ -204,6 +204,60 @@ def test_another_one_takes_its_place(site, settings):
     assert links(db) == []
 
 
+@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "zeo-client"])
+@pytest.mark.parametrize("earlier", ["nothing", "an object", "an attachment"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_rollback_forgets_what_was_attached_behind_its_savepoint(site, settings, kind, earlier, joined):
+    """What is read then, and what is committed, is what was there before; an append goes on from there."""
+    db = site(kind)
+    commit_blobs(db, a=b"old")
+    with connected(db) as connection:
+        manager, root = connection.transaction_manager, connection.root()
+        blob, before = root["a"], b"old"
+        if joined or earlier != "nothing":
+            root["n"] = 1
+        if earlier == "an attachment":
+            before = b"first"
+            attach(blob, connection, Put(db.storage.store_, before))
+        point = manager.savepoint()
+        for _ in range(2):
+            attach(blob, connection, Put(db.storage.store_))
+            if earlier == "an object":
+                manager.savepoint()
+            point.rollback()
+            with blob.open() as file:
+                assert file.read() == before
+        with blob.open("a") as file:
+            file.write(b"+")
+        manager.commit()
+        with blob.open() as file:
+            assert file.read() == before + b"+"
+        assert open(blob.committed(), "rb").read() == before + b"+"
+        settled(db)
+        assert links(db) == []
+        assert len(blobs_of(settings)) == 2  # both revisions, and no copy
+
+
+def test_what_was_attached_at_a_savepoint_is_committed(site, settings):
+    db = site()
+    with connected(db) as connection:
+        manager = connection.transaction_manager
+        blob = connection.root()["a"] = Blob()
+        attach(blob, connection, Put(db.storage.store_, b"first"))
+        point = manager.savepoint()
+        attach(blob, connection, Put(db.storage.store_, b"second"))
+        point.rollback()
+        manager.commit()
+        assert read_blob(db, "a") == b"first"
+        manager.begin()
+        attach(connection.root()["a"], connection, Put(db.storage.store_, b"third"))
+        manager.commit()
+        assert read_blob(db, "a") == b"third"
+    settled(db)
+    assert len(blobs_of(settings)) == 2
+    assert links(db) == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_blob_that_there_is_gets_a_new_revision(site, settings, kind):
     db = site(kind)

@@ -40,8 +40,8 @@ def attach(blob: Blob, connection: Any, staged: IAttachable) -> None:
 
     The copy inside the store is made now, and may take its time: no lock is held, of this database or of another one.
     Until the commit the blob can be read as any: what is read is fetched. It can also be written again; then nothing is
-    attached any more. Where the connection's storage takes no copy (a DemoStorage, ``keep-in-base``, a database without
-    bucket) the bytes come here, into the blob's file.
+    attached any more. A savepoint that is rolled back brings back what was there then. Where the connection's storage
+    takes no copy (a DemoStorage, ``keep-in-base``, no bucket) the bytes come here, into the blob's file.
 
     In the connection's thread. Raises what ``staged.copy_to`` or ``download`` raise: then abort the transaction, of
     which the blob may be a part. BlobError where it is open.
@@ -55,6 +55,7 @@ def attach(blob: Blob, connection: Any, staged: IAttachable) -> None:
         return
     connection.add(blob)
     blob._p_changed = True  # before what may fail: a blob of this transaction in either case
+    _Savepoints.of(connection, storage)
     attachment = storage.attach(blob._p_oid, staged)
     _discard(blob)
     blob._p_blob_uncommitted = attachment.link
@@ -70,6 +71,54 @@ def _discard(blob: Blob) -> None:
     if earlier is not None:
         with suppress(FileNotFoundError):
             os.remove(earlier)
+
+
+class _Savepoints:
+    """A resource of the connection's transaction: where a savepoint is rolled back, what was attached behind it is
+    forgotten, and what was attached before it is there again. All else is the connection's."""
+
+    transaction_manager = None
+
+    def __init__(self, connection: Any, storage: S3BlobInstance) -> None:
+        self._storage = storage
+        self._sort_key = f"{connection.sortKey()}:attached"  # behind the connection
+
+    @classmethod
+    def of(cls, connection: Any, storage: S3BlobInstance) -> None:
+        """Have one in the transaction, behind the connection, which is in it by now."""
+        current = connection.transaction_manager.get()
+        try:
+            joined = current.data(storage)
+        except KeyError:
+            joined = False
+        if not joined:
+            current.join(cls(connection, storage))
+            current.set_data(storage, True)
+
+    def sortKey(self) -> str:
+        return self._sort_key
+
+    def savepoint(self) -> _Savepoint:
+        return _Savepoint(self._storage)
+
+    def abort(self, transaction: Any) -> None:
+        """Of all of it, or back to a savepoint from before anything was attached, which takes this one out again."""
+        self._storage.restore_attached({})
+        transaction.set_data(self._storage, False)
+
+    def _nothing(self, transaction: Any) -> None:
+        pass
+
+    tpc_begin = commit = tpc_vote = tpc_finish = tpc_abort = _nothing
+
+
+class _Savepoint:
+    def __init__(self, storage: S3BlobInstance) -> None:
+        self._storage = storage
+        self._attached = storage.attached()
+
+    def rollback(self) -> None:
+        self._storage.restore_attached(self._attached)
 
 
 class Attachment(StagedBlob):

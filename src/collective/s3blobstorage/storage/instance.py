@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakValueDictionary
 
@@ -55,6 +55,7 @@ class S3BlobInstance:
         self._loaded = (b"", b"")
         self._promises: WeakValueDictionary[tuple[bytes, bytes], BlobPath] = WeakValueDictionary()
         self._attached: dict[bytes, Attachment] = {}  # what no storeBlob has taken yet
+        self._copied: list[Attachment] = []  # the same, and what a later one replaced, or a rollback forgot
         # Asked for after each transaction, and most bases have none: __getattr__ would find that out by two exceptions.
         self._base_completed = getattr(base, "afterCompletion", _nothing)
         alsoProvides(self, *root.instance_interfaces(base))
@@ -82,12 +83,12 @@ class S3BlobInstance:
         return loaded
 
     def poll_invalidations(self) -> Any:
-        if self._attached:  # of a transaction that has ended: this one begins
+        if self._copied:  # of a transaction that has ended: this one begins
             self._drop_attached()
         return self._base.poll_invalidations()
 
     def afterCompletion(self) -> None:
-        if self._attached:
+        if self._copied:
             self._drop_attached()
         self._base_completed()
 
@@ -187,7 +188,9 @@ class S3BlobInstance:
         current = self._current(transaction)
         blob: StagedBlob | None = self._attached.get(oid)
         if blob is not None and blob.is_at(blobfilename):
-            current.add(self._attached.pop(oid))
+            attachment = self._attached.pop(oid)
+            self._copied.remove(attachment)
+            current.add(attachment)
             with_state(data, BlobState())
         else:
             blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
@@ -204,16 +207,20 @@ class S3BlobInstance:
         if self.isReadOnly():
             raise ReadOnlyError
         attachment = copied(oid, staged, self._root.cache.staging(), self._reader)
-        earlier = self._attached.pop(oid, None)
-        self._attached[oid] = attachment
-        if earlier is not None:
-            self._root.uploads.take_back([earlier])
+        self._attached[oid] = attachment  # an earlier one stays until the end: a savepoint may be of it
+        self._copied.append(attachment)
         return attachment
+
+    def attached(self) -> dict[bytes, Attachment]:
+        return dict(self._attached)
+
+    def restore_attached(self, attached: Mapping[bytes, Attachment]) -> None:
+        self._attached = dict(attached)
 
     def _drop_attached(self) -> None:
         """What was attached and not committed goes again."""
-        attached, self._attached = self._attached, {}
-        self._root.uploads.take_back(attached.values())
+        ended, self._copied, self._attached = self._copied, [], {}
+        self._root.uploads.take_back(ended)
 
     def deleteObject(self, oid: bytes, serial: bytes, transaction: Any) -> None:
         self._base.deleteObject  # noqa: B018 - a base that cannot delete says so now

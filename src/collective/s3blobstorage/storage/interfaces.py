@@ -93,3 +93,9 @@ class IBlobAttaching(Interface):
         committed by the end of the transaction is deleted again, in the background. Raises what ``copy_to`` raises, and
         ReadOnlyError.
         """
+
+    def attached() -> dict:
+        """What is attached now, by oid, for a savepoint; without what ``storeBlob`` has taken."""
+
+    def restore_attached(attached: dict) -> None:
+        """What was attached when a savepoint was made is it again, and nothing else. Nothing is deleted yet."""
