@@ -193,8 +193,8 @@ class UploadArea:
         if info.size != upload.size:
             raise UploadWrong(f"{info.size} bytes were uploaded, and {upload.size} were announced")
         self._check_encrypted(info, upload)
-        if not upload.multipart and upload.sha256 is None:
-            info = self._aged(info)
+        if not upload.multipart:
+            info = self._aged(info)  # also with a hash: not every store compares it, and a form has none
         staged = StagedObject(self._blobs, self._store, info, again=not upload.multipart)
         if upload.sha256 is not None:
             staged.compare(upload.sha256, provable=not upload.multipart)
