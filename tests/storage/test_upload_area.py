@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import io
 import os
@@ -252,6 +253,17 @@ def test_nobody_swaps_it_for_a_file_of_the_same_etag(area, store, settings, paus
     with pytest.raises(PreconditionFailed):
         staged.download(io.BytesIO())
     assert TARGET not in objects(settings)
+
+
+def test_this_machine_slept_since_the_store_told_its_time(area, store):
+    """By the time that was told then, what was sent just now is an hour too young to be looked at."""
+    upload = area.begin(len(SMALL), single=True)
+    send_all(area, upload, SMALL)
+    told, at = store.connection.time._noted
+    store.connection.time._noted = told - dt.timedelta(hours=1), at
+    started = time.monotonic()
+    assert area.finish(upload).beginning(10) == SMALL[:10]
+    assert time.monotonic() - started < 10
 
 
 def test_what_was_put_together_is_nobodys_to_change(area, store, settings):

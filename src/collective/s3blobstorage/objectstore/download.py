@@ -39,6 +39,7 @@ def head(connection: Connection, key: str, version: str = "") -> ObjectInfo | No
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 return None
             raise
+        connection.time.note(response)
         connection.encryption.check_read(key, response)
         return connection.info_of(key, response)
 
