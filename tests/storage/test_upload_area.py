@@ -10,6 +10,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from browser import send, send_all, send_parts
@@ -17,6 +18,7 @@ from servers.faults import answer, reset
 from sites import bucket_keys, unfinished_uploads
 from test_presign import form_of
 
+from collective.s3blobstorage.directupload import area as area_module
 from collective.s3blobstorage.directupload.area import UploadArea
 from collective.s3blobstorage.directupload.interfaces import UploadWrong
 from collective.s3blobstorage.errors import (
@@ -264,6 +266,57 @@ def test_this_machine_slept_since_the_store_told_its_time(area, store):
     started = time.monotonic()
     assert area.finish(upload).beginning(10) == SMALL[:10]
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("way", ["the same request, which has no hash", "a form"])
+def test_nobody_swaps_it_for_a_file_of_the_same_etag_whose_hash_was_announced(area, store, way):
+    """A store that does not compare the hash takes other bytes by the same request, and any store by a form."""
+    if way != "a form":
+        store.measured(checksum_headers=False)
+    first, second = ONE_MD5
+    upload = area.begin(len(first), single=True, sha256=hashlib.sha256(first).digest())
+    request = area.put_request(upload, seconds=600)
+    assert send(request, first) == 200
+    staged = area.finish(upload)
+    if way == "a form":
+        assert post(area.post_request(upload, seconds=600), second) in (200, 204)
+    else:
+        assert send(request, second) == 200
+    assert store.head(upload_key(upload.id)).etag == staged.etag
+    with pytest.raises(PreconditionFailed):
+        staged.copy_to(TARGET, {})
+
+
+def test_a_store_whose_dates_are_ahead_of_its_time_makes_nobody_wait(area, monkeypatch):
+    upload = area.begin(len(SMALL), single=True)
+    send_all(area, upload, SMALL)
+    waited = []
+    monkeypatch.setattr(area_module, "time", SimpleNamespace(sleep=waited.append))
+    with pytest.raises(Unavailable, match="future"):
+        area.finish(upload)
+    assert 1 < len(waited) <= 5 and sum(waited) <= 10
+    monkeypatch.undo()
+    assert area.finish(upload).size == len(SMALL)
+
+
+def test_what_is_sent_again_and_again_makes_nobody_wait(area, monkeypatch):
+    upload = area.begin(len(SMALL), single=True)
+    request = area.put_request(upload, seconds=600)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        assert len(waited) == 1
+        time.sleep(seconds)
+        assert send(request, SMALL) == 200
+
+    monkeypatch.setattr(area_module, "time", SimpleNamespace(sleep=sleep))
+    assert send(request, SMALL) == 200
+    with pytest.raises(PreconditionFailed):
+        area.finish(upload)
+    assert waited and waited[0] <= 2
+    monkeypatch.undo()
+    assert area.finish(upload).beginning(10) == SMALL[:10]
 
 
 def test_what_was_put_together_is_nobodys_to_change(area, store, settings):

@@ -18,10 +18,10 @@ from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
 from plone.restapi.interfaces import IFieldDeserializer
 from plone.uuid.interfaces import IUUID
 from zope.component import getGlobalSiteManager, getUtility
-from zope.interface import alsoProvides
+from zope.interface import Interface, alsoProvides
 
 from collective.s3blobstorage.directupload.interfaces import UploadWrong
-from collective.s3blobstorage.interfaces import IBlobStorages
+from collective.s3blobstorage.interfaces import IBlobStorages, IUploadPolicy
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.services.refusal import Refusal
 from collective.s3blobstorage.uploading.completing import UploadEnded, complete
@@ -177,6 +177,31 @@ def status_of_refusal(portal, request_, ticket):
     with pytest.raises(Refusal) as refused:
         complete(portal, request_, ticket, {})
     return refused.value.status
+
+
+def test_policies_are_asked_after_permissions(portal, request_, uploaded):
+    asked = []
+
+    class Policy:
+        def __init__(self, context, request):
+            pass
+
+        def check_start(self, announced):
+            asked.append(announced)
+
+        def check_completed(self, announced, reader, sniffed):
+            pass
+
+    ticket, registry = uploaded(), getGlobalSiteManager()
+    registry.registerSubscriptionAdapter(Policy, (Interface, Interface), IUploadPolicy)
+    try:
+        portal.manage_permission("Add portal content", ["Reviewer"], acquire=0)
+        assert status_of_refusal(portal, request_, ticket) == 403 and asked == []
+        portal.manage_permission("Add portal content", ["Manager"], acquire=0)
+        complete(portal, request_, ticket, {})
+        assert asked == [ticket.announced]
+    finally:
+        registry.unregisterSubscriptionAdapter(Policy, (Interface, Interface), IUploadPolicy)
 
 
 def test_a_type_without_a_file(portal, request_, uploaded):

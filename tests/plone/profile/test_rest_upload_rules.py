@@ -16,11 +16,11 @@ from Products.CMFPlone.interfaces.constrains import ISelectableConstrainTypes
 from Products.CMFPlone.utils import get_installer
 from transaction.interfaces import TransientError
 from zope.annotation.interfaces import IAnnotations
-from zope.component import getGlobalSiteManager, getMultiAdapter
+from zope.component import getGlobalSiteManager, getMultiAdapter, getUtility
 from zope.i18nmessageid import MessageFactory
 from zope.interface import Interface, alsoProvides, implementer
 
-from collective.s3blobstorage.interfaces import IUploadPolicy
+from collective.s3blobstorage.interfaces import IBlobStorages, IUploadPolicy
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.uploading.interfaces import Announced, UploadRefused
 from collective.s3blobstorage.uploading.open_uploads import KEY, OpenUploads
@@ -369,3 +369,11 @@ def test_the_register_goes_with_the_add_on(ask, functional, portal):
     assert KEY in IAnnotations(portal)
     assert get_installer(portal, functional["request"]).uninstall_product("collective.s3blobstorage")
     assert KEY not in IAnnotations(portal)
+
+
+@pytest.mark.parametrize("attribute, says", [("_writable", "read-only"), ("_confirmed", "SSE-S3")])
+def test_where_nothing_can_be_uploaded_the_body_is_not_to_blame(ask, portal, monkeypatch, attribute, says):
+    monkeypatch.setattr(getUtility(IBlobStorages).for_context(portal).uploads(), attribute, False)
+    status, told = ask("POST", "up/@blob-upload", FILE)
+    assert (status, told["error"]["type"]) == (409, "Conflict") and says in told["error"]["message"]
+    assert "field" not in told["error"]

@@ -22,6 +22,7 @@ from ..errors import (
     PreconditionFailed,
     Refused,
     StoreError,
+    Unavailable,
 )
 from ..keys import UPLOADS, is_upload_key, upload_key
 from ..objectstore import parts as cutting
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _READ_ONLY = "nothing can be uploaded to a storage that is read-only (read-only, or below a DemoStorage)"
 SECONDS = 2.0  # two dates of whole seconds that are so far apart are two dates
+LOOKS = 5  # at most: gateways of one store may differ by some seconds, and a thread of the site waits
 
 
 @implementer(IUploadArea)
@@ -127,7 +129,7 @@ class UploadArea:
         self._check()
         if single is None:
             # In parts, and be it one: nobody can put other bytes there once they were put together. What goes in one
-            # request can be sent again as long as its URL is good, unless its hash is signed.
+            # request can be sent again as long as its URL is good, unless its hash is signed and compared.
             single = sha256 is not None and cutting.is_single(size)
         self._begun()
         id = secrets.token_hex(16)
@@ -203,19 +205,22 @@ class UploadArea:
     def _aged(self, info: ObjectInfo) -> ObjectInfo:
         """The object once it is so old that whatever is stored there from now on has another date.
 
-        Whoever has the URL can send again, and two files can be made that have one MD5, which the ETag is. Dates are of
-        whole seconds, ours of the store's time too. So this waits for ``SECONDS``, of what was sent just now.
+        Whoever has the URL can send again, and two files can be made that have one MD5, which the ETag is. A hash that
+        was announced does not help: no form has it, and not every store compares it. Dates are of whole seconds, ours
+        of the store's time too. So this waits for ``SECONDS``, of what was sent just now; not for what is sent
+        meanwhile, or it could be made to wait for ever.
         """
-        while info.last_modified is not None:
+        if info.last_modified is None:
+            return info
+        for _ in range(LOOKS):
             young = SECONDS - (self._store.now() - info.last_modified).total_seconds()
             if young <= 0:
-                break
+                return info
             time.sleep(min(young, SECONDS))
             there = self._head(info.key)
-            if there is None or there.size != info.size:
+            if there is None or (there.etag, there.last_modified) != (info.etag, info.last_modified):
                 raise PreconditionFailed("The object was changed.")
-            info = there
-        return info
+        raise Unavailable("The object store dates what was just uploaded in the future; complete it once more.")
 
     def _head(self, key: str) -> ObjectInfo | None:
         try:

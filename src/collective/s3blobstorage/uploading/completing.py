@@ -106,12 +106,12 @@ def _done_before(uid, announced):
 
 def _done_now(context, request, ticket, body, uploads, area):
     announced = ticket.announced
-    check_start(context, request, announced)
     creates = not announced.replaces
     if creates:
         field = field_to_add(context, announced.portal_type, announced.field).name
     else:
         field = field_to_replace(context, request, announced.field).name
+    check_start(context, request, announced)
     values = _values(body, announced)
     if field in values:
         raise bad_field(field, "is what was uploaded, and cannot be sent too")

@@ -8,7 +8,7 @@ import transaction
 from plone.namedfile.utils import get_contenttype
 from zope.i18nmessageid import MessageFactory
 
-from ...errors import StoreError
+from ...errors import ConfigurationError, StoreError
 from ...uploading.interfaces import Announced, Ticket, UploadRefused
 from ...uploading.places import container_id, current_site, field_to_add, field_to_replace, site_id
 from ...uploading.policy import check_start, site_policy
@@ -58,6 +58,8 @@ class Start(UploadService):
         uploads.check(user, announced.size, limits)
         try:
             upload = area.begin(announced.size, single=None if method is None else method in SINGLE, sha256=sha256)
+        except ConfigurationError:  # a ValueError too, of which no field of the body is the cause
+            raise
         except ValueError as error:  # more than one request can take: the policy has seen to all else
             raise bad_field("method" if method in SINGLE else "size", f"does not fit: {error}") from None
         _drop_unless_committed(area, upload)
