@@ -178,13 +178,14 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="filename"\r\n\r\na\r\n--x-
 
 
 @pytest.mark.parametrize("way", ["Basic", "cookie"])
-def test_a_foreign_page_begins_signs_and_aborts_nothing(sites, begin, store, way):
+def test_a_foreign_page_begins_signs_completes_and_aborts_nothing(sites, begin, store, way):
     user, own = ("Manager", {}) if way == "Basic" else (None, {"Cookie": cookies(sites)})
     begun = begin(file=LARGE)
     before = store()
     for headers in FOREIGN:
         for method, path, body in (
             ("POST", "up/@blob-upload", LARGE),
+            ("POST", upload(begun), {}),
             ("PUT", upload(begun), {"parts": [1]}),
             ("DELETE", upload(begun), None),
         ):
