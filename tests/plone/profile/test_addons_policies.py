@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socketserver
 import struct
 import sys
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import transaction
 from plone.app.testing import SITE_OWNER_NAME, login, popGlobalRegistry, pushGlobalRegistry
 from plone.registry.interfaces import IRegistry
+from staged_files import sent
 from zope.component import getUtility
 from zope.configuration import xmlconfig
 
@@ -86,13 +85,7 @@ def test_a_scan_for_viruses(portal, functional, clamd, virus):
     """What is in the staging area goes through the reader to clamd, whole."""
     data = bytes(FILE.size - len(virus)) + virus
     area = getUtility(IBlobStorages).for_context(portal).uploads()
-    upload = area.begin(len(data), single=True)
-    signed = area.put_request(upload, seconds=600)
-    parts = urlsplit(signed.url)
-    connection = http.client.HTTPConnection(parts.netloc)
-    connection.request("PUT", f"{parts.path}?{parts.query}", data, dict(signed.headers))
-    assert connection.getresponse().status == 200
-    connection.close()
+    upload = sent(area, data)
     with area.finish(upload).open() as reader:
         if virus:
             with pytest.raises(UploadRefused, match="virus"):

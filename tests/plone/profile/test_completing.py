@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import uuid
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 import transaction
@@ -17,6 +15,7 @@ from plone.registry.interfaces import IRegistry
 from plone.restapi.deserializer.dxfields import NamedFieldDeserializer
 from plone.restapi.interfaces import IFieldDeserializer
 from plone.uuid.interfaces import IUUID
+from staged_files import sent
 from zope.component import getGlobalSiteManager, getUtility
 from zope.interface import Interface, alsoProvides
 
@@ -58,13 +57,7 @@ def uploaded(portal, area):
     """``uploaded(data, …)``: the ticket of an upload that was begun, and whose bytes are there."""
 
     def make(data=DATA, portal_type="File", content_type="application/octet-stream", replaces=""):
-        upload = area.begin(len(data), single=True)
-        signed = area.put_request(upload, seconds=600)
-        parts = urlsplit(signed.url)
-        connection = http.client.HTTPConnection(parts.netloc)
-        connection.request("PUT", f"{parts.path}?{parts.query}", data, dict(signed.headers))
-        assert connection.getresponse().status == 200
-        connection.close()
+        upload = sent(area, data)
         announced = Announced("a.bin", len(data), content_type, portal_type, "", replaces)
         expires = upload.begun + timedelta(days=1)
         ticket = Ticket(upload, announced, SITE_OWNER_NAME, "main", IUUID(portal), IUUID(portal), expires)
