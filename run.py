@@ -31,6 +31,7 @@ import json
 import os
 import platform
 import re
+import selectors
 import shutil
 import signal
 import ssl
@@ -71,7 +72,8 @@ PASSES = {
     "sse-c": ("blobs that the store encrypts with our keys", ["--encrypt", "sse-c"]),
 }
 ON_CEPH = ("ceph", "ceph-https")
-FOLDERS = {"plone61": "plone", **dict.fromkeys(PASSES, "storage")}
+LONGEST_FIRST = ("plone", "storage", "plone61", "unit", "ceph", "client-side", "sse-c", "ceph-https")
+FOLDERS = dict(dict.fromkeys(PASSES, "storage"), plone61="plone")
 DEMO_DOWNLOAD_MB = 111  # measured: the packages of its environment and of MiniStack's, without uv
 
 # What apt-get installs for the tests on Debian as root: a program that shows that it is there, and the package.
@@ -466,6 +468,7 @@ def test(options, arguments):
         environ["S3BLOBS_MINISTACK"] = str(Path(ministack().make().python).with_name("ministack"))
         install_system_packages()
     counts = Counts()
+    commands = []
     for suite, paths, others in plans:
         python = environments["6.1" if suite == "plone61" else "6.2"].python
         command = [python, "-m", "pytest", "--tier", options.tier]
@@ -477,8 +480,10 @@ def test(options, arguments):
             command.append("--color=yes")
         place = "Plone " + ("6.1" if suite == "plone61" else "6.2")
         place = PASSES[suite][0] if suite in PASSES else place
-        say("\n----- tests/%s on %s -----" % (FOLDERS.get(suite, suite), place))
-        counts.add(suite, *run_pytest(without_file_override(command + others + paths), environ))
+        title = "\n----- tests/%s on %s -----" % (FOLDERS.get(suite, suite), place)
+        commands.append((suite, title, without_file_override(command + others + paths)))
+    commands.sort(key=lambda one: LONGEST_FIRST.index(one[0]))  # what is long and begins last would run alone
+    run_suites(commands, options.jobs or default_jobs(options), environ, counts)
     if "plone61" in suites and not python_61:
         counts.summary["skipped"] = counts.summary.get("skipped", 0) + 1
     return counts.close()
@@ -516,39 +521,81 @@ def interruptible():
         signal.signal(number, signal.default_int_handler)
 
 
-def run_pytest(command, environ):
-    """Run ``command`` and pass its output on as it comes; returns its exit status and the end of its output.
+def default_jobs(options):
+    """How many suites run at the same time. In full one, since what its tests measure is quoted."""
+    return 1 if options.tier == "full" else min(2, os.cpu_count() or 1)
+
+
+class Suite(object):
+    """A pytest that runs: its output so far that was not shown, and the end of all of it.
 
     It has a session of its own: Ctrl-C reaches only run.py, which passes it on once, and pytest tears its servers down
-    undisturbed. A second Ctrl-C ends it at once. Raises KeyboardInterrupt when it was interrupted.
+    undisturbed.
     """
-    process = subprocess.Popen(
-        command,
-        cwd=str(REPOSITORY),
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    tail, interrupts = b"", 0
-    while True:
+
+    KEPT = 65536  # bytes of the end, in which the summary is, with the names of what failed
+
+    def __init__(self, name, title, command, environ):
+        self.name = name
+        self.held = (title + "\n").encode("utf-8")
+        self.tail = b""
+        self.process = subprocess.Popen(
+            command,
+            cwd=str(REPOSITORY),
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def read(self):
+        """Take over what it has written; False at its end."""
+        chunk = os.read(self.process.stdout.fileno(), 65536)
+        self.held += chunk
+        self.tail = (self.tail + chunk)[-self.KEPT :]
+        return bool(chunk)
+
+    def show(self):
+        held, self.held = self.held, b""
+        sys.stdout.buffer.write(held)
+        sys.stdout.buffer.flush()
+
+    def text(self):
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.tail.decode("utf-8", "replace"))
+
+
+def run_suites(commands, jobs, environ, counts):
+    """Run what ``commands`` has (name, title, command), ``jobs`` of them at the same time, and count.
+
+    The output of one passes as it comes, that of another when the first has ended. Raises KeyboardInterrupt when it was
+    interrupted, after all that were running have ended; a second Ctrl-C ends them at once.
+    """
+    waiting, running, interrupts = list(commands), [], 0
+    selector = selectors.DefaultSelector()
+    while running or (waiting and not interrupts):
         try:
-            chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                break
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            tail = (tail + chunk)[-8192:]
+            while waiting and not interrupts and sum(not ended for _, ended in running) < jobs:
+                suite = Suite(*waiting.pop(0), environ=environ)
+                running.append([suite, False])
+                selector.register(suite.process.stdout, selectors.EVENT_READ, running[-1])
+            for key, _ in selector.select():
+                if not key.data[0].read():
+                    selector.unregister(key.fileobj)
+                    key.data[1] = True
+            while running and running[0][1]:
+                suite = running.pop(0)[0]
+                suite.show()
+                status = suite.process.wait()
+                if not interrupts:
+                    counts.add(suite.name, status, suite.text())
+            if running:
+                running[0][0].show()
         except KeyboardInterrupt:
             interrupts += 1
-            if interrupts > 1:
-                process.kill()
-                break
-            process.send_signal(signal.SIGINT)
-    status = process.wait()
+            for suite, _ in running:
+                suite.process.send_signal(signal.SIGINT) if interrupts == 1 else suite.process.kill()
     if interrupts:
         raise KeyboardInterrupt
-    return status, re.sub(r"\x1b\[[0-9;]*m", "", tail.decode("utf-8", "replace"))
 
 
 class Counts(object):
@@ -560,10 +607,14 @@ class Counts(object):
         self.started = time.monotonic()
         self.summary = {}
         self.status = {}
+        self.wrong = []
 
     def add(self, suite, status, tail):
         """Take over one run: its exit status, and the counts in the summary line at the end of its output."""
         self.status[suite] = status
+        self.wrong += [
+            "%s (%s)" % (line, suite) for line in re.findall(r"^(?:FAILED|ERROR) tests/.*", tail, re.MULTILINE)
+        ]
         found = re.findall(r"^=*\s*((?:\d+ [a-z ]+, )*\d+ [a-z ]+|no tests ran) in \d[\d.]*s", tail, re.MULTILINE)
         if not found:
             self.summary["errors"] = self.summary.get("errors", 0) + 1
@@ -574,7 +625,7 @@ class Counts(object):
             self.summary[word] = self.summary.get(word, 0) + int(number)
 
     def close(self):
-        """Print the line that pytest would print for all of it; returns the exit status of all of it."""
+        """Print what failed and the line that pytest would print for all of it; returns the exit status of all."""
         texts = []
         for word in sorted(self.summary, key=lambda word: (self.ORDER + (word,)).index(word)):
             number = self.summary[word]
@@ -582,7 +633,7 @@ class Counts(object):
                 texts.append("%d %s" % (number, word[:-1] if number == 1 and word in ("warnings", "errors") else word))
         line = " %s in %.2fs " % (", ".join(texts) or "no tests ran", time.monotonic() - self.started)
         failed = [status for status in self.status.values() if status not in (0, 5)]
-        say("\n" + line.center(100, "="))
+        say("\n" + "\n".join(self.wrong + [line.center(100, "=")]))
         if failed:
             return failed[0] if failed[0] in (1, 2) else 1
         # 5: no test was chosen. In one of several suites that is what -k does; in all of them it is an error.
@@ -736,6 +787,12 @@ def parse(arguments):
         "--s3",
         choices=("ministack",) + ON_CEPH,
         help="the S3 server of all tests; default: ministack, and Ceph for the suites of that name",
+    )
+    one.add_argument(
+        "--jobs",
+        type=int,
+        choices=(1, 2, 3, 4),
+        help="how many suites run at the same time; default: 2 where there are two cores, and 1 for the tier full",
     )
     one.add_argument("--only", choices=SUITES, action="append", help="only this suite; may be repeated")
     commands.add_parser(

@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nginx" / "x-accel.
 START_SECONDS = 20.0
 
 CONF = """\
-daemon off;
+{user}daemon off;
 master_process off;
 pid {folder}/nginx.pid;
 error_log stderr info;
@@ -57,7 +57,8 @@ class Nginx:
             assert documented in example, documented
             example = example.replace(documented, here)
         conf = folder / "nginx.conf"
-        conf.write_text(CONF.format(folder=folder, port=self.port, example=example))
+        user = "user root;\n" if os.geteuid() == 0 else ""  # else its folders become nobody's, and stay for ever
+        conf.write_text(CONF.format(folder=folder, port=self.port, example=example, user=user))
         self._process = ServerProcess(
             "nginx", [PROGRAM, "-c", str(conf), "-p", str(folder)], os.environ, folder / "error.log"
         )

@@ -372,12 +372,14 @@ def test_cache_that_cannot_be_used(configured, settings, checked):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as two users")
-def test_cache_of_another_user(configured, settings, checked):
+def test_cache_of_another_user(configured, settings, checked, request):
     site, write = configured
     site.open().close()
     path = write()
-    for entry in reversed((site.settings.cache_dir, *site.settings.cache_dir.rglob("*"))):
+    entries = (site.settings.cache_dir, *site.settings.cache_dir.rglob("*"))
+    for entry in reversed(entries):
         os.chown(entry, 65534, 65534)
+    request.addfinalizer(lambda: [os.chown(entry, 0, 0) for entry in entries])  # else pytest cannot remove them
     if os.access(site.settings.cache_dir, os.R_OK):  # not where root's override is taken away, as run.py does
         status, findings = checked(path)
         assert (status, findings["cache-dir"]["ok"]) == (0, None)

@@ -309,16 +309,53 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_tears_its_servers_down(number):
     """Whatever ends run.py reaches pytest once, as Ctrl-C, and its last words are still shown."""
-    code = f"import os, run, sys; run.interruptible(); run.run_pytest([sys.executable, '-c', {INTERRUPTED!r}], None)"
+    code = (
+        "import run, sys; run.interruptible(); run.run_suites("
+        f"[('x', 'X', [sys.executable, '-c', {INTERRUPTED!r}])], 1, None, run.Counts())"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout.readline() == "begun\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["X\n", "begun\n"]
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert output == "torn down\n"
     assert process.returncode != 0 and "KeyboardInterrupt" in errors
+
+
+ONE_OF_TWO = """
+import pathlib, sys, time
+mine, other = map(pathlib.Path, sys.argv[1:])
+for number in range(20):
+    print(mine.name, number, flush=True)
+    mine.touch()
+    while not other.exists():
+        time.sleep(0.01)
+print("FAILED tests/x.py::test_" + mine.name, "- assert 0", flush=True)
+print("=== 1 failed, 2 passed in 0.12s ===", flush=True)
+raise SystemExit(1)
+"""
+
+
+def test_two_suites_at_the_same_time_do_not_mix_their_lines(tmp_path, capfdbinary):
+    """Each waits for the other: one after the other, neither would end. What failed stands before the last line."""
+    counts, (one, two) = run.Counts(), (str(tmp_path / name) for name in ("one", "two"))
+    commands = [
+        (name, f"--- {name} ---", [sys.executable, "-c", ONE_OF_TWO, *paths])
+        for name, paths in (("one", (one, two)), ("two", (two, one)), ("late", (one, two)))
+    ]
+    run.run_suites(commands, 2, None, counts)
+    assert counts.close() == 1
+    lines = capfdbinary.readouterr().out.decode().splitlines()
+    heads = [lines.index(f"--- {name} ---") for name in ("one", "two", "late")]
+    assert heads == [0, 23, 46]
+    assert lines[-4:-1] == [
+        "FAILED tests/x.py::test_one - assert 0 (one)",
+        "FAILED tests/x.py::test_two - assert 0 (two)",
+        "FAILED tests/x.py::test_one - assert 0 (late)",
+    ]
+    assert lines[-1].strip("= ").startswith("3 failed, 6 passed in ")
 
 
 def test_paths_are_sorted_into_suites(monkeypatch):
@@ -347,22 +384,26 @@ def test_which_suites_run(arguments, suites, monkeypatch, capsys):
     commands = []
     answers = {"ceph-https": ("== 1 failed, 2 passed in 1.00s ==", 1)}
 
-    def run_pytest(command, environ):
-        [server] = {"ceph", "ceph-https", "client-side", "sse-c"} & set(command) if "--s3-pass" in command else [""]
-        commands.append((server, Path(command[-1]).name))
-        text, status = answers.get(server, ("== 3 passed in 1.00s ==", 0))
-        return status, f"...\n{text}\n"
+    def run_suites(plans, jobs, environ, counts):
+        assert jobs == (1 if "full" in arguments else min(2, os.cpu_count()))
+        for name, title, command in plans:
+            [server] = {"ceph", "ceph-https", "client-side", "sse-c"} & set(command) if "--s3-pass" in command else [""]
+            assert (server or name) == name and title.strip("\n").startswith("----- tests/")
+            commands.append((server, Path(command[-1]).name))
+            text, status = answers.get(server, ("== 3 passed in 1.00s ==", 0))
+            counts.add(name, status, f"...\n{text}\n")
 
     monkeypatch.delenv("S3BLOBS_TIER", raising=False)
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(run, "run_pytest", run_pytest)
+    monkeypatch.setattr(run, "run_suites", run_suites)
     monkeypatch.setattr(run, "install_system_packages", lambda: None)
     monkeypatch.setattr(run.Environment, "make", lambda self: self)
     monkeypatch.setattr(run, "find_python", lambda version: sys.executable)
     status = run.test(*run.parse(["test", *arguments]))
     servers = {"ceph", "ceph-https", "client-side", "sse-c"}
     folders = {**dict.fromkeys(servers, "storage"), "plone61": "plone"}
-    assert commands == [(suite if suite in servers else "", folders.get(suite, suite)) for suite in suites]
+    wanted = [(suite if suite in servers else "", folders.get(suite, suite)) for suite in suites]
+    assert sorted(commands) == sorted(wanted)
     last = capsys.readouterr().out.splitlines()[-1].strip("= ")
     failed = "ceph-https" in suites
     assert status == (1 if failed else 0)
@@ -379,14 +420,14 @@ servers.ceph.install = lambda: None
 def test_a_pass_without_its_server_says_by_name_what_it_skipped(tmp_path):
     (tmp_path / "no_ceph.py").write_text(NO_CEPH)
     command = [sys.executable, "-m", "pytest", "-p", "no_ceph", "--tier", "full", "--s3", "ceph-https", "--s3-pass"]
-    modules = ("test_undo.py", "test_cli_docs.py", "test_proxy.py")
+    modules = ("test_undo.py", "test_address.py", "test_proxy.py")
     command += [str(REPOSITORY / "tests" / "storage" / name) for name in modules]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY / "tests")])}
     answer = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0
     lines = answer.stdout.splitlines()
     title = next(number for number, line in enumerate(lines) if "not run on ceph-https: Ceph is not installed" in line)
-    assert lines[title + 1].startswith("tests/storage/test_cli_docs.py: test_examples_do_and_print")
+    assert lines[title + 1].startswith("tests/storage/test_address.py: test_")
     assert lines[title + 2].startswith("tests/storage/test_undo.py: test_")
     assert "test_comparison_sees_differences" not in answer.stdout  # it uses no server
     assert "test_proxy" not in answer.stdout.replace(" ".join(command), "")
