@@ -82,8 +82,7 @@ def complete(context, request, ticket, body):
         return _done_now(context, request, ticket, body, uploads, area)
     except UploadEnded:
         transaction.begin()  # which aborts this one
-        uploads.end(ticket.upload.id)
-        _drop_after_commit(area, ticket.upload)
+        end(ticket, uploads, area)
         raise
     except (UploadWrong, ObjectMissing, PreconditionFailed):
         # Another request that completed it may have dropped what this one looked for. That one has committed then, and
@@ -107,22 +106,11 @@ def _done_before(uid, announced):
 def _done_now(context, request, ticket, body, uploads, area):
     announced = ticket.announced
     creates = not announced.replaces
-    if creates:
-        field = field_to_add(context, announced.portal_type, announced.field).name
-    else:
-        field = field_to_replace(context, request, announced.field).name
-    check_start(context, request, announced)
+    field = field_of(context, request, announced).name
     values = _values(body, announced)
     if field in values:
         raise bad_field(field, "is what was uploaded, and cannot be sent too")
-    staged = area.finish(ticket.upload)
-    seen = sniffed(staged.beginning())
-    try:
-        content_type = settled(announced.content_type, seen)
-        with staged.open() as reader:
-            check_completed(context, request, announced, reader, seen)
-    except UploadRefused as refused:
-        raise UploadEnded(refused.message, refused.kind) from None
+    staged, content_type = uploaded(context, request, ticket, area)
     direct = DirectFile(staged, context._p_jar, content_type, announced.filename)
     obj = _created(context, announced, values) if creates else context
     obj = _filled(obj, context, request, values | {field: direct}, creates=creates)
@@ -132,8 +120,41 @@ def _done_now(context, request, ticket, body, uploads, area):
             403, "Forbidden", f"the field {field} does not take a file that was uploaded directly", field=field
         )
     uploads.finish(ticket, IUUID(obj))
-    _drop_after_commit(area, ticket.upload)
+    drop_after_commit(area, ticket.upload)
     return Completed(obj, field, created=creates)
+
+
+def field_of(context, request, announced):
+    """The ``FileField`` that the file is for. Refusal where this user may not write it, here and now."""
+    if announced.replaces:
+        return field_to_replace(context, request, announced.field)
+    return field_to_add(context, announced.portal_type, announced.field)
+
+
+def uploaded(context, request, ticket, area):
+    """What was uploaded, after the site's policy and those of add-ons were asked again: an ``IStagedObject``, and the
+    content type that it is to have.
+
+    Asks the store for what is there and for its first bytes. UploadRefused, and UploadEnded where it is because of what
+    the bytes are: then ``end`` the upload. UploadWrong; StoreError.
+    """
+    announced = ticket.announced
+    check_start(context, request, announced)
+    staged = area.finish(ticket.upload)
+    seen = sniffed(staged.beginning())
+    try:
+        content_type = settled(announced.content_type, seen)
+        with staged.open() as reader:
+            check_completed(context, request, announced, reader, seen)
+    except UploadRefused as refused:
+        raise UploadEnded(refused.message, refused.kind) from None
+    return staged, content_type
+
+
+def end(ticket, uploads, area):
+    """An upload whose file was refused: it is good for nothing any more. What is there goes after the commit."""
+    uploads.end(ticket.upload.id)
+    drop_after_commit(area, ticket.upload)
 
 
 def _values(body, announced):
@@ -178,13 +199,13 @@ def _filled(obj, context, request, values, *, creates):
     return add(context, obj, rename=not values.get("id"))
 
 
-def _drop_after_commit(area, upload):
+def drop_after_commit(area, upload):
+    """Delete what is there of it, where this transaction commits: it is needed again where it does not."""
     transaction.get().addAfterCommitHook(_drop, (area, upload))
 
 
 def _drop(committed, area, upload):
-    """The staged object is needed again where the transaction failed: Zope may try it once more, or the user."""
-    if not committed:
+    if not committed:  # Zope may try it once more, or the user
         return
     try:
         area.drop(upload)

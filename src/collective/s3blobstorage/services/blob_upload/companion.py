@@ -22,12 +22,13 @@ from ...objectstore.parts import MAX_PARTS
 from ...settings import GB, MB
 from ...uploading.interfaces import UploadRefused
 from ...uploading.places import current_user
+from ...uploading.tickets import NOT_HERE
 from ..guard import guard_without_body, refuse_foreign
 from ..refusal import Refusal, bad_field
 from .complete import Post
 from .requests import MOST_PARTS, part_requests
 from .start import announced_of, sha256_of
-from .upload import NOT_HERE, UploadService
+from .upload import UploadService
 
 SMALLEST_PART, LARGEST_PART = 5 * MB, 5 * GB  # what S3 takes; Uppy sends no smaller ones either
 ONE_REQUEST = (

@@ -4,23 +4,19 @@ import transaction
 from zExceptions import NotFound
 from zope.component import getUtility, queryMultiAdapter
 from zope.i18n import translate
-from zope.i18nmessageid import MessageFactory
 
 from ...directupload.interfaces import UploadWrong
 from ...interfaces import IBlobStorages
 from ...uploading.interfaces import UploadRefused
 from ...uploading.open_uploads import OpenUploads
-from ...uploading.places import container_id, current_site, current_user, field_to_add, field_to_replace, site_id
-from ...uploading.policy import site_policy
+from ...uploading.places import current_site, current_user, field_to_add, field_to_replace
+from ...uploading.tickets import check_ticket
 from ...uploading.token import read
 from ..about import BlobService
 from ..guard import guard
 from ..refusal import Refusal
 
-_ = MessageFactory("collective.s3blobstorage")
-
 COMPANION = "companion"  # what lies below it is companion.py's; no token is so short
-NOT_HERE = _("There is no such upload here.")
 _STATUS = {"token": (404, "NotFound"), "expired": (410, "Gone"), "ended": (410, "Gone"), "off": (409, "Conflict")}
 
 
@@ -88,20 +84,8 @@ class UploadService(BlobService):
         if token is None:
             token = self.path[0] if len(self.path) == 1 else ""
         ticket = read(token)
-        here = (current_user(), self.blobs.name, site_id(current_site()), container_id(self.context))
-        if (ticket.user, ticket.database, ticket.site, ticket.container) != here:
-            raise UploadRefused(NOT_HERE, "token")
-        if not off:
-            self.check_on()
-        uploads = self.uploads
-        if not uploads.is_open(ticket.upload.id) and not (finished and uploads.result(ticket.upload.id)):
-            raise UploadRefused(_("This upload was cancelled, or is over. Please begin it again."), "ended")
+        check_ticket(ticket, self.context, finished=finished, off=off)
         return ticket
-
-    def check_on(self):
-        """Raise UploadRefused of kind ``off`` where zope.conf or the site does not allow it (any more)."""
-        if not site_policy(self.area.settings).enabled:
-            raise UploadRefused(_("Files are not uploaded directly to the store in this site."), "off")
 
     def check_place(self, announced):
         """Raise Refusal where the user may not add that here, or change it, any more."""
