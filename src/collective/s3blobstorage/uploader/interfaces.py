@@ -33,6 +33,9 @@ Of a ``field`` besides:
 ``input``: name of the file's input in the form, as ``form.widgets.file``
 ``accept``: what the field accepts, as ``["image/*", ".svg"]``; empty: all
 ``required``: whether the form wants a file
+``chosen``: ``{"upload", "name", "size"}`` (token, text, bytes) of an upload that the form was sent with, and that is
+    still good, where it is shown again because of another error; null else. Nothing is sent anew then: the field shows
+    that file as uploaded, with the two inputs below. Without the script, a radio button with its hidden input does
 
 ``mode`` is ``direct`` where the site has direct upload on for that type of content, else ``normal``: then the file goes
 through Zope, with the form or to ``@@upload-file``, and it all looks the same.
