@@ -57,14 +57,14 @@ def attach(blob: Blob, connection: Any, staged: IAttachable) -> None:
     blob._p_changed = True  # before what may fail: a blob of this transaction in either case
     _Savepoints.of(connection, storage)
     attachment = storage.attach(blob._p_oid, staged)
-    _discard(blob)
+    discard(blob)
     blob._p_blob_uncommitted = attachment.link
     blob._p_blob_committed = attachment.promise
     # Blob.open would open the link. It is a method of the class, and Blob allows no subclass.
     vars(blob)["open"] = _Opening(blob, storage, attachment)
 
 
-def _discard(blob: Blob) -> None:
+def discard(blob: Blob) -> None:
     """Its uncommitted file, or what was attached before."""
     earlier, blob._p_blob_uncommitted = blob._p_blob_uncommitted, None
     vars(blob).pop("open", None)
@@ -190,7 +190,7 @@ class _Opening:
             return self._read(blob)
         elif mode != "c" and not blob.opened():
             # From here on it is a file. ``r+`` and ``a`` copy what ``_p_blob_committed`` has.
-            _discard(blob)
+            discard(blob)
         return Blob.open(blob, mode)
 
     def _read(self, blob: Blob) -> BinaryIO:
