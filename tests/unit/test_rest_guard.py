@@ -9,7 +9,7 @@ pytest.importorskip("plone.protect")
 from plone.protect.interfaces import IDisableCSRFProtection  # noqa: E402
 from zope.interface import Interface, implementer  # noqa: E402
 
-from collective.s3blobstorage.services.guard import guard, guard_without_body  # noqa: E402
+from collective.s3blobstorage.services.guard import guard, guard_get_of_script, guard_without_body  # noqa: E402
 from collective.s3blobstorage.services.refusal import Refusal  # noqa: E402
 
 
@@ -118,3 +118,46 @@ def test_a_request_without_a_body(headers, status):
         assert refusal.status == status and not IDisableCSRFProtection.providedBy(request)
     else:
         assert status is None and IDisableCSRFProtection.providedBy(request)
+
+
+OWN = "https://www.example.org"
+
+
+@pytest.mark.parametrize(
+    ("headers", "lets_through"),
+    [
+        # As Chromium and Firefox send the fetch of a script; without a mode no browser does.
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors", "Referer": f"{OWN}/plone/files"}, True),
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "same-origin"}, True),
+        ({"Sec_Fetch_Site": "same-origin"}, False),
+        # A link, a picture or a frame in a page of the site itself; an address that the user typed.
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate"}, False),
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "no-cors"}, False),
+        ({"Sec_Fetch_Site": "none", "Sec_Fetch_Mode": "navigate"}, False),
+        ({"Sec_Fetch_Site": "none", "Referer": f"{OWN}/"}, False),
+        # Another page, whatever else it says.
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors"}, False),
+        ({"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors", "Referer": f"{OWN}/"}, False),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors", "Origin": OWN}, False),
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors", "Origin": "https://evil.example"}, False),
+        # A browser that says nothing of that, as over http.
+        ({"Referer": f"{OWN}/plone/files?a=b"}, True),
+        ({"Origin": OWN}, True),
+        ({"Referer": "https://evil.example/"}, False),
+        ({"Referer": f"https://evil.example/{OWN}/"}, False),
+        ({"Referer": "http://www.example.org/"}, False),
+        ({"Referer": ""}, False),
+        ({"Origin": "null", "Referer": f"{OWN}/"}, False),
+        ({"Origin": "https://evil.example", "Referer": f"{OWN}/"}, False),
+        ({}, False),
+    ],
+    ids=lambda value: "-".join(value.values()) or "nothing" if isinstance(value, dict) else "",
+)
+def test_a_get_that_changes_something(headers, lets_through):
+    request = Request(**headers)
+    try:
+        guard_get_of_script(request, SITE)
+    except Refusal as refusal:
+        assert not lets_through and refusal.status == 403 and not IDisableCSRFProtection.providedBy(request)
+    else:
+        assert lets_through and IDisableCSRFProtection.providedBy(request)

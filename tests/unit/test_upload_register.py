@@ -91,6 +91,21 @@ def test_one_that_was_ended():
     assert kind_of(uploads(site).finish, ticket(2), "a-uid") == "ended"  # was never begun here
 
 
+def test_a_token_that_is_kept():
+    """With what became of it, as long as the day is there; of others there is none."""
+    site = Site()
+    one, two = ticket(1), ticket(2)
+    uploads(site).begin(one, LIMITS, token="a-token")
+    uploads(site).begin(two, LIMITS)
+    assert uploads(site).token(one.upload.id) == "a-token" and uploads(site).token(two.upload.id) is None
+    assert uploads(site).usage("jane") == (2, 20, 20)
+    uploads(site).finish(one, "a-uid")
+    assert uploads(site).token(one.upload.id) == "a-token" and uploads(site).result(one.upload.id) == "a-uid"
+    assert uploads(site, one.expires).token(one.upload.id) == "a-token"
+    assert uploads(site, one.expires + DAY).token(one.upload.id) is None
+    assert uploads(Site()).token(one.upload.id) is None
+
+
 def test_limits():
     site = Site()
     for number in range(3):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import payloads
 import pytest
 from command_line import s3blobs
+from direct_upload import send_to_store
 from rest_sites import FOREIGN
 from uppy_bundle import bundle
 from web_client import WebClient
@@ -162,13 +163,16 @@ def test_parts_of_another_size(editing, editor, tmp_path):
 
 
 def test_one_request_for_each_file(editing, editor, tmp_path):
+    """By forms, which are a little longer than the files."""
     page, sent = editing
     files = [payloads.noise(1, f"single-{number}.bin") for number in range(2)]
     told = send(page, tmp_path, *files, example="uploaderOfSmallFiles")
     assert told["failure"] == []
     for file, location in zip(files, told["locations"], strict=True):
         check(editor, location, file)
-    assert sent.to_store() == [("PUT", len(file.data)) for file in files]
+    (method, size), other = sent.to_store()
+    assert (method, size) == other == ("POST", size) and 0 < size - len(files[0].data) < 4000
+    assert sent.to_zope() < 20_000
 
 
 def test_a_login_by_token(page, zope, script, enabled, s3_server, editor, tmp_path):
@@ -270,10 +274,164 @@ def test_metadata_that_are_all_text(ask, editor):
     assert ask("POST", address, FILE | {"metadata": metadata | {"replace": "yes"}}).status == 400
 
 
-def test_one_request_is_refused_with_the_option_to_set(ask):
-    answer = ask("GET", f"{COMPANION}/params?filename=a.bin&type=video/mp4&metadata[size]=10&metadata[@type]=File")
-    assert answer.status == 400 and "shouldUseMultipart: true" in answer.json["error"]["message"]
-    assert b"X-Amz" not in answer.body
+SMALL = b"small" * 100
+SCRIPT = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}  # as Chromium has them of a fetch
+
+
+def params(**more):
+    """The address that Uppy asks for a form, with the metadata that it sends along."""
+    metadata = {"size": len(SMALL), "@type": "File", "name": "small.bin", **more}
+    asked = {"filename": "small.bin", "type": "application/octet-stream"}
+    asked |= {f"metadata[{name}]": value for name, value in metadata.items()}
+    return f"{COMPANION}/params?{urlencode(asked)}"
+
+
+def by_form(told, data=SMALL):
+    """The store's status, for the form as a browser fills it in."""
+    fields = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+              for name, value in told["fields"].items()]  # fmt: skip
+    body = "".join(fields) + '--x\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    form = {
+        "method": told["method"],
+        "url": told["url"],
+        "headers": {"Content-Type": "multipart/form-data; boundary=x"},
+    }
+    return send_to_store(form, body.encode() + data + b"\r\n--x--\r\n")
+
+
+@pytest.fixture
+def form_begun(ask):
+    """An upload in one request, as Uppy begins it: the form, and the address that completes it."""
+    answer = ask("GET", params(), headers=SCRIPT)
+    assert answer.status == 200, answer.body
+    path = f"files/@blob-upload/{answer.json['fields']['key'].rpartition('/')[2]}"
+    yield answer.json, path
+    ask("DELETE", path, headers=JSON)
+
+
+def test_one_request_is_completed_by_its_id(ask, form_begun, editor):
+    told, path = form_begun
+    assert set(told) == {"method", "url", "fields"} and told["method"] == "POST"
+    assert ask("GET", path).json["items"] == []
+    early = ask("POST", path, {})
+    assert early.status == 400 and early.json["error"]["incomplete"] is True
+    assert by_form(told, SMALL + b"x") in (400, 403) and by_form(told) in (200, 201, 204)
+    assert ask("GET", path).json["items"] == [{"part": 1, "size": len(SMALL)}]
+    made = ask("POST", path, {"title": "By its id"})
+    assert made.status == 201 and made.json["title"] == "By its id"
+    assert editor.get(f"{editor.path_of(made.json['@id'])}/@@download/file").body == SMALL
+    again = ask("POST", path, {})
+    assert again.status == 200 and again.json == made.json
+    assert ask("DELETE", path, headers=JSON).status == 410
+
+
+def test_by_its_id_it_is_cancelled_and_signed_again(ask, form_begun):
+    told, path = form_begun
+    signed = ask("PUT", path, {"method": "post"}, headers=JSON)
+    assert signed.status == 200 and signed.json["request"]["fields"]["key"] == told["fields"]["key"]
+    assert ask("DELETE", path, headers=JSON).status == 204
+    assert by_form(told) in (200, 201, 204)  # who has the form can send it still; nothing comes of it
+    for method in ("GET", "POST", "DELETE"):
+        assert ask(method, path, {} if method == "POST" else None, headers=JSON).status == 410, method
+
+
+def test_by_its_id_for_nobody_else_and_nowhere_else(ask, form_begun, zope):
+    told, path = form_begun
+    assert by_form(told) in (200, 201, 204)
+    admin, nobody = WebClient(zope.port, "with", ("admin", zope.password)), WebClient(zope.port, "with")
+    id = path.rpartition("/")[2]
+    for method in ("GET", "POST", "DELETE"):
+        body = {} if method == "POST" else None
+        assert ask(method, path, body, client=admin, headers=JSON).status == 404
+        assert ask(method, path, body, client=nobody, headers=JSON).status == 401
+        assert ask(method, f"@blob-upload/{id}", body, client=admin, headers=JSON).status == 404
+        assert ask(method, f"files/@blob-upload/{'0' * 32}", body, headers=JSON).status == 404
+        assert ask(method, f"files/@blob-upload/{id.upper()}", body, headers=JSON).status == 404
+        end = "/complete" if method == "POST" else ""
+        assert ask(method, f"{COMPANION}/multipart/{id}{end}?key={id}", body).status == 404
+    assert ask("GET", path).json["items_total"] == 1
+
+
+def test_no_other_upload_is_known_by_its_id(ask, begun):
+    """A client that was given the token has to have it."""
+    _path, key = begun
+    for method in ("GET", "POST", "DELETE"):
+        path = f"files/@blob-upload/{key.removeprefix('?key=')}"
+        assert ask(method, path, {} if method == "POST" else None, headers=JSON).status == 404
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "says"),
+    [
+        ({"size": "null"}, 400, "uppy.setFileMeta(file.id, { size: file.size })"),
+        ({"@type": "undefined"}, 400, "uppy.setMeta({ '@type': 'File' })"),
+        ({"size": "-1"}, 400, "metadata.size is no number"),
+        ({"size": 0}, 422, "The file is empty."),
+        ({"size": 5 * 2**30 + 1}, 400, "5 GiB"),
+        ({"sha256": "12"}, 400, "64 hex digits"),
+        ({"@type": "Folder"}, 400, "field is no file of this type"),
+        ({"replace": "true", "@type": "null"}, 400, "field is no file of this type"),  # a folder has none
+    ],
+)
+def test_one_request_that_uppy_was_not_told_enough_for(ask, more, status, says):
+    answer = ask("GET", params(**more), headers=SCRIPT)
+    assert answer.status == status and says in answer.json["error"]["message"], answer.body
+    assert b"policy" not in answer.body
+
+
+def unfinished(ask):
+    return ask("GET", "files/@blob-upload").json["unfinished"]["count"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"},
+        {"Referer": "https://evil.example.com/"},
+        {"Origin": "https://evil.example.com"},
+        {"Origin": "null"},
+    ],
+    ids=lambda headers: "-".join(headers.values()) or "nothing",
+)
+@pytest.mark.parametrize("way", ["Basic", "cookie"])
+def test_no_page_begins_one_by_an_address(ask, zope, way, headers):
+    """A link, a picture or a frame, of another site or in a page of this one: by either login."""
+    basic = WebClient(zope.port, "with", ("editor", zope.password))
+    client, own = (basic, {}) if way == "Basic" else (WebClient(zope.port, "with"), {"Cookie": cookies(zope)})
+    before = unfinished(ask)
+    answer = ask("GET", params(), client=client, headers={**own, **headers})
+    assert answer.status == 403 and b"policy" not in answer.body
+    assert unfinished(ask) == before
+    same = ask("GET", params(), client=client, headers={**own, **SCRIPT})
+    assert same.status == 200 and unfinished(ask) == before + 1
+    path = f"files/@blob-upload/{same.json['fields']['key'].rpartition('/')[2]}"
+    assert ask("DELETE", path, headers=JSON).status == 204
+
+
+def cookies(zope):
+    """Of the editor who has logged in."""
+    form = urlencode({"__ac_name": "editor", "__ac_password": zope.password, "buttons.login": "Log in"}).encode()
+    declared = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = WebClient(zope.port, "with").request("POST", "login", form, declared)
+    set_ = [line.partition(";")[0] for line in answer.headers.get_all("Set-Cookie", ())]
+    assert any(line.startswith("__ac=") for line in set_)
+    return "; ".join(set_)
+
+
+def test_a_picture_in_a_page_of_the_site_begins_nothing(editing, ask, form_begun):
+    """As somebody may write it into content: the browser sends the cookie, and says that no script asks."""
+    page, _sent = editing
+    before, address = unfinished(ask), f"/with/++api++/{params()}"
+    with page.expect_response(lambda response: "/params" in response.url) as told:
+        page.evaluate("(address) => { new Image().src = address }", address)
+    assert told.value.status == 403 and unfinished(ask) == before
+    assert page.evaluate("async (address) => (await fetch(address)).status", address) == 200
+    assert unfinished(ask) == before + 1
 
 
 def test_urls_one_by_one_or_several(ask, begun):
@@ -312,7 +470,7 @@ def test_a_foreign_page_is_refused(ask, begun, headers):
         answer = ask(method, f"{path}{end}{key}", {} if method == "POST" else None, headers=headers)
         assert answer.status == 403, (method, answer.body)
     assert ask("POST", f"{COMPANION}/multipart", FILE, headers=headers).status == 403
-    assert ask("GET", f"{COMPANION}/params?filename=a&type=b", headers=headers).status == 403
+    assert ask("GET", params(), headers={**SCRIPT, **headers}).status == 403
     assert ask("GET", path + key).status == 200
 
 

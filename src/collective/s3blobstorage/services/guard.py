@@ -38,6 +38,26 @@ def guard_without_body(request, site):
     alsoProvides(request, IDisableCSRFProtection)
 
 
+def guard_get_of_script(request, site):
+    """The same for a GET that changes something, as another program's protocol wants it: only a script of the site.
+
+    Any page can have a browser send a GET, as a link or a picture; so can what somebody wrote into a page of this very
+    site. So it has to be said that a script of the site sends it: ``same-origin`` with a mode that scripts alone have;
+    or, by browsers that say nothing of that (over http), an ``Origin`` or a ``Referer`` of the site.
+    """
+    refuse_foreign(request, site)
+    fetch_site = (request.getHeader("Sec-Fetch-Site") or "").strip().lower()
+    if fetch_site:
+        mode = (request.getHeader("Sec-Fetch-Mode") or "").strip().lower()
+        own = fetch_site == "same-origin" and mode in ("cors", "same-origin")
+    else:
+        page = request.getHeader("Origin") or request.getHeader("Referer") or ""
+        own = _origin(page) is not None and _origin(page) == _origin(site.absolute_url())
+    if not own:
+        raise Refusal(403, "Forbidden", "only a script of this site's own pages may send this request (Sec-Fetch-Site)")
+    alsoProvides(request, IDisableCSRFProtection)
+
+
 def refuse_foreign(request, site):
     """Raise Refusal where a browser says that the request comes from a page of another origin."""
     # "none": the user typed the address. "same-site" is a neighbour's page below the same domain.

@@ -4,10 +4,10 @@ It is in the annotations of the site, from the first upload on. The module and t
 stay where they are.
 
 ``days`` has a tree for each day on which uploads expire, by their ids: (user, bytes, seconds since 1970 when it
-expires, result). A result is "" as long as it is open, "-" where it was ended, else the UID of the content. All are
-plain values that have an order, so that BTrees settle changes of different ids by themselves; two changes of one id
-conflict, and Zope does the later one again, which then sees what the first one did. Nothing is deleted but whole days
-that are over.
+expires, result). A result is "" as long as it is open, "-" where it was ended, else the UID of the content. The token
+follows where the client was not given it, and knows the id alone. All are plain values that have an order, so that
+BTrees settle changes of different ids by themselves; two changes of one id conflict, and Zope does the later one again,
+which then sees what the first one did. Nothing is deleted but whole days that are over.
 
 What is counted is what is open. Who has a request that was signed before an upload ended can still send that file once
 more, as long as ``presign-max-expiry`` says: it lies in the staging area until it is swept, and nothing refers to it.
@@ -78,7 +78,7 @@ class OpenUploads:
         """(number, bytes) of the user's open uploads, and the bytes of all open ones of the site."""
         count = taken = all_taken = 0
         for day in self._living_days():
-            for whose, size, expires, result in day.values():
+            for whose, size, expires, result, *_token in day.values():
                 if result == _OPEN and expires > self._now:
                     all_taken += size
                     if whose == user:
@@ -86,17 +86,29 @@ class OpenUploads:
                         taken += size
         return count, taken, all_taken
 
-    def begin(self, ticket, limits):
-        """Note an upload that was begun. UploadRefused as ``check``; then nothing is noted."""
+    def begin(self, ticket, limits, *, token=None):
+        """Note an upload that was begun. UploadRefused as ``check``; then nothing is noted.
+
+        :param token: where the client is not given it: kept, so that its ticket is known by its id
+        """
         self.check(ticket.user, ticket.upload.size, limits)
         days = self._made().days
         expires = int(ticket.expires.timestamp())
         day = days.get(expires // _DAY)
         if day is None:
             day = days[expires // _DAY] = OOBTree()
-        day[ticket.upload.id] = (ticket.user, ticket.upload.size, expires, _OPEN)
+        kept = () if token is None else (token,)
+        day[ticket.upload.id] = (ticket.user, ticket.upload.size, expires, _OPEN, *kept)
         for over in list(days.keys(max=int(self._now) // _DAY - 1)):
             del days[over]
+
+    def token(self, id):
+        """What ``begin`` was given to keep, also of what has expired this very day; None where there is nothing."""
+        for day in self._living_days():
+            if id in day:
+                _user, _size, _expires, _result, *token = day[id]
+                return token[0] if token else None
+        return None
 
     def is_open(self, id):
         """Whether it was begun here, and has neither expired, nor ended, nor been finished."""
@@ -122,8 +134,8 @@ class OpenUploads:
     def _settle(self, id, result):
         for day in self._living_days():
             if id in day:
-                user, size, expires, _result = day[id]
-                day[id] = (user, size, expires, result)
+                user, size, expires, _result, *token = day[id]
+                day[id] = (user, size, expires, result, *token)
 
     def _entry(self, id):
         for day in self._living_days():

@@ -9,32 +9,27 @@ The rules are those of the other verbs; three things are Uppy's:
 - Uppy tells the size only where a page puts it into the metadata of the file. Every URL is signed for an exact length,
   so without it nothing begins.
 - Uppy cuts files by itself, and is not told how: the parts are what it will send.
-- Uppy sends neither header nor body with GET and DELETE. GET signs URLs and changes nothing; DELETE is sent by no
-  foreign page without CORS. Both are refused where the browser says that the page is another origin's.
+- Uppy sends neither header nor body with GET and DELETE. A GET about an upload signs URLs and changes nothing; DELETE
+  is sent by no foreign page without CORS. Both are refused where the browser says that the page is another origin's.
 
-An upload in one request (``s3/params``) ends in this protocol without a word to the server, so that it would never
-become content: it is refused with the option of Uppy that sends one part instead.
+An upload in one request begins by a GET (``s3/params``), for which a browser has to say that it is a script of the site
+that asks (``guard_get_of_script``). It ends in this protocol without a word to the server: the page completes it by its
+id, the last segment of the ``key`` that Uppy tells it, as ``POST …/@blob-upload/<id>``.
 """
-
-from dataclasses import replace
 
 from ...objectstore.parts import MAX_PARTS
 from ...settings import GB, MB
 from ...uploading.interfaces import UploadRefused
 from ...uploading.places import current_user
 from ...uploading.tickets import NOT_HERE
-from ..guard import guard_without_body, refuse_foreign
+from ..guard import guard_get_of_script, guard_without_body, refuse_foreign
 from ..refusal import Refusal, bad_field
 from .complete import Post
-from .requests import MOST_PARTS, part_requests
-from .start import announced_of, sha256_of
+from .requests import MOST_PARTS, part_requests, single_request
+from .start import Start, announced_of, sha256_of
 from .upload import UploadService
 
 SMALLEST_PART, LARGEST_PART = 5 * MB, 5 * GB  # what S3 takes; Uppy sends no smaller ones either
-ONE_REQUEST = (
-    "an upload in one request would never become content, since Uppy does not tell when it was sent: set"
-    " shouldUseMultipart: true in the options of @uppy/aws-s3, which sends a small file as one part"
-)
 NO_SIZE = (
     "is missing: each request is signed for its size. uppy.on('file-added', (file) => uppy.setFileMeta(file.id,"
     " { size: file.size })), with size among allowedMetaFields"
@@ -66,14 +61,16 @@ class Companion(UploadService):
         return Refusal(404, "NotFound", "the protocol of Companion has no such address")
 
 
-class CompanionGet(Companion):
-    """The parts that the store has, and URLs for others. One listing of the store, or no request."""
+class CompanionGet(Companion, Start):
+    """The parts that the store has, and URLs for others: one listing of the store, or no request. And the form of an
+    upload in one request, which it begins."""
 
     def answer(self):
-        current_user()
-        refuse_foreign(self.request, self.context)
+        user = current_user()
         if self.named("s3", "params") is not None:
-            raise Refusal(400, "BadRequest", ONE_REQUEST)
+            guard_get_of_script(self.request, self.context)
+            return self.form(user)
+        refuse_foreign(self.request, self.context)
         if found := self.named("s3", "multipart", None):
             return self.parts(*found)
         if found := self.named("s3", "multipart", None, "batch"):
@@ -81,6 +78,20 @@ class CompanionGet(Companion):
         if found := self.named("s3", "multipart", None, None):
             return self.part(*found)
         raise self.not_found()
+
+    def form(self, user):
+        asked = self.query
+        # All of it is text; "null" is what Uppy makes of a value that the page took away again.
+        metadata = {
+            name[len("metadata[") : -1]: value
+            for name, value in asked.items()
+            if name.startswith("metadata[") and name.endswith("]") and value not in ("null", "undefined")
+        }
+        ours = _announced(asked, metadata)
+        announced = announced_of(ours, self.context, self.request)
+        ticket, _token = self.begun(user, announced, "post", sha256_of(ours), by_id=True)
+        request = single_request(self.context, self.area, ticket, "post")
+        return {name: request[name] for name in ("method", "url", "fields")}
 
     def parts(self, token):
         ticket = self.ticket_of(token)
@@ -132,11 +143,11 @@ class CompanionPost(Companion, Post):
         ticket, token = self.begun(user, announced, "multipart", sha256_of(ours))
         return {"key": ticket.upload.id, "uploadId": token}
 
-    def cut(self, upload):
-        each = self.part_size or max(SMALLEST_PART, -(-upload.size // MAX_PARTS))  # S3Uploader.ts, #getChunkSize
-        if not SMALLEST_PART <= each <= LARGEST_PART or -(-upload.size // each) > MAX_PARTS:
+    def part_size_of(self, size):
+        each = self.part_size or max(SMALLEST_PART, -(-size // MAX_PARTS))  # S3Uploader.ts, #getChunkSize
+        if not SMALLEST_PART <= each <= LARGEST_PART or -(-size // each) > MAX_PARTS:
             raise bad_field("part-size", f"is not from {SMALLEST_PART} to {LARGEST_PART}, or makes over {MAX_PARTS}")
-        return replace(upload, part_size=each)
+        return each
 
     def finish(self, token):
         """The parts that Uppy names are not asked for: the store's own list counts."""

@@ -1,6 +1,7 @@
 """``POST <container or content>/@blob-upload``: begins an upload."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from logging import getLogger
 
@@ -46,16 +47,19 @@ class Start(UploadService):
         self.request.response.setHeader("Location", told["@id"])
         return told
 
-    def begun(self, user, announced, method=None, sha256=None):
+    def begun(self, user, announced, method=None, sha256=None, *, by_id=False):
         """Begin an upload in the store and in the register: its ticket and its token.
 
         At most one request to the store, after everything that can be asked without it: policies, and how much the user
         has open. What was begun is dropped where the transaction is aborted.
+
+        :param by_id: whether the client is not told the token, and names the upload by its id
         """
         check_start(self.context, self.request, announced)
         area, uploads = self.area, self.uploads
         limits = site_policy(area.settings)
         uploads.check(user, announced.size, limits)
+        each = self.part_size_of(announced.size)
         try:
             upload = area.begin(announced.size, single=None if method is None else method in SINGLE, sha256=sha256)
         except ConfigurationError:  # a ValueError too, of which no field of the body is the cause
@@ -63,7 +67,8 @@ class Start(UploadService):
         except ValueError as error:  # more than one request can take: the policy has seen to all else
             raise bad_field("method" if method in SINGLE else "size", f"does not fit: {error}") from None
         _drop_unless_committed(area, upload)
-        upload = self.cut(upload)
+        if each and upload.multipart:
+            upload = replace(upload, part_size=each)
         ticket = Ticket(
             upload,
             announced,
@@ -77,12 +82,12 @@ class Start(UploadService):
             token = sign(ticket)
         except ValueError as error:
             raise Refusal(400, "BadRequest", str(error)) from None
-        uploads.begin(ticket, limits)
+        uploads.begin(ticket, limits, token=token if by_id else None)
         return ticket, token
 
-    def cut(self, upload):
-        """The upload with the parts that the client is going to send: here those that it is told to send."""
-        return upload
+    def part_size_of(self, size):
+        """Bytes of each part where the client cuts such a file by itself; None where it is told how. Raises Refusal."""
+        return None
 
 
 def announced_of(body, context, request):

@@ -1,5 +1,7 @@
 """What the verbs of ``@blob-upload`` have in common: whose upload it is, and what errors say."""
 
+import re
+
 import transaction
 from zExceptions import NotFound
 from zope.component import getUtility, queryMultiAdapter
@@ -17,6 +19,7 @@ from ..guard import guard
 from ..refusal import Refusal
 
 COMPANION = "companion"  # what lies below it is companion.py's; no token is so short
+_ID = re.compile("[0-9a-f]{32}")
 _STATUS = {"token": (404, "NotFound"), "expired": (410, "Gone"), "ended": (410, "Gone"), "off": (409, "Conflict")}
 
 
@@ -74,7 +77,7 @@ class UploadService(BlobService):
     def ticket(self, token=None, *, finished=False, off=False):
         """The ticket of a token, for whom, and where, it was given.
 
-        :param token: None: the one in the address
+        :param token: None: the one in the address; or the id of an upload whose token is kept by the register
         :param finished: whether an upload that has become content is found too
         :param off: whether it is found where direct upload is off by now
 
@@ -83,6 +86,8 @@ class UploadService(BlobService):
         """
         if token is None:
             token = self.path[0] if len(self.path) == 1 else ""
+        if _ID.fullmatch(token):  # no token is that short
+            token = self.uploads.token(token) or ""
         ticket = read(token)
         check_ticket(ticket, self.context, finished=finished, off=off)
         return ticket
