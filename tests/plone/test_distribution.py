@@ -59,7 +59,7 @@ def check(profiles: dict[str, list[str]], folder: Path) -> None:
     assert set(profiles) == {"collective.s3blobstorage:default", "collective.s3blobstorage:uninstall"}
     for profile_id, (path, version) in profiles.items():
         assert Path(path).resolve() == folder / profile_id.partition(":")[2]
-        assert version == "1002"
+        assert version == "1003"
 
 
 def test_checkout_reads_the_top_level_folder():

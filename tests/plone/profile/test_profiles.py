@@ -51,8 +51,8 @@ class TestInstalled:
         assert installer.is_product_installed(PACKAGE) is True
 
     def test_version_in_site_is_version_of_profile(self, profile_last_version, setup_tool):
-        assert profile_last_version(f"{PACKAGE}:default") == "1002"
-        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1002"
+        assert profile_last_version(f"{PACKAGE}:default") == "1003"
+        assert setup_tool.getVersionForProfile(f"{PACKAGE}:default") == "1003"
 
     def test_nothing_changes_until_the_owner_switches_it_on(self, portal):
         assert portal.portal_registry[f"{PREFIX}.delivery_mode"] == "stream"
@@ -96,7 +96,7 @@ class TestProfiles:
         info = profile_registry.getProfileInfo(f"{PACKAGE}:{name}")
         assert info["type"] == EXTENSION
         assert info["product"] == PACKAGE
-        assert info["version"] == "1002"
+        assert info["version"] == "1003"
         assert info["title"].domain == info["description"].domain == PACKAGE
 
     def test_only_default_is_offered(self, installer):

@@ -79,12 +79,14 @@ class UploadArea:
 
     # Whether
 
-    def why_not(self) -> str:
+    def why_not(self, *, ask: bool = True) -> str:
         if not self.settings.allowed:
             return "direct-upload is off in zope.conf"
         if not self._writable:
             return _READ_ONLY
         if self._confirmed is None:
+            if not ask:
+                return ""
             try:
                 self._confirmed = self._try_out()
             except Refused:

@@ -133,11 +133,12 @@ class IUploadArea(Interface):
 
     settings = Attribute("settings.UploadSettings: what zope.conf says")
 
-    def why_not() -> str:
+    def why_not(*, ask: bool = True) -> str:
         """Why nothing can be uploaded, in a sentence for the operator that names the setting; "" where it can.
 
         ``direct-upload off``, a storage that is read-only, a store that does not confirm ``direct-upload-staging``. The
-        last is tried out by a small object, once per process.
+        last is tried out by a small object, once per process; without ``ask`` no request is made, and what nobody tried
+        out yet is taken to be well.
         """
 
     def begin(size: int, *, single: bool | None = None, sha256: bytes | None = None) -> Upload:

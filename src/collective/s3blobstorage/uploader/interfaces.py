@@ -44,3 +44,28 @@ A field of mode ``direct`` uploads at once. When all is sent, the script puts th
 ``{input}.upload`` and sets ``{input}.action`` to ``direct``; until then the form is not sent. The token is what
 ``@blob-upload`` gave for this user, place, type and field, and the form completes the upload (``field.py``).
 """
+
+from zope import schema
+from zope.i18nmessageid import MessageFactory
+from zope.interface import Interface
+
+_ = MessageFactory("collective.s3blobstorage")
+
+
+class IUploaderSettings(Interface):
+    """What a site's owner decides about the uploader, in the registry. It changes no way that a file goes."""
+
+    uploader_enabled = schema.Bool(
+        title=_("Show the uploader on pages and forms"),
+        description=_("Folders have a page “Upload files”, and file fields show progress. Off: Plone’s own fields."),
+        default=True,
+        required=False,
+    )
+    uploader_portal_types = schema.Tuple(
+        title=_("Content types that have the uploader"),
+        description=_("Empty: all types with a file or an image."),
+        value_type=schema.ASCIILine(),
+        default=(),
+        missing_value=(),
+        required=False,
+    )
