@@ -25,6 +25,7 @@ from collective.s3blobstorage.delivery.interfaces import PREFIX, IDeliverySettin
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.permissions import CHANGE_SETTINGS, OPERATE, VIEW_STATUS
 from collective.s3blobstorage.services.controlpanels.panel import delivery_panel
+from collective.s3blobstorage.uploader.chosen import uploader_for
 
 PACKAGE = "collective.s3blobstorage"
 
@@ -221,17 +222,19 @@ def test_a_site_of_a_past_version_is_upgraded(portal, installer, setup_tool, ins
     assert installer.uninstall_product(PACKAGE)
 
 
-def test_until_it_is_upgraded_a_site_goes_on_as_before(portal, installer, http_request, installed_by):
+@pytest.mark.parametrize("version", ["1001", "1002"])
+def test_until_it_is_upgraded_a_site_goes_on_as_before(portal, installer, http_request, installed_by, version):
     """The release is new, the site's records are not: what was there works."""
-    installed_by("1001")
+    installed_by(version)
     setRoles(portal, TEST_USER_ID, ["Manager"])
     alsoProvides(http_request, IControlpanelLayer, IS3BlobStorageLayer)
     panel = delivery_panel(portal, http_request)
     assert panel.schema is IDeliverySettings
     assert portal.portal_registry.forInterface(panel.schema, prefix=panel.schema_prefix).delivery_expiry == 300
     assert str(Settings(portal, http_request).upload.why_not)
+    assert str(Settings(portal, http_request).uploader.why_not) and not uploader_for("File")
     installer.upgrade_product(PACKAGE)
-    assert panel.schema is ISiteSettings
+    assert panel.schema is ISiteSettings and uploader_for("File")
     assert portal.portal_registry.forInterface(panel.schema, prefix=panel.schema_prefix).upload_user_count == 50
 
 

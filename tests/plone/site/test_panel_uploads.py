@@ -31,6 +31,7 @@ FIELDS = {
     "upload_site_size": "9000",
     "upload_portal_types:list": ["File"],
     "upload_mime_types": "Video/*\r\nimage/jpeg",
+    "uploader_portal_types:list": ["Image"],
 }
 UNTOUCHED = {
     "upload_enabled": False,
@@ -40,6 +41,8 @@ UNTOUCHED = {
     "upload_user_count": 50,
     "upload_user_size": 102400,
     "upload_site_size": 1048576,
+    "uploader_enabled": True,
+    "uploader_portal_types": [],
 }
 SENT = {
     "upload_enabled": True,
@@ -49,6 +52,8 @@ SENT = {
     "upload_user_count": 5,
     "upload_user_size": 2000,
     "upload_site_size": 9000,
+    "uploader_enabled": False,
+    "uploader_portal_types": ["Image"],
 }
 ORIGIN = "is not in zope.conf: add it to direct-upload-origins"
 
@@ -97,6 +102,8 @@ def test_what_is_sent_is_saved_and_shown(panel, records):
     assert "video/*\nimage/jpeg</textarea>" in panel.get("settings").body.decode()
     assert panel.post("settings", {name: FIELDS[name] for name in FIELDS if name != "upload_enabled"}).status == 303
     assert records() == SENT | {"upload_enabled": False}
+    assert panel.post("settings", FIELDS | {"uploader_enabled": "on"}).status == 303
+    assert records() == SENT | {"uploader_enabled": True}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,7 @@ def test_what_is_sent_is_saved_and_shown(panel, records):
         ("upload_site_size", "", "Write a whole number."),
         ("upload_portal_types:list", ["Nothing"], "This site has no content type Nothing."),
         ("upload_mime_types", "video", "video is no MIME type"),
+        ("uploader_portal_types:list", ["Nothing"], "This site has no content type Nothing."),
     ],
 )
 def test_a_mistake_saves_nothing_and_is_told(panel, records, field, value, says):
@@ -118,9 +126,10 @@ def test_a_mistake_saves_nothing_and_is_told(panel, records, field, value, says)
     assert 'id="s3b-upload-enabled" checked="checked"' in " ".join(answer.body.decode().split())
 
 
-def test_types_that_have_no_file_are_not_offered(panel):
+@pytest.mark.parametrize("part", ["upload", "uploader"])
+def test_types_that_have_no_file_are_not_offered(panel, part):
     shown = panel.get("settings").body.decode()
-    boxes = [line for line in shown.split("<input") if 'name="upload_portal_types:list"' in line]
+    boxes = [line for line in shown.split("<input") if f'name="{part}_portal_types:list"' in line]
     assert {line.split('value="')[1].split('"')[0] for line in boxes} >= {"File", "Image"}
     assert not any('value="Folder"' in line for line in boxes)
 
@@ -139,7 +148,10 @@ def test_programs_read_and_change_it(manager, records):
     told = manager.api("GET", "@controlpanels/s3blobstorage", expect=200)
     assert {name: told["data"][name] for name in UNTOUCHED} == UNTOUCHED
     [part] = [each for each in told["schema"]["fieldsets"] if each["id"] == "upload"]
-    assert part["fields"] == list(UNTOUCHED) and part["title"] == "Direct upload"
+    assert part["fields"] == [name for name in UNTOUCHED if name.startswith("upload_")]
+    assert part["title"] == "Direct upload"
+    [part] = [each for each in told["schema"]["fieldsets"] if each["id"] == "uploader"]
+    assert part["fields"] == ["uploader_enabled", "uploader_portal_types"] and part["title"] == "Uploading"
     manager.api("PATCH", "@controlpanels/s3blobstorage", SENT, expect=204)
     assert records() == SENT
 
@@ -152,6 +164,8 @@ def test_programs_read_and_change_it(manager, records):
         ("upload_user_count", 0, ""),
         ("upload_enabled", "yes", ""),
         ("upload_mime_types", [1], ""),
+        ("uploader_enabled", "yes", ""),
+        ("uploader_portal_types", [1], ""),
     ],
 )
 def test_what_a_program_may_not_set(manager, records, field, value, says):
@@ -191,6 +205,22 @@ def test_the_form_in_a_browser(chromium, cookies, instance, records, viewport, n
     assert records() == UNTOUCHED | {"upload_enabled": True, "upload_maximum_size": 1000}
 
 
+@pytest.mark.chromium
+def test_the_uploader_is_on_and_can_be_switched_off_in_a_browser(chromium, cookies, instance, records):
+    context = chromium.new_context(viewport=DESKTOP, base_url=f"http://localhost:{instance.port}")
+    context.add_cookies(cookies)
+    page = context.new_page()
+    page.goto("/with/@@s3blobstorage-settings")
+    box = page.get_by_label("Show the uploader on pages and forms")
+    assert box.is_checked()
+    box.uncheck()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The settings are saved.").wait_for()
+    assert not box.is_checked()
+    context.close()
+    assert records() == UNTOUCHED | {"uploader_enabled": False}
+
+
 class TestForbidden:
     """The last tests of this module: zope.conf says direct-upload off from here on, though the site has it on."""
 
@@ -212,7 +242,10 @@ class TestForbidden:
         assert not any("checked" in line for line in controls)
 
     def test_the_rest_is_saved_and_it_is_left_as_it_is(self, panel, manager):
-        assert panel.post("settings", {"action": "save", **DELIVERY, "delivery_minimum_size": "7"}).status == 303
+        sent = {"action": "save", **DELIVERY, "delivery_minimum_size": "7", "uploader_portal_types:list": ["File"]}
+        assert panel.post("settings", sent).status == 303
+        assert manager.api("GET", f"@registry/{PREFIX}uploader_enabled", expect=200) is False
+        assert manager.api("GET", f"@registry/{PREFIX}uploader_portal_types", expect=200) == ["File"]
         assert manager.api("GET", f"@registry/{PREFIX}delivery_minimum_size", expect=200) == 7
         assert manager.api("GET", f"@registry/{PREFIX}upload_enabled", expect=200) is True
         assert manager.api("GET", f"@registry/{PREFIX}upload_user_count", expect=200) == 50

@@ -99,12 +99,7 @@ def read_lists(
 
     ``part``: what the names of its fields begin with, as ``delivery``.
     """
-    known = set(types)
-    chosen = tuple(name for name in _listed(form.get(f"{part}_portal_types")) if name)
-    if unknown := [name for name in chosen if name not in known]:
-        wrong[f"{part}_portal_types"] = _("This site has no content type ${type}.", mapping={"type": unknown[0]})
-    else:
-        values[f"{part}_portal_types"] = chosen
+    read_types(form, part, types, values, wrong)
     lines = str(form.get(f"{part}_mime_types") or "").split()
     mime_types = tuple(dict.fromkeys(line.strip(",;").lower() for line in lines))
     if unfit := [name for name in mime_types if not _MIME_TYPE.fullmatch(name)]:
@@ -113,6 +108,18 @@ def read_lists(
         )
     else:
         values[f"{part}_mime_types"] = mime_types
+
+
+def read_types(
+    form: Mapping[str, Any], part: str, types: Iterable[str], values: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    """The content types alone, as ``read_lists``."""
+    known = set(types)
+    chosen = tuple(name for name in _listed(form.get(f"{part}_portal_types")) if name)
+    if unknown := [name for name in chosen if name not in known]:
+        wrong[f"{part}_portal_types"] = _("This site has no content type ${type}.", mapping={"type": unknown[0]})
+    else:
+        values[f"{part}_portal_types"] = chosen
 
 
 def _listed(given: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""“Settings”: what a site's owner decides about delivery and direct upload, within what zope.conf allows."""
+"""“Settings”: what a site's owner decides about delivery and uploads, within what zope.conf allows."""
 
 from plone.registry.interfaces import IRegistry
 from zope.cachedescriptors.property import Lazy
@@ -15,6 +15,7 @@ from .page import SETTINGS, Page
 from .reasons import DESCRIPTIONS, TITLES
 from .schema import ISiteSettings
 from .upload_part import UploadPart
+from .uploader_part import TYPES, UploaderPart
 
 
 class Settings(Page):
@@ -33,6 +34,8 @@ class Settings(Page):
             types = self._allowed_types("upload_portal_types")
             sent, wrong = chosen_uploads.read(form, self.upload.bounds, types)
             values, self.wrong = values | sent, self.wrong | wrong
+        sent, wrong = self.uploader.read(form, self._allowed_types(TYPES))
+        values, self.wrong = values | sent, self.wrong | wrong
         if self.wrong:
             self.tell(_("Nothing was saved: see below what to mend."), "error")
             return self.index()
@@ -55,6 +58,10 @@ class Settings(Page):
     @Lazy
     def upload(self):
         return UploadPart(self)
+
+    @Lazy
+    def uploader(self):
+        return UploaderPart(self)
 
     # Modes
 

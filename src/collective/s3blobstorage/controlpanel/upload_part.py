@@ -67,13 +67,16 @@ class UploadPart:
     @property
     def types(self):
         """Content with a file or an image."""
-        infos = self._page.context.portal_types.listTypeInfo()
-        titles = {info.getId(): info.Title() for info in infos if _has_file(info)}
-        return self._page.boxes("upload_portal_types", titles)
+        return self._page.boxes("upload_portal_types", titles_with_file(self._page.context))
 
     @property
     def mime_types(self):
         return self._page.lines("upload_mime_types")
+
+
+def titles_with_file(site):
+    """Titles of the types that have a file or an image, by their ids."""
+    return {info.getId(): info.Title() for info in site.portal_types.listTypeInfo() if _has_file(info)}
 
 
 def _has_file(info):
