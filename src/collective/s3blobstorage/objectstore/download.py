@@ -56,6 +56,7 @@ def get_file(
     if_match: str | None = None,
     begin: Callable[[ObjectInfo], None] = refuse_sealed,
     hashed: bool = True,
+    version: str = "",
 ) -> ObjectInfo:
     """See ``IObjectStore.get_file``. ``if_match`` is the ETag (without quotes) that the object must have.
 
@@ -64,7 +65,15 @@ def get_file(
     does better.
     """
     return _Download(
-        connection, key, target, size=size, sha256=sha256, if_match=if_match, begin=begin, hashed=hashed
+        connection,
+        key,
+        target,
+        size=size,
+        sha256=sha256,
+        if_match=if_match,
+        begin=begin,
+        hashed=hashed,
+        version=version,
     ).run()
 
 
@@ -106,8 +115,9 @@ class _Download(Transfer):
         if_match: str | None,
         begin: Callable[[ObjectInfo], None],
         hashed: bool,
+        version: str,
     ) -> None:
-        super().__init__(connection, key, size=size, if_match=if_match, begin=begin)
+        super().__init__(connection, key, size=size, if_match=if_match, begin=begin, version=version)
         self.target = target
         self.wanted_sha256 = sha256
         self.started_over = False

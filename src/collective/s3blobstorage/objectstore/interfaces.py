@@ -154,6 +154,7 @@ class IObjectStore(Interface):
         metadata: Mapping[str, str],
         sha256: bytes | None = None,
         if_absent: bool = False,
+        if_match: str | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
@@ -169,6 +170,11 @@ class IObjectStore(Interface):
 
         ``if_absent``: ``If-None-Match: *``; raises PreconditionFailed where the key exists. Only where
         ``conditional_put`` is true does that hold against a concurrent writer.
+
+        ``if_match``: the ETag (without quotes) of the object that is to be replaced; raises PreconditionFailed where it
+        is another one, or gone. It is looked at just before the bytes become an object, and asked of the store too
+        where the object goes out in one PUT and ``conditional_put`` is true: a store that ignores that leaves the
+        moment between the two. What is wrong with the store's answer then raises, and nothing is deleted.
 
         ``cancelled`` is asked between blocks; when true, ``Cancelled`` is raised and a multipart upload is aborted.
         ``progress(bytes)`` is called with increments, from the threads that send; an attempt that failed takes back
@@ -259,13 +265,16 @@ class IObjectStore(Interface):
         """How it, or that version of it, is encrypted, or None where there is none. Raises EncryptionKeyMissing only
         where the store needs the key to say so."""
 
-    def get_file(key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None) -> ObjectInfo:
+    def get_file(
+        key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None, version: str = ""
+    ) -> ObjectInfo:
         """Write the whole object to ``target`` (an empty file opened for writing, positioned at 0).
 
         ``size`` and ``sha256`` are what must arrive; where None, the object's own metadata (``size``, ``sha256``) is
         taken if it has them. Corrupt where other bytes arrive after all attempts. A connection that breaks in the
         middle goes on with a range and ``If-Match``. ``download_deadline`` bounds all attempts together: then
         ``Unavailable``. ObjectMissing where there is no such key: one request is made, not a HEAD first.
+        ``version``: of a bucket that keeps versions, the one to be read, which readers may not get any more.
         """
 
     def get_range(

@@ -26,7 +26,7 @@ from collective.s3blobstorage.objectstore.connection import Connection, recorded
 from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
 from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, ObjectInfo
-from collective.s3blobstorage.objectstore.store import S3ObjectStore
+from collective.s3blobstorage.objectstore.store import S3ObjectStore, versioned
 from collective.s3blobstorage.objectstore.streamed import StreamedContent
 from collective.s3blobstorage.objectstore.transfer import DIFFERENT, refuse_sealed
 from collective.s3blobstorage.objectstore.ways import REMEMBERED, Emptied, Once
@@ -216,16 +216,22 @@ class SealedStore(S3ObjectStore):
         return None if info is None else self.told(info, self.data_key(info))
 
     def get_file(
-        self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
+        self,
+        key: str,
+        target: BinaryIO,
+        *,
+        size: int | None = None,
+        sha256: bytes | None = None,
+        version: str = "",
     ) -> ObjectInfo:
         opened = _OpenedFile(self, target, size)
         for again in (True, False):
             try:
                 emptied = Emptied(opened)
                 self._first(
-                    key,
+                    versioned(key, version),
                     lambda way, emptied=emptied: download.get_file(  # type: ignore[misc]
-                        way, key, emptied.anew(), begin=opened.begin, hashed=False
+                        way, key, emptied.anew(), begin=opened.begin, hashed=False, version=version
                     ),
                 )
                 with Comparing(self.traffic, "get"):

@@ -260,12 +260,15 @@ class S3ObjectStore:
         metadata: Mapping[str, str],
         sha256: bytes | None = None,
         if_absent: bool = False,
+        if_match: str | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> ObjectInfo:
         self._check_writable()
         if if_absent and not self.conditional_put:
             self._check_absent(key)
+        if if_match is not None:
+            return self._replace(key, path, metadata, sha256, if_match, cancelled=cancelled, progress=progress)
         return self._send(
             key,
             path,
@@ -275,6 +278,29 @@ class S3ObjectStore:
             cancelled=cancelled,
             progress=progress,
         )
+
+    def _replace(
+        self,
+        key: str,
+        path: Path | Openable,
+        metadata: Mapping[str, str],
+        sha256: bytes | None,
+        etag: str,
+        **options: Any,
+    ) -> ObjectInfo:
+        def check() -> None:
+            # As it is stored, by whatever key it is read: here nobody asks whether it can be opened.
+            looked = self.as_stored(key)
+            if looked is None or looked[0].etag != etag:
+                raise PreconditionFailed("The object was changed.")
+
+        match = etag if self.conditional_put else ""
+        replaced = self._send(
+            key, path, metadata, sha256, replaces=True, check_replaced=check, if_match=match, **options
+        )
+        if self._ways is not None:
+            self._ways.forget(key)
+        return replaced
 
     def _send(
         self, key: str, path: Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
@@ -390,8 +416,7 @@ class S3ObjectStore:
             info = download.head(way, key, version)
             return None if info is None else (info, way)
 
-        # What fits a former version says nothing of the present one.
-        return self._first(f"{key}?versionId={version}" if version else key, look, verb="head")
+        return self._first(versioned(key, version), look, verb="head")
 
     def _head(self, key: str) -> ObjectInfo | None:
         """As it is stored."""
@@ -399,14 +424,20 @@ class S3ObjectStore:
         return None if looked is None else looked[0]
 
     def get_file(
-        self, key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None
+        self,
+        key: str,
+        target: BinaryIO,
+        *,
+        size: int | None = None,
+        sha256: bytes | None = None,
+        version: str = "",
     ) -> ObjectInfo:
         emptied = Emptied(target)
 
         def ask(way: Connection) -> ObjectInfo:
-            return download.get_file(way, key, emptied.anew(), size=size, sha256=sha256)
+            return download.get_file(way, key, emptied.anew(), size=size, sha256=sha256, version=version)
 
-        return self._first(key, ask)
+        return self._first(versioned(key, version), ask)
 
     def get_range(
         self,
@@ -561,6 +592,11 @@ class EncryptedStore(S3ObjectStore):
 
     def close(self) -> None:
         """Nothing: all that could be closed is the other store's."""
+
+
+def versioned(key: str, version: str) -> str:
+    """What is remembered of how it is read: what fits a former version says nothing of the present one."""
+    return f"{key}?versionId={version}" if version else key
 
 
 def _redact(key: RingKey) -> None:

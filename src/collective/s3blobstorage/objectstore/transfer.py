@@ -62,11 +62,13 @@ class Transfer(ABC):
         size: int | None,
         if_match: str | None,
         begin: Callable[[ObjectInfo], None],
+        version: str = "",
     ) -> None:
         self.connection = connection
         self.key = key
         self.wanted_size = size
         self.if_match = if_match  # the ETag (without quotes) that the object must have
+        self.version = version  # "" is what readers get
         self.on_begin = begin  # told what the store says of the object before its bytes are given on, each time
         self.until = connection.clock.monotonic() + connection.settings.download_deadline
         self.info: ObjectInfo | None = None
@@ -166,6 +168,8 @@ class Transfer(ABC):
 
     def _parameters(self) -> dict[str, Any]:
         parameters = {**self.connection.object(self.key), **self.connection.encryption.read_parameters()}
+        if self.version:
+            parameters["VersionId"] = self.version
         wanted = self.range()
         if wanted is not None:
             parameters["Range"] = wanted

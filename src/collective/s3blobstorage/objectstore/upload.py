@@ -84,15 +84,19 @@ def put_content(
     sha256: bytes | None = None,
     if_absent: bool = False,
     replaces: bool = False,
+    if_match: str = "",
+    check_replaced: Callable[[], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
     """As ``IObjectStore.put_file``. ``sha256``, and that of the result: of the caller's bytes, where the content seals
     them; then the metadata have none of it. ``replaces``: the key is the only one of these bytes, and is not deleted
-    where something is wrong with what the store says of it."""
+    where something is wrong with what the store says of it. ``if_match``: "" is none; ``check_replaced`` raises where
+    the object is not the one any more that is to be replaced."""
     stopped = cancelled or _never
     size = content.size
     upload = _Upload(connection, lanes, key, content, size, metadata, sha256, if_absent, replaces, stopped, progress)
+    upload.if_match, upload.check_replaced = if_match, check_replaced
     try:
         if parts.is_single(size):
             return upload.whole()
@@ -149,6 +153,7 @@ class _Put:
     if_absent: bool
     by_etag: bool = False  # whether the ETag may be the proof instead of Content-MD5 (see ``Proof``)
     replaces: bool = False
+    if_match: str = ""
 
     def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
@@ -157,7 +162,10 @@ class _Put:
         }
         if self.if_absent:
             parameters["IfNoneMatch"] = "*"
-        proof = Proof(self.md5, by_etag=self.by_etag and not self.if_absent and self.connection.etags_prove)
+        if self.if_match:
+            parameters["IfMatch"] = self.if_match
+        unconditional = not self.if_absent and not self.if_match
+        proof = Proof(self.md5, by_etag=self.by_etag and unconditional and self.connection.etags_prove)
 
         def put() -> dict[str, Any]:
             with proof.judged():
@@ -236,6 +244,8 @@ class _Upload:
     cancelled: Callable[[], bool]
     progress: Callable[[int], None] | None
     failed: threading.Event = field(default_factory=threading.Event)
+    if_match: str = ""
+    check_replaced: Callable[[], None] | None = None
 
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
@@ -258,6 +268,7 @@ class _Upload:
             self.if_absent,
             by_etag=data is not None,
             replaces=self.replaces,
+            if_match=self.if_match,
         )
 
         reported = 0
@@ -275,6 +286,8 @@ class _Upload:
             return self._send(self.connection.writer.put_object, read, 0, self.size, parameters, report)
 
         with self.lanes.lane(self._stop):
+            if self.check_replaced is not None:
+                self.check_replaced()
             stored = put.run(send, self._stop)
         report(self.size - reported)
         return stored
@@ -387,6 +400,8 @@ class _Upload:
 
         What is left is the moment between the two requests, on a store that ignores it.
         """
+        if self.check_replaced is not None:
+            self.check_replaced()
         if not self.if_absent:
             return
         try:
