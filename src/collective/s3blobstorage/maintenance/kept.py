@@ -74,21 +74,31 @@ def kept_revision(oid: bytes, tid: bytes, record: bytes) -> KeptRevision:
     return KeptRevision(oid, tid, state.name, state.size, state.sha256, state.inline is not None)
 
 
+# Told of a record that is no blob's: oid, tid, record; the record is None where that transaction took the object away.
+Other = Callable[[bytes, bytes, bytes | None], None]
+
+
 def kept_revisions(
-    base: Any, scope: Scope, spool: Spool, advance: Callable[[int], None] = lambda count: None
+    base: Any,
+    scope: Scope,
+    spool: Spool,
+    advance: Callable[[int], None] = lambda count: None,
+    other: Other | None = None,
 ) -> Iterator[KeptRevision]:
     """The kept revisions of the base within ``scope``, sorted by oid and tid, each once.
 
     Reads every record once (of a ZEO client's: every current one, and the history of blobs). ``advance(n)`` is called
-    with increments of records read. What iterates by transactions is sorted in ``spool``. In the thread of the caller;
+    with increments of records read, ``other`` with all that are no blobs' within the scope's tids, so that who needs
+    these too reads the database no second time: those of one object in the order of tids, and all of them before the
+    iterator ends. What iterates by transactions is sorted in ``spool``. In the thread of the caller;
     memory does not grow. Raises ConfigurationError where the base cannot list its records.
     """
     if is_zeo_client(base) and IStorageCurrentRecordIteration.providedBy(base) and _goes_by_oid(base):
-        return _with_history(base, scope, advance)
+        return _with_history(base, scope, advance, other)
     if is_history_free(base):
-        return _current(base, scope, advance)
+        return _current(base, scope, advance, other)
     if IStorageIteration.providedBy(base):
-        return _of_transactions(base, scope, spool, advance)
+        return _of_transactions(base, scope, spool, advance, other)
     raise ConfigurationError(
         f"a {type(base).__name__} cannot list its records: the storage inside <s3blobstorage> has to be one that does,"
         " such as <filestorage>, <relstorage> or <zeoclient>"
@@ -139,13 +149,20 @@ def is_history_free(base: Any) -> bool:
     return hasattr(inner, "blobhelper") and not getattr(inner, "supportsUndo", bool)()
 
 
-def _current(base: Any, scope: Scope, advance: Callable[[int], None]) -> Iterator[KeptRevision]:
+def _current(
+    base: Any, scope: Scope, advance: Callable[[int], None], other: Other | None = None
+) -> Iterator[KeptRevision]:
     for oid, tid, record in current_records(base, advance=advance):
-        if record and scope.has(oid, tid) and is_blob(record):
-            yield kept_revision(oid, tid, record)
+        if record and scope.has(oid, tid):
+            if is_blob(record):
+                yield kept_revision(oid, tid, record)
+            elif other is not None:
+                other(oid, tid, record)
 
 
-def _with_history(base: Any, scope: Scope, advance: Callable[[int], None]) -> Iterator[KeptRevision]:
+def _with_history(
+    base: Any, scope: Scope, advance: Callable[[int], None], other: Other | None = None
+) -> Iterator[KeptRevision]:
     for oid, tid, record in current_records(base, scope.first, advance):
         if oid > scope.last:
             return
@@ -154,6 +171,8 @@ def _with_history(base: Any, scope: Scope, advance: Callable[[int], None]) -> It
             for one, found in sorted(revisions.items()):
                 if scope.has(oid, one) and is_blob(found):
                     yield kept_revision(oid, one, found)
+        elif other is not None and scope.has(oid, tid):
+            other(oid, tid, record)
 
 
 def revisions_of(base: Any, oid: bytes, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
@@ -191,7 +210,9 @@ def revisions_of(base: Any, oid: bytes, found: dict[bytes, bytes]) -> dict[bytes
     return found
 
 
-def _of_transactions(base: Any, scope: Scope, spool: Spool, advance: Callable[[int], None]) -> Iterator[KeptRevision]:
+def _of_transactions(
+    base: Any, scope: Scope, spool: Spool, advance: Callable[[int], None], other: Other | None = None
+) -> Iterator[KeptRevision]:
     table = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER", "damaged")
     seen, last, end = 0, scope.since, _end(base)
     for transaction in _transactions(base, scope):
@@ -200,9 +221,13 @@ def _of_transactions(base: Any, scope: Scope, spool: Spool, advance: Callable[[i
             seen += 1
             if seen % _STEP == 0:
                 advance(_STEP)
-            if record.data and scope.has(record.oid, record.tid) and is_blob(record.data):
+            if not scope.has(record.oid, record.tid):
+                continue
+            if record.data and is_blob(record.data):
                 kept = kept_revision(record.oid, record.tid, record.data)
                 table.add(kept.oid, kept.tid, kept.name, kept.size, kept.sha256, int(kept.inline), kept.damaged)
+            elif other is not None:
+                other(record.oid, record.tid, record.data)
     advance(seen % _STEP)
     if last < end:
         raise ConfigurationError(
