@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from editor_site import EditorSite
 from fixtures_servers import s3_client
 from payloads import fingerprint
 from rest_sites import RestSites
@@ -114,3 +115,17 @@ def page(chromium, zope) -> Iterator[Any]:
     context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="session")
+def running_editor_site(s3_server, tmp_path_factory) -> Iterator[EditorSite]:
+    with EditorSite(tmp_path_factory.mktemp("editor"), tmp_path_factory.mktemp("editor-cache"), s3_server) as site:
+        yield site
+
+
+@pytest.fixture
+def editor_site(running_editor_site) -> Iterator[EditorSite]:
+    """A site with direct upload, a front and a proxy before the store; without faults and counts before each test."""
+    running_editor_site.as_it_was()
+    yield running_editor_site
+    running_editor_site.as_it_was()

@@ -1,0 +1,136 @@
+"""A site with direct upload whose store browsers reach through a proxy that can fail, and files to send there."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from command_line import s3blobs
+from front import Front
+from servers.proxy import Proxy
+from web_client import WebClient
+from zope_instance import SECTION, ZopeInstance
+
+ENABLED = "collective.s3blobstorage.upload_enabled"
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A file as an editor has it on the own disk."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+def file_of(path: Path, size: int, start: bytes = b"") -> Chosen:
+    """Made there, of random bytes behind ``start``, a megabyte at a time."""
+    digest, left = hashlib.sha256(), size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        while left:
+            piece = (start + os.urandom(min(MB, left)))[: min(MB, left)]
+            start = b""
+            digest.update(piece)
+            file.write(piece)
+            left -= len(piece)
+    return Chosen(path, size, digest.hexdigest())
+
+
+class EditorSite:
+    """One Zope with the site ``with``; browsers see it at ``front.origin``, and the store at ``proxy.endpoint_url``.
+
+    ``editor`` may add and edit in ``files``, ``manager`` is the Manager; both ask Zope itself.
+    """
+
+    def __init__(self, home: Path, cache: Path, server: Any) -> None:
+        self.bucket = f"editor-{uuid.uuid4().hex[:20]}"
+        self.proxy = Proxy(server.endpoint_url)
+        section = SECTION.format(bucket=self.bucket, server=server, cache_dir=cache, home=home)
+        section = section.replace("owner tests", f"owner tests\n    s3-public-endpoint-url {self.proxy.endpoint_url}")
+        password = secrets.token_urlsafe(12)
+        self.zope = ZopeInstance(home, cache, section, password=password, environment={"SITES": "with"})
+
+    def __enter__(self) -> EditorSite:
+        self.proxy.start()
+        self.zope.make()
+        self.zope.start()
+        self.front = Front(self.zope.port)
+        self.front.__enter__()
+        self.let_pages_send(self.front.origin)
+        self.switch(True)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.front.__exit__()
+        self.zope.stop()
+        self.proxy.close()
+
+    def let_pages_send(self, origin: str) -> None:
+        """As an administrator does: the command writes the bucket's rule."""
+        done = s3blobs("--config", self.zope.home / "etc" / "zope.conf", "cors", "--origin", origin, "--yes")
+        assert done.returncode == 0, done.stderr
+
+    def switch(self, on: bool) -> None:
+        """Direct upload of the site."""
+        self.manager.api("PATCH", "@registry", {ENABLED: on}, expect=204)
+
+    def as_it_was(self) -> None:
+        """No faults, nothing counted, direct upload on."""
+        self.proxy.up()
+        self.proxy.forgive()
+        self.proxy.reset()
+        self.front.reset()
+        self.front.policy = ""
+        self.switch(True)
+
+    @property
+    def editor(self) -> WebClient:
+        return WebClient(self.zope.port, "with", ("editor", self.zope.password))
+
+    @property
+    def manager(self) -> WebClient:
+        return WebClient(self.zope.port, "with", ("admin", self.zope.password))
+
+    def token(self) -> str:
+        """The editor's login as Volto has it."""
+        login = {"login": "editor", "password": self.zope.password}
+        return self.editor.api("POST", "@login", login, expect=200)["token"]
+
+    def sent_to_store(self) -> int:
+        """Bytes of bodies that browsers sent to the store, those of requests that broke off too."""
+        return sum(exchange.bytes_up for exchange in self.proxy.exchanges if exchange.method in ("PUT", "POST"))
+
+    def parts_that_came(self) -> list[int]:
+        """Numbers of the parts that the store took, in the order in which they were begun; twice what it took twice."""
+        return [
+            int(re.search(r"partNumber=(\d+)", exchange.line)[1])
+            for exchange in self.proxy.exchanges
+            if exchange.operation == "UploadPart" and exchange.status == 200
+        ]
+
+    def found(self, path: str, field: str = "file") -> tuple[int, str]:
+        """Size and SHA-256 of what a download has, read piece by piece. ``path``: of content, in the site."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.zope.port, timeout=300)
+        try:
+            connection.request("GET", f"/with/{path}/@@download/{field}", headers=self._login())
+            answer = connection.getresponse()
+            assert answer.status == 200, (answer.status, path)
+            digest, size = hashlib.sha256(), 0
+            while piece := answer.read(MB):
+                digest.update(piece)
+                size += len(piece)
+            return size, digest.hexdigest()
+        finally:
+            connection.close()
+
+    def _login(self) -> dict[str, str]:
+        return {"Host": f"localhost:{self.zope.port}", "Authorization": f"Bearer {self.token()}"}
