@@ -16,6 +16,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from servers.ministack import MiniStack  # noqa: E402
 from servers.process import ServerFailed, ServerProcess  # noqa: E402
 
 SITE_SECONDS = 300.0  # making the site takes 15 s on two idle cores
+CORS_SECONDS = 60.0  # takes two on an idle machine
 STOP_SECONDS = 15.0  # Zope closes its database within one
 
 
@@ -96,13 +98,14 @@ def serve(folders: Folders, wanted_port: int | None) -> None:
     try:
         say("Starting the S3 server ...")
         store.start()
-        write_configuration(folders, store)
+        write_configuration(folders, store, port)
         password = the_password(folders)
         say("Making the Plone site, which takes half a minute once ..." if first else "Starting Plone ...")
         started = time.monotonic()
         zope = ServerProcess("Plone", zope_command(folders, port), zope_environment(folders), folders.log / "zope.log")
         zope.start()
         zope.wait_until(lambda: answers(port), SITE_SECONDS)
+        let_pages_send(folders)
         say(f"Ready after {time.monotonic() - started:.0f} s.")
         print(greeting(folders, store, port, password), flush=True)
         while zope.running() and store.pid is not None:
@@ -126,6 +129,22 @@ def zope_environment(folders: Folders) -> dict[str, str]:
     # zope.conf says everything: a person's AWS_PROFILE or endpoint must not lead the demo elsewhere.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | {"PYTHONUNBUFFERED": "1", "S3BLOBS_DEMO_PASSWORD_FILE": str(folders.password)}
+
+
+def let_pages_send(folders: Folders) -> None:
+    """Write the bucket's CORS rule, as an operator does once: here the port may be new, and MiniStack forgets it when
+    it is killed. Without it direct upload fails and nothing else, so that the demo goes on."""
+    command = [Path(sys.executable).with_name("s3blobs"), "--config", folders.zope_conf, "cors", "--yes"]
+    try:
+        done = subprocess.run(
+            command, env=zope_environment(folders), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=CORS_SECONDS,
+        )  # fmt: skip
+        trouble = done.stderr.strip() if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        trouble = f"s3blobs cors does not end within {CORS_SECONDS:.0f} s"
+    if trouble:
+        say(f"Browsers cannot upload to the bucket themselves: {trouble}")
 
 
 def the_password(folders: Folders) -> str | None:

@@ -36,6 +36,7 @@ instancehome {var}
     s3-secret-key-file {secret_key_file}
     cache-dir {cache}
     cache-size 1GB
+    direct-upload-origins http://localhost:{port} http://127.0.0.1:{port}
     <filestorage>
       path {data_fs}
     </filestorage>
@@ -103,8 +104,8 @@ class Folders:
         return self.var / "etc" / "bucket.json"
 
 
-def write_configuration(folders: Folders, store: MiniStack) -> None:
-    """Write ``zope.conf`` and what belongs to it for the S3 server as it runs now: its port may be another one."""
+def write_configuration(folders: Folders, store: MiniStack, port: int) -> None:
+    """Write ``zope.conf`` and what belongs to it for this run: the S3 server, and the site's port, may be others."""
     folders.zope_conf.parent.mkdir(exist_ok=True)
     folders.templates.mkdir(exist_ok=True)
     write_secret(folders.secret_key, store.secret_key)
@@ -126,6 +127,7 @@ def write_configuration(folders: Folders, store: MiniStack) -> None:
         "secret_key_file": folders.secret_key,
         "cache": folders.cache,
         "data_fs": folders.data_fs,
+        "port": port,
     }
     # A dollar sign begins a reference in ZConfig; any other character of a path stands for itself.
     escaped = {name: str(value).replace("$", "$$") for name, value in values.items()}

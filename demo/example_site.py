@@ -12,6 +12,7 @@ from Products.CMFCore.utils import getToolByName
 from Products.CMFPlone.factory import addPloneSite
 
 SITE = "demo"
+UPLOAD = "collective.s3blobstorage.upload_enabled"
 PROFILES = (
     "plone.app.contenttypes:default",
     "plonetheme.barceloneta:default",
@@ -66,6 +67,7 @@ def make_site(app: Any) -> None:
     welcome.exclude_from_nav = True
     welcome.reindexObject()
     site.setDefaultPage("welcome")
+    getToolByName(site, "portal_registry")[UPLOAD] = True
 
 
 def add(container: Any, portal_type: str, name: str, title: str, description: str = "", **fields: Any) -> Any:

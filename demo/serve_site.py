@@ -73,6 +73,9 @@ def at_root(application: Callable, port: int) -> Callable:
         host = environ.get("HTTP_HOST", "")
         if host not in hosts:  # a foreign name would end up in the links of cached pages
             host = f"localhost:{port}"
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            size = int(environ.get("CONTENT_LENGTH") or 0)
+            logger.info("%s %s brings %d bytes", environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/"), size)
         environ["PATH_INFO"] = f"/VirtualHostBase/http/{host}/{SITE}/VirtualHostRoot" + environ.get("PATH_INFO", "/")
         return application(environ, start_response)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -15,6 +16,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -130,6 +132,43 @@ def token(port: int, password: str) -> int:
         connection.close()
 
 
+def upload_directly(port: int, password: str, var: Path) -> None:
+    """As a browser does, which first asks the store whether pages of the demo may send to it."""
+    login = {"Authorization": "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()}
+    data = os.urandom(3 * 1024 * 1024)
+    asked = {"@type": "File", "filename": "drop.bin", "size": len(data)}
+    status, begun = send("POST", f"http://localhost:{port}/files/@blob-upload", login, asked)
+    assert status == 201, begun
+    parts = urlsplit(begun["requests"][0]["url"])
+    for origin, allowed in ((f"http://localhost:{port}", True), ("https://elsewhere.example", False)):
+        question = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        connection.request("OPTIONS", parts.path, headers=question)
+        assert (connection.getresponse().getheader("Access-Control-Allow-Origin") == origin) is allowed
+        connection.close()
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    connection.request("PUT", f"{parts.path}?{parts.query}", data)
+    assert connection.getresponse().status == 200
+    connection.close()
+    status, content = send("POST", f"http://localhost:{port}/files/@blob-upload/{begun['id']}", login, {})
+    assert status == 201 and hashlib.sha256(data).hexdigest() in objects(var).values()
+    brought = re.findall(r"POST /files/@blob-upload\S* brings (\d+) bytes", (var / "log" / "zope.log").read_text())
+    assert len(brought) == 2 and sum(map(int, brought)) < 1000
+
+
+def send(method: str, url: str, headers: dict[str, str], body: dict) -> tuple[int, dict]:
+    """A call of plone.restapi, and its answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    declared = {"Accept": "application/json", "Content-Type": "application/json"}
+    try:
+        connection.request(method, parts.path, json.dumps(body), {**headers, **declared})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
 def s3blobs(*arguments: str | Path) -> str:
     """What the command prints; it must end with 0 and say nothing on standard error."""
     command = [Path(sys.executable).with_name("s3blobs"), *arguments]
@@ -178,6 +217,9 @@ def test_demo(started, tmp_path):
         [sys.executable, str(REPOSITORY / "demo" / "objects.py"), str(var)], capture_output=True, text=True, timeout=60
     )
     assert all(key in listing.stdout for key in kept), listing.stderr
+
+    upload_directly(port, password, var)
+    kept = objects(var)
 
     # Every verb of the command beside the running site.
     configuration = var / "etc" / "zope.conf"
