@@ -695,6 +695,27 @@ def test_the_store_is_out(site, folder):
     gone(site, blobs, 1)
 
 
+@pytest.mark.parametrize(("fault", "status"), [(faults.answer(403, "AccessDenied"), 502), (faults.answer(503), 503)])
+def test_the_store_fails_in_the_commit(site, folder, fault, status):
+    """Which sends the picture that was turned, behind the service's answer."""
+    picture, blobs = jpeg(6), site.keys("blobs/")
+    begun = upload(site.editor, folder, picture, **{"@type": "Image"})
+    site.between.fail(fault, method="PUT", target="blobs/", nth=2, times=math.inf)
+    answer = complete(site.editor, begun)
+    site.between.forgive()
+    refused(answer, status)
+    assert answer.headers["Location"] is None
+    assert set(answer.json) == {"error"} and set(answer.json["error"]) == {"type", "message"}
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.headers.get_all("Cache-Control") == ["no-store"]
+    assert site.names(folder) == [] and len(site.staged()[0]) == 1
+    if status == 502:  # a store that is out is asked to delete nothing: what was copied is gc's
+        gone(site, blobs, 0, staged=1)
+    answers = (complete(site.editor, begun) for _ in iter(lambda: time.sleep(0.5), 0))
+    answer = next(answer for answer in itertools.islice(answers, 60) if answer.status != 503)
+    assert answer.status == 201 and len(site.names(folder)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["checked", "created", "added", "voted", "committed"])
 def test_killed(site, folder, step):

@@ -20,6 +20,17 @@ from .refusal import Refusal, bad_field
 MOST_AT_ONCE = 1000  # items of one answer: a page of them is written in the memory of the process
 
 
+def refusal_of(error):
+    """The ``Refusal`` that says it, of an error of this package."""
+    if isinstance(error, Unavailable):
+        return Refusal(503, "ServiceUnavailable", str(error))
+    if isinstance(error, StoreError):
+        return Refusal(502, "BadGateway", str(error))
+    if isinstance(error, (ConfigurationError, UnsafeError)):
+        return Refusal(409, "Conflict", str(error))
+    return Refusal(500, "InternalError", str(error))
+
+
 @implementer(IPublishTraverse)
 class BlobService(Service):
     """A service of a site about one database's blobs: the site's own, or that of ``?database=``.
@@ -53,14 +64,8 @@ class BlobService(Service):
             return self.answer()
         except Refusal as refusal:
             told = refusal
-        except Unavailable as error:
-            told = Refusal(503, "ServiceUnavailable", str(error))
-        except StoreError as error:
-            told = Refusal(502, "BadGateway", str(error))
-        except (ConfigurationError, UnsafeError) as error:
-            told = Refusal(409, "Conflict", str(error))
         except S3BlobStorageError as error:
-            told = Refusal(500, "InternalError", str(error))
+            told = refusal_of(error)
         return told.answer(response)
 
     @property

@@ -6,7 +6,6 @@ goes after the commit.
 """
 
 from dataclasses import dataclass
-from logging import getLogger
 from typing import Any
 
 import transaction
@@ -27,17 +26,16 @@ from zope.event import notify
 from zope.lifecycleevent import ObjectCreatedEvent
 
 from ..directupload.interfaces import UploadWrong
-from ..errors import ObjectMissing, PreconditionFailed, StoreError
+from ..errors import ObjectMissing, PreconditionFailed
 from ..interfaces import IBlobStorages
 from ..services.refusal import Refusal, bad_field
+from .dropping import drop_after_commit
 from .interfaces import UploadRefused
 from .named import DirectFile, mark
 from .open_uploads import OpenUploads
 from .places import current_site, field_to_add, field_to_replace, file_fields
 from .policy import check_completed, check_start
 from .sniff import settled, sniffed
-
-logger = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +195,3 @@ def _filled(obj, context, request, values, *, creates):
     if not getattr(deserializer, "notifies_create", False):
         notify(ObjectCreatedEvent(obj))
     return add(context, obj, rename=not values.get("id"))
-
-
-def drop_after_commit(area, upload):
-    """Delete what is there of it, where this transaction commits: it is needed again where it does not."""
-    transaction.get().addAfterCommitHook(_drop, (area, upload))
-
-
-def _drop(committed, area, upload):
-    if not committed:  # Zope may try it once more, or the user
-        return
-    try:
-        area.drop(upload)
-    except StoreError:
-        logger.warning("What was uploaded as %s stays in the staging area until it is swept", upload.id, exc_info=True)

@@ -5,6 +5,7 @@ from plone.uuid.interfaces import IUUID
 from ...errors import PreconditionFailed
 from ...uploading.completing import UploadEnded, complete
 from ..refusal import Refusal
+from .committing import mark
 from .start import Start
 
 
@@ -24,6 +25,7 @@ class Post(Start):
     def complete(self):
         self.admitted()
         ticket = self.ticket(finished=True)
+        mark(self.request)
         try:
             completed = complete(self.context, self.request, ticket, self.body())
         except UploadEnded:

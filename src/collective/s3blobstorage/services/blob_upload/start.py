@@ -3,13 +3,12 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from logging import getLogger
 
-import transaction
 from plone.namedfile.utils import get_contenttype
 from zope.i18nmessageid import MessageFactory
 
-from ...errors import ConfigurationError, StoreError
+from ...errors import ConfigurationError
+from ...uploading.dropping import drop_after_abort
 from ...uploading.interfaces import Announced, Ticket, UploadRefused
 from ...uploading.places import container_id, current_site, field_to_add, field_to_replace, site_id
 from ...uploading.policy import check_start, site_policy
@@ -18,7 +17,6 @@ from ..refusal import Refusal, bad_field
 from .requests import FIRST_PARTS, SINGLE, only_known, part_requests, single_request, upload_told
 from .upload import UploadService
 
-logger = getLogger(__name__)
 _ = MessageFactory("collective.s3blobstorage")
 
 NAMES = ("filename", "size", "content-type", "@type", "replace", "field", "sha256", "method")
@@ -66,7 +64,8 @@ class Start(UploadService):
             raise
         except ValueError as error:  # more than one request can take: the policy has seen to all else
             raise bad_field("method" if method in SINGLE else "size", f"does not fit: {error}") from None
-        _drop_unless_committed(area, upload)
+        if upload.multipart:
+            drop_after_abort(area, upload)
         if each and upload.multipart:
             upload = replace(upload, part_size=each)
         ticket = Ticket(
@@ -143,16 +142,3 @@ def _text_of(body, name, default=None):
     if not isinstance(value, str):
         raise bad_field(name, "is missing" if value is None else "is no text")
     return value
-
-
-def _drop_unless_committed(area, upload):
-    """A transaction that fails to commit is aborted by Zope, which may then begin another upload in a second try."""
-    if upload.multipart:
-        transaction.get().addAfterAbortHook(_drop, (area, upload))
-
-
-def _drop(area, upload):
-    try:
-        area.drop(upload)
-    except StoreError:
-        logger.warning("An upload that was begun in vain, %s, stays until it is swept", upload.id, exc_info=True)
