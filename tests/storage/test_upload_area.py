@@ -197,8 +197,9 @@ def test_the_announced_hash_of_parts(area):
     upload = area.begin(len(LARGE), sha256=hashlib.sha256(SMALL).digest())
     send_all(area, upload, LARGE)
     for _ in range(2):
-        with pytest.raises(UploadWrong, match="SHA-256"):
+        with pytest.raises(UploadWrong, match="SHA-256") as wrong:
             area.finish(upload)
+        assert wrong.value.final
     right = hashlib.sha256(LARGE).digest()
     upload = area.begin(len(LARGE), sha256=right)
     send_all(area, upload, LARGE)

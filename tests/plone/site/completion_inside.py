@@ -146,6 +146,16 @@ def complete_meanwhile(asked, **known):
     connection.close()
 
 
+@at("started", "cancelled-during")
+@at("checked", "cancelled-afterwards")
+def cancel_meanwhile(asked, **known):
+    netloc, headers = json.loads(asked)
+    connection = http.client.HTTPConnection(netloc)
+    connection.request("DELETE", urlsplit(getRequest()["ACTUAL_URL"]).path, b"", headers)
+    assert connection.getresponse().status == 204
+    connection.close()
+
+
 @at("checked", "refuse")
 def refuse(argument, **known):
     raise UploadRefused("There is a virus in it.", "virus")

@@ -327,6 +327,48 @@ def test_completed_by_another_request_meanwhile(site, folder, when):
     gone(site, blobs, 1)
 
 
+@pytest.mark.parametrize("when", ["during", "afterwards"])
+@pytest.mark.parametrize("method", ["put", "multipart"])
+def test_cancelled_by_another_request_meanwhile(site, folder, when, method):
+    small = Payload("small.bin", "application/octet-stream", secrets.token_bytes(5000))
+    begun, blobs = upload(site.editor, folder, small, method=method, **{"@type": "File"}), site.keys("blobs/")
+    answer = complete(site.editor, begun, f"cancelled-{when}:{another_request(site, site.zope.port)}")
+    refused(answer, 410)
+    assert answer.json["error"]["reason"] == "ended" and site.names(folder) == []
+    gone(site, blobs, 0)
+
+
+def test_what_was_uploaded_goes_meanwhile(site, folder):
+    """Nobody knows yet by whom: of another process behind ZEO that is seen a little later."""
+    begun, blobs = upload(site.editor, folder, CLIP, **{"@type": "File"}), site.keys("blobs/")
+    site.between.fail(faults.answer(404, "NoSuchKey"), method="PUT", target="blobs/")
+    refused(complete(site.editor, begun), 409, "another request completes it or cancels it")
+    nothing_happened(site, folder, blobs)
+    assert complete(site.editor, begun).status == 201
+
+
+def test_parts_that_are_not_the_announced_file(site, folder):
+    """Nobody can mend them, and they are read once: the upload is over."""
+    blobs, other = site.keys("blobs/"), hashlib.sha256(b"another file").hexdigest()
+    begun = upload(site.editor, folder, CLIP, method="multipart", sha256=other, **{"@type": "File"})
+    answer = complete(site.editor, begun)
+    refused(answer, 422, "its SHA-256 differs")
+    assert answer.json["error"]["reason"] == "sha256" and site.names(folder) == []
+    gone(site, blobs, 0)
+    site.between.reset()
+    refused(complete(site.editor, begun), 410)
+    assert not site.between.exchanges
+
+
+def test_a_part_that_is_sent_again_while_they_are_put_together(site, folder):
+    begun, blobs = upload(site.editor, folder, CLIP, method="multipart", **{"@type": "File"}), site.keys("blobs/")
+    site.between.fail(faults.answer(400, "InvalidPart"), method="POST", target="uploadId=")
+    answer = complete(site.editor, begun)
+    refused(answer, 400, "sent again")
+    assert answer.json["error"]["incomplete"] is True and set(site.keys("blobs/")) == set(blobs)
+    assert complete(site.editor, begun).status == 201
+
+
 def gone(site: Site, before: dict[str, int], left: int, staged: int = 0) -> None:
     """So many objects more than before are left, and so many in the staging area. Deletions are in the background."""
     for _ in range(100):
@@ -812,6 +854,11 @@ def test_blobs_that_are_encrypted_here(encrypted):
     answer = complete(encrypted.editor, begun)
     assert answer.status == 201, answer.body[:2000]
     assert encrypted.file(answer.json) == film.data and encrypted.staged() == (set(), 0)
+    announced = {"method": "multipart", "sha256": hashlib.sha256(b"another file").hexdigest(), "@type": "File"}
+    wrong = upload(encrypted.editor, folder, CLIP, **announced)
+    refused(complete(encrypted.editor, wrong), 422, "its SHA-256 differs")
+    refused(complete(encrypted.editor, wrong), 410)
+    assert encrypted.staged() == (set(), 0) and len(encrypted.names(folder)) == 1
     picture = jpeg(6)
     answer = complete(encrypted.editor, upload(encrypted.editor, folder, picture, **{"@type": "Image"}))
     assert answer.status == 201, answer.body[:2000]

@@ -245,8 +245,12 @@ class UploadArea:
             are = "1 part is" if len(missing) == 1 else f"{len(missing)} parts are"
             raise UploadWrong(f"{are} missing, the first is {missing[0]}", incomplete=True)
         # Another thread may put it together just now, or an attempt whose answer was lost has: ``finish`` looks.
-        with suppress(ObjectMissing):
+        try:
             self._store.finish_upload(key, upload.multipart, [(number, etag) for number, _, etag in listed])
+        except ObjectMissing:
+            pass
+        except PreconditionFailed:
+            raise UploadWrong("a part was sent again while they were put together", incomplete=True) from None
 
     def _check_encrypted(self, info: ObjectInfo, upload: Upload) -> None:
         algorithm, _, key = info.encrypted.partition(" ")

@@ -84,12 +84,14 @@ class UploadWrong(Exception):
     """What was uploaded is not what was announced, or is not all there: the message says what, for whoever sends it.
 
     ``gone``: nothing of it is there. ``incomplete``: what is there is right, and what is missing can still be sent.
+    ``final``: all of it is there, and nobody can send anything that makes it right.
     """
 
-    def __init__(self, message: str, *, gone: bool = False, incomplete: bool = False) -> None:
+    def __init__(self, message: str, *, gone: bool = False, incomplete: bool = False, final: bool = False) -> None:
         super().__init__(message)
         self.gone = gone
         self.incomplete = incomplete
+        self.final = final
 
 
 class IStagedObject(Interface):
@@ -170,11 +172,11 @@ class IUploadArea(Interface):
     def finish(upload: Upload) -> Any:
         """Put the parts together, where it was sent in parts, and look at what is there: an ``IStagedObject``.
 
-        May be called again: what is put together already is looked at. UploadWrong where parts are missing or of
-        another size (nothing is put together then), where the object is of another size, or where its SHA-256 is not
-        the announced one: that is compared by the store for one request, and else by reading it here once. Where blobs
-        are encrypted here that happens in ``copy_to``, which then raises UploadWrong. EncryptionNotHonoured where the
-        object is not encrypted as the area is to be; it is deleted then.
+        May be called again: what is put together already is looked at. UploadWrong where parts are missing, of another
+        size, or sent again just now (nothing is put together then), where the object is of another size, or where its
+        SHA-256 is not the announced one (``final``, of parts): that is compared by the store for one request, and else
+        by reading it here once. Where blobs are encrypted here that happens in ``copy_to``, which then raises
+        UploadWrong. EncryptionNotHonoured where the object is not encrypted as the area is to be; it is deleted then.
         """
 
     def drop(upload: Upload) -> None:

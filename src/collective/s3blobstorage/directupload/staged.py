@@ -30,6 +30,7 @@ class StagedObject:
         self._blobs = blobs
         self._area = area
         self._key = info.key
+        self._again = again
         self._stored = info.last_modified if again else None
         self._beginning = b""
         self._announced: bytes | None = None  # what is still to be compared, when its bytes pass through here
@@ -54,7 +55,10 @@ class StagedObject:
             self._read(digest.update)
             self.sha256 = digest.digest()
         if self.sha256 != announced:
-            raise UploadWrong(_OTHER_BYTES)
+            raise self._other_bytes()
+
+    def _other_bytes(self) -> UploadWrong:
+        return UploadWrong(_OTHER_BYTES, final=not self._again)
 
     def _read(self, write: Callable[[bytes | memoryview], None]) -> None:
         self._area.get_range(self._key, 0, self.size, write, size=self.size, if_match=self.etag)
@@ -79,7 +83,7 @@ class StagedObject:
                 self._key, key, if_match=self.etag, metadata=described, source_store=self._area, progress=progress
             )
             if self._announced is not None and copied.sha256 != self._announced:
-                raise UploadWrong(_OTHER_BYTES)
+                raise self._other_bytes()
             self._check_still()
         except ObjectMissing:
             raise  # nothing was made of it
@@ -99,7 +103,7 @@ class StagedObject:
 
         self._read(write)
         if self._announced is not None and digest.digest() != self._announced:
-            raise UploadWrong(_OTHER_BYTES)
+            raise self._other_bytes()
         self._check_still()
 
     def _check_still(self) -> None:

@@ -383,7 +383,8 @@ class IObjectStore(Interface):
 
     def finish_upload(key: str, upload_id: str, listed: Sequence[tuple[int, str]]) -> None:
         """Put those parts (number, ETag) together. ObjectMissing where the upload is no more: also where an attempt
-        whose answer was lost has done it, so look at the object then."""
+        whose answer was lost has done it, so look at the object then. PreconditionFailed where one of them is another
+        one by now."""
 
     def proven_sha256(key: str, etag: str) -> bytes | None:
         """The SHA-256 of the whole object, where the store has compared it with what its sender said; else None.

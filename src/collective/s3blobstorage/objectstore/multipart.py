@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from collective.s3blobstorage.errors import EncryptionNotHonoured, ObjectMissing, StoreError
+from collective.s3blobstorage.errors import EncryptionNotHonoured, ObjectMissing, PreconditionFailed, StoreError
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.listing import list_uploads, page_of
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
@@ -135,7 +136,19 @@ def finish_for_others(connection: Connection, key: str, upload_id: str, listed: 
         "MultipartUpload": {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in listed]},
     }
     attempts = connection.attempts("CompleteMultipartUpload", key, UPLOADING)
+
+    def is_done() -> bool:
+        try:
+            connection.writer.complete_multipart_upload(**parameters)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "InvalidPart":
+                return False
+            raise
+        return True
+
     try:
-        attempts.run(lambda: connection.writer.complete_multipart_upload(**parameters))
+        done = attempts.run(is_done)
     except UploadGone:
         raise ObjectMissing(_GONE) from None
+    if not done:
+        raise PreconditionFailed("A part was sent again.")

@@ -23,6 +23,7 @@ from z3c.form.interfaces import IDataManager
 from zExceptions import Unauthorized
 from zope.component import getMultiAdapter, getUtility, queryMultiAdapter
 from zope.event import notify
+from zope.i18nmessageid import MessageFactory
 from zope.lifecycleevent import ObjectCreatedEvent
 
 from ..directupload.interfaces import UploadWrong
@@ -36,6 +37,8 @@ from .open_uploads import OpenUploads
 from .places import current_site, field_to_add, field_to_replace, file_fields
 from .policy import check_completed, check_start
 from .sniff import settled, sniffed
+
+_ = MessageFactory("collective.s3blobstorage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Completed:
 
 
 class UploadEnded(UploadRefused):
-    """The file itself was refused. The upload is ended in a transaction that has nothing else: commit it."""
+    """The file itself was refused, for good. The upload is ended in a transaction that has nothing else: commit it."""
 
 
 def complete(context, request, ticket, body):
@@ -78,19 +81,20 @@ def complete(context, request, ticket, body):
     area = getUtility(IBlobStorages).for_context(context).uploads()
     try:
         return _done_now(context, request, ticket, body, uploads, area)
-    except UploadEnded:
-        transaction.begin()  # which aborts this one
-        end(ticket, uploads, area)
-        raise
-    except (UploadWrong, ObjectMissing, PreconditionFailed):
-        # Another request that completed it may have dropped what this one looked for. That one has committed then, and
-        # a transaction that begins now sees it; of another process behind ZEO some milliseconds later, and then this is
-        # an error that passes when it is tried again. There is nothing to keep of this transaction.
+    except (UploadEnded, UploadWrong, ObjectMissing, PreconditionFailed) as error:
+        # Another request that completed or cancelled it may have dropped what this one looked for. That one has
+        # committed then, and a transaction that begins now sees it; of another process behind ZEO some milliseconds
+        # later, and then this is an error that passes when it is tried again. Nothing of this transaction is kept.
         transaction.begin()
         known = uploads.result(ticket.upload.id)
-        if known is None:
-            raise
-        return _done_before(known, ticket.announced)
+        if known is not None:
+            return _done_before(known, ticket.announced)
+        uploads.check_open(ticket.upload.id)
+        if isinstance(error, UploadWrong) and error.final:
+            error = UploadEnded(_("What arrived is not the file that was announced: its SHA-256 differs."), "sha256")
+        if isinstance(error, UploadEnded):
+            end(ticket, uploads, area)
+        raise error from None
 
 
 def _done_before(uid, announced):

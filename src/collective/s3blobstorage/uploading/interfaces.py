@@ -69,8 +69,8 @@ class IUploadSettings(Interface):
 class UploadRefused(Exception):
     """This file may not be uploaded; the message is for the editor. ``kind`` is a word for programs.
 
-    Of the file: ``too-large``, ``empty``, ``type``, ``portal-type``, ``filename``, ``quota``, ``policy``. Of the
-    upload: ``token`` where there is none here, ``expired``, ``ended``, and ``off`` where this site takes none.
+    Of the file: ``too-large``, ``empty``, ``type``, ``portal-type``, ``filename``, ``quota``, ``policy``, ``sha256``.
+    Of the upload: ``token`` where there is none here, ``expired``, ``ended``, and ``off`` where this site takes none.
     """
 
     def __init__(self, message, kind="policy"):

@@ -115,6 +115,11 @@ class OpenUploads:
         entry = self._entry(id)
         return entry is not None and entry[3] == _OPEN
 
+    def check_open(self, id):
+        """Raise UploadRefused of kind ``ended`` where it is not."""
+        if not self.is_open(id):
+            raise UploadRefused(_("This upload was cancelled, or is over. Please begin it again."), "ended")
+
     def result(self, id):
         """The UID of what it became; None where it became nothing, or has expired."""
         entry = self._entry(id)
@@ -127,8 +132,7 @@ class OpenUploads:
 
     def finish(self, ticket, uid):
         """It became the content of that UID. UploadRefused of kind ``ended`` where it is not open any more."""
-        if not self.is_open(ticket.upload.id):
-            raise UploadRefused(_("This upload was cancelled, or is over. Please begin it again."), "ended")
+        self.check_open(ticket.upload.id)
         self._settle(ticket.upload.id, uid)
 
     def _settle(self, id, result):

@@ -32,5 +32,5 @@ def check_ticket(ticket, context, *, finished=False, off=False):
         if not site_policy(blobs.uploads().settings).enabled:
             raise UploadRefused(_("Files are not uploaded directly to the store in this site."), "off")
     uploads = OpenUploads(current_site())
-    if not uploads.is_open(ticket.upload.id) and not (finished and uploads.result(ticket.upload.id)):
-        raise UploadRefused(_("This upload was cancelled, or is over. Please begin it again."), "ended")
+    if not (finished and uploads.result(ticket.upload.id)):
+        uploads.check_open(ticket.upload.id)

@@ -2,7 +2,7 @@
 
 from plone.uuid.interfaces import IUUID
 
-from ...errors import PreconditionFailed
+from ...errors import BlobMissing, ObjectMissing, PreconditionFailed
 from ...uploading.completing import UploadEnded, complete
 from ..refusal import Refusal
 from .committing import mark
@@ -16,7 +16,7 @@ class Post(Start):
     before, with what it became. The body has values of the content's other fields, as plone.restapi takes them, and
     may be empty. Takes as long as the store needs to copy the bytes. Errors besides those of ``UploadService``:
     plone.restapi's own for values that are refused, 403 and 404 as of content, and 409 where other bytes were sent
-    after the check, which can be completed again.
+    after the check, or what was sent went meanwhile, which can be completed again.
     """
 
     def answer(self):
@@ -33,6 +33,11 @@ class Post(Start):
             raise
         except PreconditionFailed:
             raise Refusal(409, "Conflict", "the file was changed after it was checked") from None
+        except BlobMissing:  # of what else was read of the database
+            raise
+        except ObjectMissing:
+            why = "what was uploaded went while it was completed: another request completes it or cancels it; ask again"
+            raise Refusal(409, "Conflict", why) from None
         obj, file = completed.obj, completed.file
         if completed.created:
             self.request.response.setStatus(201)
