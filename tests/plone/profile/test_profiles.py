@@ -252,5 +252,5 @@ def test_uninstall_restores_the_site_of_before(installer, setup_tool):
     installer.uninstall_product(PACKAGE)
     after = exported(setup_tool)
     changed = {name for name in installed if installed[name] != before.get(name)}
-    assert changed == {"browserlayer.xml", "componentregistry.xml", "controlpanel.xml", "registry.xml"}
+    assert changed == {"actions.xml", "browserlayer.xml", "componentregistry.xml", "controlpanel.xml", "registry.xml"}
     assert after == before

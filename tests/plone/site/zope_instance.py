@@ -136,6 +136,10 @@ class ZopeInstance:
         return self.home / "zope.log"
 
     @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
     def temporary(self) -> Path:
         return self.home / "tmp"
 

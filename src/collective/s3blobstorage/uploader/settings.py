@@ -18,8 +18,7 @@ from ..uploading.policy import site_policy
 from .types import folder_type, page_types
 from .words import words
 
-RESOURCES = "++resource++collective.s3blobstorage.uploader"
-SEND = "@@upload-file"
+PAGE, SEND = "@@upload-files", "@@upload-file"
 DIRECT, NORMAL = "direct", "normal"
 _LABEL = b"collective.s3blobstorage uploader "
 

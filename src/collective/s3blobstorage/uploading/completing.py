@@ -114,8 +114,7 @@ def _done_now(context, request, ticket, body, uploads, area):
         raise bad_field(field, "is what was uploaded, and cannot be sent too")
     staged, content_type = uploaded(context, request, ticket, area)
     direct = DirectFile(staged, context._p_jar, content_type, announced.filename)
-    obj = _created(context, announced, values) if creates else context
-    obj = _filled(obj, context, request, values | {field: direct}, creates=creates)
+    obj = made(context, request, announced, values | {field: direct})
     if direct.value is None:
         # plone.restapi passes over what may not be written; and an add-on may make the values of such fields itself.
         raise Refusal(
@@ -172,6 +171,18 @@ def _values(body, announced):
     if "id" in body and announced.replaces:
         raise bad_field("id", "cannot be changed together with an upload")
     return {name: value for name, value in body.items() if name != "@type"}
+
+
+def made(context, request, announced, values):
+    """The content, new or changed, with these values; its file is one of them, by the name of its field.
+
+    :param context: the container, or the content whose file is replaced
+    :param values: what plone.restapi takes, and a ``DirectFile``
+
+    Raises Refusal, and plone.restapi's errors.
+    """
+    obj = context if announced.replaces else _created(context, announced, values)
+    return _filled(obj, context, request, values, creates=not announced.replaces)
 
 
 def _created(container, announced, values):
