@@ -6,11 +6,15 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import payloads
 import pytest
 from panel_forms import text_of
 from web_client import WebClient, json_file
+
+from collective.s3blobstorage.services.blob_upload.folders import MOST_PATHS
+from collective.s3blobstorage.uploading.existing import LOOKS_INTO
 
 pytestmark = pytest.mark.one_release
 
@@ -393,3 +397,131 @@ def test_what_the_page_tells_of_direct_upload_holds_this_way_too(editor, folder,
     choose(upload_portal_types=["Image"])  # so that it does not hold for files
     assert "Up to 2.0 MB" not in text_of(editor.get(f"{folder}/@@upload-files"))
     assert send_json(editor, folder, payloads.noise(3, "large.bin"))[0] == 201
+
+
+# What is there already
+
+
+def existing(client, folder, filename):
+    told = client.api("GET", f"{folder}/@blob-upload?{urlencode({'filename': filename})}", expect=200)
+    return {client.path_of(one["@id"]).rpartition("/")[2]: one for one in told["existing"]}
+
+
+def test_what_has_the_name_of_a_file_already(editor, manager, folder):
+    payload = payloads.pdf("Report.pdf")
+    told = send_json(editor, folder, payload, title="The report")[1]
+    again = send_json(editor, folder, payload)[1]
+    renamed = editor.path_of(send_json(editor, folder, payload)[1]["@id"])
+    editor.api("PATCH", renamed, {"id": "elsewhere", "title": "Elsewhere"}, expect=204)
+    found = existing(editor, folder, "Report.pdf")
+    assert len(found) == 3 and "elsewhere" in found
+    for one in (told, again):
+        entry = found[editor.path_of(one["@id"]).rpartition("/")[2]]
+        assert entry == {
+            "@id": one["@id"],
+            "UID": one["UID"],
+            "title": one["title"],
+            "field": "file",
+            "size": len(payload.data),
+        }
+    assert existing(editor, folder, "other.pdf") == {}
+    page = manager.add(folder, "Document", "other.pdf")
+    assert existing(editor, folder, "other.pdf") == {}  # it has no file
+    manager.api("DELETE", page, expect=204)
+    manager.add(folder, "File", "other.pdf", file=json_file(b"x", "another.pdf", "application/pdf"))
+    assert list(existing(editor, folder, "other.pdf")) == ["other.pdf"]
+    assert list(existing(editor, folder, "Other.PDF")) == ["other.pdf"]  # by the id that Plone would make
+    for odd in ("", " ", "a/b", "\0", "x" * 1000):
+        assert existing(editor, folder, odd) == {}
+
+
+def test_what_this_user_may_not_change_or_see_is_not_told(editor, manager, folder):
+    send_json(editor, folder, payloads.pdf("mine.pdf"))
+    path = manager.add(folder, "File", "hidden.pdf", file=json_file(b"x", "hidden.pdf", "application/pdf"))
+    assert list(existing(editor, folder, "hidden.pdf")) == ["hidden.pdf"]
+    kept = {"inherit": False, "entries": [{"id": "editor", "type": "user", "roles": {"Reader": True, "Editor": False}}]}
+    manager.api("POST", f"{path}/@sharing", kept, expect=204)
+    assert existing(editor, folder, "hidden.pdf") == {}
+    assert list(existing(manager, folder, "hidden.pdf")) == ["hidden.pdf"]
+
+
+def test_in_a_large_folder_the_id_counts(editor, manager, folder, zope):
+    send_json(editor, folder, payloads.pdf("by-id.pdf"))
+    renamed = editor.path_of(send_json(editor, folder, payloads.pdf("by-name.pdf"))[1]["@id"])
+    editor.api("PATCH", renamed, {"id": "elsewhere"}, expect=204)
+    assert list(existing(editor, folder, "by-name.pdf")) == ["elsewhere"]
+    paths = [f"folder-{number}" for number in range(LOOKS_INTO)]
+    for at in range(0, LOOKS_INTO, MOST_PATHS):
+        make_folders(editor, folder, paths[at : at + MOST_PATHS])
+    assert list(existing(editor, folder, "by-id.pdf")) == ["by-id.pdf"]
+    assert existing(editor, folder, "by-name.pdf") == {}
+
+
+# Folders
+
+
+def make_folders(client, folder, paths, status=200, **headers):
+    sent = {"Accept": "application/json", "Content-Type": "application/json"} | headers
+    body = json.dumps(paths if isinstance(paths, dict) else {"paths": paths}).encode()
+    answer = client.request("POST", f"{folder}/@blob-upload/folders", body, sent)
+    assert answer.status == status, answer.body
+    return answer.json
+
+
+def test_folders_are_made_once(editor, folder):
+    asked = ["Photos/2024", "Photos", "Photos/2025/Straße", "Photos/2024"]
+    told = make_folders(editor, folder, asked)["items"]
+    assert [one["path"] for one in told] == asked and told[0] == told[3]
+    made = {one["path"]: editor.path_of(one["@id"]) for one in told}
+    assert made["Photos/2024"] == f"{folder}/photos/2024" and made["Photos"] == f"{folder}/photos"
+    assert editor.get(made["Photos/2025/Straße"], Accept="application/json").json["title"] == "Straße"
+    assert make_folders(editor, folder, asked)["items"] == told
+    assert make_folders(editor, folder, ["photos/2026"])["items"][0]["@id"].endswith(
+        f"{folder}/photos/2026"
+    )  # by its id
+    assert editor.api("GET", folder, expect=200)["items_total"] == 1
+    assert editor.api("GET", made["Photos"], expect=200)["items_total"] == 3
+    send_json(editor, made["Photos/2024"], payloads.png("one.png"))
+    assert editor.get(f"{made['Photos/2024']}/one.png", Accept="application/json").status == 200
+
+
+def test_what_is_no_folder_is_not_taken_for_one(editor, manager, folder):
+    manager.add(folder, "Document", "album")
+    told = make_folders(editor, folder, ["album/1"])["items"]
+    assert told[0]["@id"] == f"{editor.url}/{folder}/album-1/1"
+
+
+@pytest.mark.parametrize(
+    ("paths", "status", "says"),
+    [
+        ([], 400, "paths"), (["a"] * 101, 400, "paths"), ("a", 400, "paths"), ([1], 400, "paths"),
+        (["/".join("a" * 21)], 400, "paths"), ({"path": ["a"]}, 400, "path"),
+        ([""], 422, "filename"), (["a//b"], 422, "filename"), (["../a"], 422, "filename"), (["a/."], 422, "filename"),
+        (["a\\b"], 422, "filename"), (["a\0"], 422, "filename"), (["x" * 256], 422, "filename"),
+    ],
+)  # fmt: skip
+def test_paths_that_are_none(editor, folder, paths, status, says):
+    told = make_folders(editor, folder, paths, status)
+    assert says in (told["error"].get("field"), told["error"].get("reason"))
+    assert editor.api("GET", folder, expect=200)["items_total"] == 0
+
+
+def test_folders_are_made_by_whoever_may_and_all_or_none(zope, editor, manager, folder):
+    told = make_folders(editor, "", ["a"], 422)
+    assert told["error"]["reason"] == "folders" and told["error"]["message"] == "You may add no folder “a” here."
+    make_folders(WebClient(zope.port, "with", None), "files", ["a"], 401)
+    closed = manager.add(folder, "Folder", "closed")
+    kept = {"inherit": False, "entries": [{"id": "editor", "type": "user", "roles": {"Reader": True}}]}
+    manager.api("POST", f"{closed}/@sharing", kept, expect=204)
+    make_folders(editor, folder, ["new/b", "closed/b"], 422)
+    assert editor.api("GET", folder, expect=200)["items_total"] == 1
+    told = make_folders(editor, folder, ["closed", "new"])["items"]
+    assert [editor.path_of(one["@id"]) for one in told] == [closed, f"{folder}/new"]
+    file = editor.path_of(send_json(editor, folder, payloads.pdf("a.pdf"))[1]["@id"])
+    make_folders(editor, file, ["a"], 404)
+
+
+@pytest.mark.parametrize("foreign", [*FOREIGN, {"Content-Type": "text/plain"}], ids=str)
+def test_a_foreign_page_makes_no_folders(editor, folder, foreign):
+    make_folders(editor, folder, ["a"], 415 if "Content-Type" in foreign else 403, **foreign)
+    assert editor.api("GET", folder, expect=200)["items_total"] == 0

@@ -5,6 +5,7 @@ It signs nothing and changes nothing, so that it asks for no header, as any GET;
 
 from ...errors import ConfigurationError
 from ...settings import UploadSettings
+from ...uploading.existing import existing
 from ...uploading.places import current_user, replaceable_fields, uploadable_types
 from ...uploading.policy import site_policy
 from ..refusal import Refusal
@@ -40,7 +41,9 @@ class Get(UploadService):
         if not why_not and not policy.enabled:
             why_not = "direct upload is off in the settings of this site"
         count, taken, _all = self.uploads.usage(user)
-        return {
+        filename = self.query.get("filename")
+        found = {} if filename is None else {"existing": existing(self.context, self.request, filename)}
+        return found | {
             "@id": self.url(self.name),
             "enabled": not why_not,
             "why_not": why_not or None,

@@ -19,6 +19,7 @@ from ..guard import guard
 from ..refusal import Refusal
 
 COMPANION = "companion"  # what lies below it is companion.py's; no token is so short
+FOLDERS = "folders"  # folders.py's
 _ID = re.compile("[0-9a-f]{32}")
 _STATUS = {"token": (404, "NotFound"), "expired": (410, "Gone"), "ended": (410, "Gone"), "off": (409, "Conflict")}
 
@@ -35,9 +36,9 @@ class UploadService(BlobService):
     keeps = False
 
     def publishTraverse(self, request, name):
-        if not self.path and name == COMPANION:
+        if not self.path and name in (COMPANION, FOLDERS):
             service = queryMultiAdapter((self.context, request), name=f"{request._rest_service_id}{self.name}-{name}")
-            if service is None:  # a verb that the protocol does not have
+            if service is None:  # a verb that it does not have
                 raise NotFound(self, name, request)
             return service
         return super().publishTraverse(request, name)
