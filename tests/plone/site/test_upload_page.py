@@ -197,10 +197,24 @@ def test_the_way_there_is_in_the_toolbar_of_folders(zope, editor, manager, folde
     assert action["title"] == "Upload files"
 
 
-def test_the_words_are_in_the_language_of_the_user(editor):
-    settings = Page(editor.get("files/@@upload-files?set_language=de", Accept_Language="de")).settings
-    assert settings["language"] == "en"  # the site has no other
-    assert settings["words"]["too-large"] == "The file is ${size}; this site takes up to ${limit}."
+@pytest.fixture
+def german(manager):
+    languages = ("plone.available_languages", "plone.default_language")
+    before = {name: manager.api("GET", f"@registry/{name}", expect=200) for name in languages}
+    manager.api("PATCH", "@registry", {languages[0]: ["en", "de"]}, expect=204)
+    manager.api("PATCH", "@registry", {languages[1]: "de"}, expect=204)
+    yield
+    for name in reversed(languages):
+        manager.api("PATCH", "@registry", {name: before[name]}, expect=204)
+
+
+def test_the_words_are_in_the_language_of_the_user(editor, folder, german):
+    settings = page_of(editor).settings
+    assert (settings["language"], settings["rtl"]) == ("de", False)
+    assert settings["words"]["too-large"] == "Die Datei hat ${size}; diese Website nimmt bis zu ${limit}."
+    assert {one["title"] for one in settings["types"]} == {"Datei", "Bild"}
+    empty = payloads.Payload("a.pdf", "application/pdf", b"")
+    assert send_json(editor, folder, empty)[1]["error"]["message"] == "Die Datei ist leer."
 
 
 # The plain form
