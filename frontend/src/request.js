@@ -1,0 +1,47 @@
+// One request with a body whose progress is seen: `fetch` tells none of an upload.
+
+import { aborted, Failure } from './failure.js'
+
+/**
+ * Sends, and gives the answer as `{ status, text, url }` whatever its status is.
+ *
+ * `progress(bytes, total)`: of the body; `stalled`: seconds without progress or answer after which it counts as lost.
+ * Throws a Failure `lost`, and an AbortError where the signal says so.
+ */
+export function send(method, url, body, { headers = {}, signal, progress = () => {}, stalled = 60 }) {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(aborted())
+    const xhr = new XMLHttpRequest()
+    let timer
+    const over = (settle, value) => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', stop)
+      settle(value)
+    }
+    const stop = () => {
+      xhr.abort()
+      over(reject, aborted())
+    }
+    const lost = () => over(reject, new Failure('lost'))
+    const moved = () => {
+      clearTimeout(timer)
+      if (stalled) {
+        timer = setTimeout(() => {
+          xhr.abort()
+          lost()
+        }, stalled * 1000)
+      }
+    }
+    xhr.upload.addEventListener('progress', (event) => {
+      moved()
+      progress(event.loaded, event.total)
+    })
+    xhr.addEventListener('load', () => over(resolve, { status: xhr.status, text: xhr.responseText, url: xhr.responseURL }))
+    xhr.addEventListener('error', lost)
+    signal?.addEventListener('abort', stop)
+    xhr.open(method, url)
+    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value)
+    moved()
+    xhr.send(body)
+  })
+}
