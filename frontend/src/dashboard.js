@@ -1,0 +1,191 @@
+// What page and field share: Uppy with its Dashboard, and around it what the Dashboard does not have: errors in words,
+// the rate, and what a screen reader is told.
+
+import Uppy from '@uppy/core'
+import Dashboard from '@uppy/dashboard'
+
+import { make } from './dom.js'
+import { mend } from './mending.js'
+import { sizeText } from './words.js'
+
+// Ten seconds: a screen reader that is told more often says nothing else.
+const SAID_EVERY_MS = 10_000
+
+/**
+ * The uploader's parts in an element of the page.
+ *
+ * options: `say`, `locale` (of Uppy), `uppy` and `dashboard` (options of those), `check(file)` gives why a file is not
+ * taken, in words, or null.
+ *
+ * Gives `uppy`, `root` (the element that has it all), `status(text)`, `problems`.
+ */
+export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard = {}, check }) {
+  const size = (bytes) => sizeText(bytes, settings.language)
+  const box = make('div', { class: 's3blobs-dashboard' })
+  const rate = make('p', { class: 's3blobs-rate' })
+  const live = make('p', { class: 's3blobs-status', role: 'status' })
+  const problems = makeProblems(say, settings)
+  const root = make('div', { class: `s3blobs-uploader s3blobs-${settings.kind}`, dir: settings.rtl ? 'rtl' : 'ltr' })
+  root.append(box, rate, live, problems.element)
+  const status = (text) => {
+    live.textContent = text
+  }
+
+  const uppy = new Uppy({
+    // Refusals in our words are shown by `problems`; Uppy's own for the same is switched off by it.
+    onBeforeFileAdded(file, files) {
+      const why = Object.hasOwn(files, file.id) ? say('twice') : check({ ...file, name: file.name ?? '' })
+      if (why) problems.add({ key: `refused ${file.id}`, name: file.name, text: why })
+      return why ? false : file
+    },
+    locale,
+    ...own,
+  })
+  const title = say(settings.kind === 'page' ? 'files' : 'file')
+  uppy.use(Dashboard, {
+    inline: true,
+    target: box,
+    width: '100%',
+    theme: 'light',
+    direction: settings.rtl ? 'rtl' : 'ltr',
+    proudlyDisplayPoweredByUppy: false,
+    disableInformer: true, // its messages go away after seconds; ours stay
+    locale: { strings: { dashboardTitle: title, done: say('upload-more') } },
+    ...dashboard,
+  })
+  mend(box)
+
+  uppy.on('restriction-failed', (file, error) => {
+    if (error?.isUserFacing) problems.add({ key: `refused ${file?.id}`, name: file?.name ?? '', text: error.message })
+  })
+  uppy.on('file-added', (file) => status(say('chosen', { name: file.name })))
+  uppy.on('file-removed', (file) => {
+    problems.remove(file.id)
+    status(say('removed', { name: file.name }))
+  })
+  uppy.on('upload-error', (file, error) => {
+    if (!file) return
+    // Without a name of ours for it, the site said in its own words that it does not take this file.
+    const again = !dashboard.hideRetryButton && error.words !== null
+    problems.add({
+      key: file.id,
+      name: file.name,
+      text: error.message,
+      login: error.kind === 'logged-out',
+      retry: again ? () => uppy.retryUpload(file.id).catch(() => {}) : null,
+      dismiss: () => uppy.removeFile(file.id),
+    })
+    // The Dashboard would say that the upload failed, and hide the progress and "Pause" of the files that go on.
+    if (uppy.getFiles().some(isSending)) uppy.setState({ error: null })
+  })
+  uppy.on('complete', () => {
+    const failed = uppy.getFiles().find((file) => file.error)
+    if (failed) uppy.setState({ error: failed.error })
+  })
+  uppy.on('upload-retry', (file) => problems.remove(file.id))
+  uppy.on('retry-all', (files) => files.forEach((file) => problems.remove(file.id)))
+  uppy.on('upload-success', (file) => problems.remove(file.id))
+  tellProgress(uppy, settings, { say, size, rate, status })
+  return { uppy, root, status, problems, size }
+}
+
+/** How fast it goes, once a second; how much is there, for who does not see the bar. */
+function tellProgress(uppy, settings, { say, size, rate, status }) {
+  let before = null
+  let said = 0
+  const sent = () => uppy.getFiles().reduce((sum, file) => sum + (Number(file.progress.bytesUploaded) || 0), 0)
+  const stop = () => {
+    before = null
+    rate.textContent = ''
+  }
+  uppy.on('upload-progress', () => {
+    const now = performance.now()
+    if (before === null) {
+      before = { at: now, bytes: sent() }
+    } else if (now - before.at >= 1000) {
+      const bytes = sent()
+      const perSecond = Math.max(0, (bytes - before.bytes) / ((now - before.at) / 1000))
+      rate.textContent = say('speed', { rate: size(perSecond) })
+      before = { at: now, bytes }
+      if (now - said >= SAID_EVERY_MS) {
+        said = now
+        status(say('sending', { percent: uppy.getState().totalProgress }))
+      }
+    }
+  })
+  uppy.on('blob-upload-waiting', (waiting) => {
+    stop()
+    status(waiting ? say('waiting') : '')
+  })
+  uppy.on('blob-upload-resumed', () => {
+    before = null // what was there already is not counted as sent now
+    status(say('resumes'))
+  })
+  uppy.on('blob-upload-completing', () => {
+    if (settings.kind === 'page') status(say('completing'))
+  })
+  uppy.on('pause-all', () => {
+    stop()
+    status(say('paused'))
+  })
+  uppy.on('upload-success', (file) => {
+    const files = uppy.getFiles()
+    if (!files.some(isSending)) stop()
+    const all = files.length > 1 && files.every((one) => one.progress.uploadComplete)
+    status(all ? say('all-done') : say('done', { name: file.name }))
+  })
+  for (const event of ['upload-error', 'file-removed']) {
+    uppy.on(event, () => {
+      if (!uppy.getFiles().some(isSending)) stop()
+    })
+  }
+  for (const event of ['complete', 'cancel-all', 'resume-all']) uppy.on(event, stop)
+}
+
+/** Whether something of the file is on its way, or will be without anybody's doing. */
+export function isSending(file) {
+  const { preprocess, uploadStarted, uploadComplete } = file.progress
+  return Boolean(preprocess || (uploadStarted && !uploadComplete)) && !file.error
+}
+
+/** Asks before the page is left while something is sent: browsers have a text of their own for it. */
+export function askBeforeLeaving(busy) {
+  addEventListener('beforeunload', (event) => {
+    if (busy()) event.preventDefault()
+  })
+}
+
+/** The list of what went wrong: said once (`role="alert"`), and there until it is over or dismissed. */
+function makeProblems(say, settings) {
+  const list = make('ul', { class: 's3blobs-list' })
+  const element = make('div', { class: 's3blobs-problems', role: 'alert' }, list)
+  const shown = new Map()
+  const remove = (key) => {
+    shown.get(key)?.remove()
+    shown.delete(key)
+  }
+  return {
+    element,
+    remove,
+    /** `retry`: what its button does; null: there is one that does `dismiss` and takes the message away. */
+    add({ key, name, text, login = false, retry = null, dismiss = () => {} }) {
+      remove(key)
+      const buttons = make('span', { class: 's3blobs-buttons' })
+      if (login) buttons.append(make('a', { href: settings.login, target: '_blank', rel: 'noopener' }, say('log-in')))
+      if (retry) {
+        const label = { type: 'button', class: 's3blobs-button', 'aria-label': say('retry-one', { name }) }
+        buttons.append(make('button', { ...label, onclick: retry }, say('retry')))
+      } else {
+        const label = { type: 'button', class: 's3blobs-button', 'aria-label': say('dismiss-one', { name }) }
+        const over = () => {
+          remove(key)
+          dismiss()
+        }
+        buttons.append(make('button', { ...label, onclick: over }, say('dismiss')))
+      }
+      const item = make('li', {}, make('strong', {}, name), ' ', make('span', {}, text), ' ', buttons)
+      shown.set(key, item)
+      list.append(item)
+    },
+  }
+}
