@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import uuid
 
 import pytest
 from panel_browser import DESKTOP, PHONE, cookies_of, theme, violations, width_beyond
 from panel_forms import Panel, text_of
+from rings import client_side, section_of, variables_of
+from servers import faults
+from servers.proxy import Proxy
 from web_client import WebClient
 from zope_instance import SECTION, ZopeInstance
 
@@ -219,6 +223,38 @@ def test_the_uploader_is_on_and_can_be_switched_off_in_a_browser(chromium, cooki
     assert not box.is_checked()
     context.close()
     assert records() == UNTOUCHED | {"uploader_enabled": False}
+
+
+class TestTheStoreCannot:
+    """zope.conf allows it, blobs are encrypted here, and the store takes nothing that it is to encrypt itself."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def between(self, instance, s3_server):
+        ring = client_side(secrets.token_bytes(32))
+        before = instance.storage
+        instance.stop()
+        with Proxy(s3_server.endpoint_url) as between:
+            between.fail(faults.answer(403, "AccessDenied"), method="PUT", target="/uploads/", times=math.inf)
+            storage = before.replace(s3_server.endpoint_url, between.endpoint_url)
+            instance.storage = storage.replace("owner tests", f"owner tests\n{section_of(ring)}")
+            instance.environment |= variables_of(ring)
+            instance.configure()
+            instance.start()
+            yield between
+            instance.stop()
+        instance.storage = before
+        instance.configure()
+        instance.start()
+
+    def test_it_is_told_and_can_be_switched_on_all_the_same(self, panel, records):
+        why = "Files cannot be sent to the bucket now: the object store refuses an object in its staging area"
+        assert why in text_of(panel.get("settings")) and "direct-upload-staging none" in text_of(panel.get("settings"))
+        assert panel.post("settings", FIELDS).status == 303
+        assert records()["upload_enabled"] is True
+
+    def test_it_goes_when_the_store_takes_it(self, panel, between):
+        between.forgive()
+        assert "Files cannot be sent" not in text_of(panel.get("settings"))
 
 
 class TestForbidden:

@@ -9,6 +9,8 @@ from zope.component import getUtility
 from zope.schema import getFields
 
 from ..delivery.interfaces import PREFIX
+from ..errors import StoreError
+from ..interfaces import IBlobStorages
 from ..uploading.interfaces import IUploadSettings
 from . import chosen_uploads
 from .bounds import upload_bounds_of
@@ -33,10 +35,20 @@ class UploadPart:
         return not self.disabled and bool(self._page.value("upload_enabled"))
 
     @property
-    def note(self):
-        """What else has to be set, so that browsers are let through; "" where nothing is missing that is seen here."""
-        if self.disabled:
-            return ""
+    def notes(self):
+        """What else has to be set, so that files can be sent; as far as that is seen here."""
+        return [] if self.disabled else [note for note in (self._store_cannot(), self._unknown_origin()) if note]
+
+    def _store_cannot(self):
+        """What the area says: mostly without a request, once in a process by one for a small object."""
+        try:
+            why = getUtility(IBlobStorages).for_context(self._page.context).uploads().why_not()
+        except StoreError as error:  # it is out, which passes
+            why = str(error)
+        return why and _("Files cannot be sent to the bucket now: ${why}", mapping={"why": why})
+
+    def _unknown_origin(self):
+        """Browsers are let through from addresses of zope.conf."""
         parts = urlsplit(self._page.context.absolute_url())
         origin = f"{parts.scheme}://{parts.netloc}"
         if origin in self.bounds.origins:
