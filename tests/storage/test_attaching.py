@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import threading
+from contextlib import closing
 
 import pytest
 import transaction
@@ -19,6 +20,7 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.POSException import ConflictError, ReadOnlyError
 
 from collective.s3blobstorage.errors import PreconditionFailed, Refused, StagingError
+from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import open_storage
 from collective.s3blobstorage.storage.attaching import attach
@@ -426,6 +428,19 @@ def test_a_storage_that_is_read_only(site, settings, make_site):
             attach(Blob(), connection, staged)
         connection.transaction_manager.abort()
     assert len(blobs_of(settings)) == 1
+
+
+def test_what_is_staged_for_another_storage(site, settings):
+    """As of a database mounted beside, whose blobs have another prefix: the record would name what is not there."""
+    db = site()
+    with closing(open_store(dataclasses.replace(settings, prefix="beside"))) as beside:
+        with connected(db) as connection:
+            blob = connection.root()["a"] = Blob()
+            with pytest.raises(BlobError, match="another database"):
+                attach(blob, connection, Put(beside))
+            connection.transaction_manager.abort()
+        settled(db)
+    assert blobs_of(settings) == []
 
 
 def test_it_is_exported_and_imported_as_any(site, tmp_path):

@@ -24,7 +24,7 @@ from ..errors import (
     StoreError,
     Unavailable,
 )
-from ..keys import UPLOADS, is_upload_key, upload_key
+from ..keys import upload_key
 from ..objectstore import parts as cutting
 from ..objectstore.interfaces import IObjectStore, ObjectInfo
 from ..objectstore.presigned import Presigned
@@ -270,10 +270,6 @@ class UploadArea:
         if upload.multipart:
             self._store.abort_upload(key, upload.multipart)
         self._store.delete([key])
-
-    def open_uploads(self) -> tuple[int, int]:
-        objects = sum(is_upload_key(line.key) for line in self._store.list(UPLOADS))
-        return objects, sum(is_upload_key(key) for key, _, _ in self._store.list_uploads(UPLOADS))
 
 
 def _check_single(upload: Upload) -> None:

@@ -98,6 +98,7 @@ class IStagedObject(Interface):
     """A finished upload, held by its ETag. For one thread at a time; closing is not needed."""
 
     size = Attribute("int: bytes")
+    store = Attribute("IObjectStore: of the blobs, to which it is copied")
     etag = Attribute("str: without quotes")
     sha256 = Attribute(
         "bytes or None: 32 raw bytes that the store, or this process, computed of it; a client's claim never"
@@ -131,7 +132,7 @@ class IStagedObject(Interface):
 class IUploadArea(Interface):
     """That of one database's bucket. ``IDatabaseBlobs.uploads()`` gives it, and the storage's ``upload_area()``."""
 
-    # Where nothing may be changed, all but ``why_not``, ``arrived`` and ``open_uploads`` raise ConfigurationError.
+    # Where nothing may be changed, all but ``why_not`` and ``arrived`` raise ConfigurationError.
 
     settings = Attribute("settings.UploadSettings: what zope.conf says")
 
@@ -182,14 +183,12 @@ class IUploadArea(Interface):
     def drop(upload: Upload) -> None:
         """Delete what is there of it: the object, and the multipart upload. What is gone is no error."""
 
-    def open_uploads() -> tuple[int, int]:
-        """How many objects lie in the area and how many multipart uploads are unfinished. Two listings."""
-
 
 class IAttachable(Interface):
     """What ``attach`` of ``storage/interfaces.py`` takes: an ``IStagedObject``, or anything else with these."""
 
     size = Attribute("int: bytes")
+    store = Attribute("IObjectStore: that which ``copy_to`` copies to; ``attach`` takes what is for its own storage")
 
     def copy_to(key: str, metadata: dict[str, str]) -> ObjectInfo:
         """See ``IStagedObject``."""

@@ -21,13 +21,13 @@ _OTHER_BYTES = "what was uploaded is not what was announced: its SHA-256 differs
 
 @implementer(IStagedObject)
 class StagedObject:
-    """``blobs``: where it is copied to; ``area``: the same bucket, as what is uploaded is encrypted there.
+    """``blobs``: where it is copied to (``store``); ``area``: the same bucket, as what is uploaded is encrypted there.
 
     ``again``: somebody may still store another object there, perhaps with the same ETag: then its date is compared too.
     """
 
     def __init__(self, blobs: IObjectStore, area: IObjectStore, info: ObjectInfo, *, again: bool = False) -> None:
-        self._blobs = blobs
+        self.store = blobs
         self._area = area
         self._key = info.key
         self._again = again
@@ -47,7 +47,7 @@ class StagedObject:
         ``provable``: whether the store may have compared it, since it came in one request.
         """
         self.sha256 = self._area.proven_sha256(self._key, self.etag) if provable else None
-        if self.sha256 is None and self._blobs.encryption.seals:
+        if self.sha256 is None and self.store.encryption.seals:
             self._announced = announced
             return
         if self.sha256 is None:
@@ -79,7 +79,7 @@ class StagedObject:
         if self.sha256 is not None:
             described["sha256"] = self.sha256.hex()
         try:
-            copied = self._blobs.copy(
+            copied = self.store.copy(
                 self._key, key, if_match=self.etag, metadata=described, source_store=self._area, progress=progress
             )
             if self._announced is not None and copied.sha256 != self._announced:
@@ -90,7 +90,7 @@ class StagedObject:
         except BaseException:
             # An answer may have been lost, and the copy be there. What cannot be deleted now is left to gc.
             with suppress(StoreError):
-                self._blobs.delete([key])
+                self.store.delete([key])
             raise
         return copied if self.sha256 is None else replace(copied, sha256=self.sha256)
 

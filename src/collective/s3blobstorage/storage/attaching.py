@@ -44,7 +44,7 @@ def attach(blob: Blob, connection: Any, staged: IAttachable) -> None:
     takes no copy (a DemoStorage, ``keep-in-base``, no bucket) the bytes come here, into the blob's file.
 
     In the connection's thread. Raises what ``staged.copy_to`` or ``download`` raise: then abort the transaction, of
-    which the blob may be a part. BlobError where it is open.
+    which the blob may be a part. BlobError where it is open, or the storage is another one than the staged object's.
     """
     if blob.opened():
         raise BlobError("a blob that is open cannot be replaced")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakValueDictionary
 
+from ZODB.blob import BlobError
 from ZODB.interfaces import IBlobStorage, IMVCCStorage
 from ZODB.POSException import ReadOnlyError, StorageTransactionError, Unsupported
 from zope.interface import alsoProvides, implementer
@@ -206,6 +207,8 @@ class S3BlobInstance:
     def attach(self, oid: bytes, staged: IAttachable) -> Attachment:
         if self.isReadOnly():
             raise ReadOnlyError
+        if staged.store is not self._root.store_:  # its record would name what lies in another bucket or prefix
+            raise BlobError("what was uploaded is in the bucket of another database than the blob")
         attachment = copied(oid, staged, self._root.cache.staging(), self._reader)
         self._attached[oid] = attachment  # an earlier one stays until the end: a savepoint may be of it
         self._copied.append(attachment)

@@ -90,8 +90,8 @@ class IBlobAttaching(Interface):
         """Copy ``staged`` (an ``IAttachable``) to the key of a new revision of that oid, now: an ``Attachment``.
 
         It holds no lock. Nothing of it is committed until ``storeBlob`` gets the attachment's path; what is not
-        committed by the end of the transaction is deleted again, in the background. Raises what ``copy_to`` raises, and
-        ReadOnlyError.
+        committed by the end of the transaction is deleted again, in the background. Raises what ``copy_to`` raises,
+        ReadOnlyError, and BlobError where it is copied to another storage's bucket or prefix.
         """
 
     def attached() -> dict:
