@@ -420,6 +420,12 @@ def test_what_is_locked_by_somebody_else(sites, begin):
     finally:
         sites.as_user("one", "Manager").api("DELETE", "up/news/@lock", {"force": True}, expect=200)
     assert sites.ask("one", "Editor", "PUT", path, {"parts": [1]}).status == 200
+    # A lock of one's own is that of the form from which one uploads.
+    sites.as_user("one", "Editor").api("POST", "up/news/@lock", {}, expect=200)
+    try:
+        assert sites.ask("one", "Editor", "PUT", path, {"parts": [1]}).status == 200
+    finally:
+        sites.as_user("one", "Manager").api("DELETE", "up/news/@lock", {"force": True}, expect=200)
 
 
 def test_many_at_the_same_time(sites, begin, store):

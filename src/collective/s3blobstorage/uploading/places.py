@@ -14,8 +14,8 @@ from plone.autoform.interfaces import WRITE_PERMISSIONS_KEY
 from plone.base.interfaces import IPloneSiteRoot
 from plone.dexterity.interfaces import IDexterityFTI
 from plone.dexterity.utils import iterSchemata, iterSchemataForType
+from plone.locking.interfaces import ILockable
 from plone.namedfile.interfaces import IBlobby, INamedField, INamedImageField
-from plone.restapi.services.locking import is_locked
 from plone.rfc822.interfaces import IPrimaryField
 from plone.supermodel.utils import mergedTaggedValueDict
 from plone.uuid.interfaces import IUUID
@@ -85,6 +85,18 @@ def field_to_replace(content, request, name=""):
     if IPloneSiteRoot.providedBy(content):
         raise Refusal(403, "Forbidden", "a site has no file that could be replaced")
     return _chosen(file_fields(iterSchemata(content)), name, content)
+
+
+def is_locked(content, request):
+    """Whether somebody else has locked it, and the request has not the token of that lock, as plone.restapi's clients.
+
+    Whoever edits it in a form of Plone has locked it so, and uploads from there without a token.
+    """
+    lockable, token = ILockable(content, None), request.getHeader("Lock-Token", "")
+    if lockable is None:
+        return False
+    user = getSecurityManager().getUser().getId()
+    return any(lock["creator"] != user and lock["token"] != token for lock in lockable.lock_info())
 
 
 def addable_types(container):
