@@ -182,3 +182,17 @@ def test_only_a_new_blob_that_is_not_open_is_lent_something(db):
         connection.add(added)
         with pytest.raises(BlobError, match="new blob"):
             lend(added, staged)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_rollback_forgets_it_and_the_commit_is_without_it(db, settings, joined):
+    """As a form does whose content came to nothing."""
+    with connected(db) as connection:
+        if joined:
+            connection.root()["other"] = 1
+        before = connection.transaction_manager.savepoint(optimistic=True)
+        attach_lent(borrowed(db), connection)
+        before.rollback()
+        connection.transaction_manager.commit()
+        db.storage.uploads.settle()
+        assert blobs_of(settings) == []
