@@ -67,6 +67,7 @@ def doomed(make_site, settings, tmp_path, s3):
 
 
 STAGED = upload_key("1" * 32)
+MANIFEST = "manifests/20261127T080000Z-03f0000000000001"
 
 
 def destroy(conf, *arguments, store, typed=f"{OWNER}\n", **options):
@@ -86,7 +87,7 @@ def test_all_of_a_site_goes_and_what_is_of_others_stays(doomed, settings):
     ]
     for key in others:
         site.put(key)
-    for key in (OLD, "gc-log/old.ndjson", LEDGER, ".s3blobs-check/left", "addons/collective.x/a/b", STAGED):
+    for key in (OLD, "gc-log/old.ndjson", MANIFEST, LEDGER, ".s3blobs-check/left", "addons/collective.x/a/b", STAGED):
         site.put(f"site/{key}")
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key="site/blobs/0000000000000001/" + "1" * 32)
     site.s3.create_multipart_upload(Bucket=settings.bucket, Key=f"site/{STAGED}")

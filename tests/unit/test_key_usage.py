@@ -74,6 +74,7 @@ def test_a_position_of_a_newer_format_begins_anew():
         ("gc/ledger", False, True),
         ("gc/witness/abc", False, True),
         ("gc-log/x.ndjson", False, True),
+        ("manifests/20261127T080000Z-03f0000000000001", False, True),
         ("gc/lease/000000000001", False, False),
         ("gc/claim/abc", False, False),
         (".s3blobs-check/x", False, False),

@@ -11,6 +11,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     .s3blobs-check/…                 what checks of the store write and delete again
     gc/…                             what garbage collection remembers, and what processes tell it
     gc-log/…                         what it deleted
+    manifests/{date}-{tid}           what the database referred to at that transaction
     jobs/…                           what runs, and what came of it
     status/…                         figures of the last listing, and the last check
     keys/{id}                        what is known of a key of the ring: state, canary; never the key
@@ -39,6 +40,7 @@ PLAN = "gc/plan/"
 WITNESS = "gc/witness/"
 GC_LOG = "gc-log/"
 JOBS = "jobs/"
+MANIFESTS = "manifests/"
 STATUS = "status/"
 KEYS = "keys/"
 ROTATION = "keys/.rotation"
@@ -46,10 +48,14 @@ USAGE = "keys/.usage"
 ADDONS = "addons/"
 UPLOADS = "uploads/"
 
+# What client-side encryption encrypts: content, and manifests, which have its paths.
+SEALED_PREFIXES = (BLOBS, ADDONS, MANIFESTS)
+
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
 _FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
 _ADDON_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+_MANIFEST = re.compile(r"manifests/\d{8}T\d{6}Z-[0-9a-f]{16}")
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _ADDON_KEY = re.compile(rf"addons/{_ADDON_NAME}/.+", re.DOTALL)
 
@@ -99,8 +105,9 @@ def is_key(key: str) -> bool:
 
 
 def is_bookkeeping(key: str) -> bool:
-    """Whether it is what this package keeps beside the blobs: markers, notes of gc, keys, jobs, status and checks."""
-    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, JOBS, STATUS, KEYS, SCRATCH))
+    """Whether it is what this package keeps beside the blobs: markers, notes of gc, keys, jobs, manifests, status and
+    checks."""
+    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, JOBS, MANIFESTS, STATUS, KEYS, SCRATCH))
 
 
 def addon_prefix(name: str) -> str:
@@ -128,6 +135,11 @@ def upload_key(id: str) -> str:
 def is_upload_key(key: str) -> bool:
     """Whether ``upload_key`` makes it."""
     return key.startswith(UPLOADS) and _UPLOAD_ID.fullmatch(key[len(UPLOADS) :]) is not None
+
+
+def is_manifest_key(key: str) -> bool:
+    """Whether it is the key of a manifest. They sort by date."""
+    return _MANIFEST.fullmatch(key) is not None
 
 
 def read_foreign_key(key: str) -> tuple[bytes, bytes] | None:

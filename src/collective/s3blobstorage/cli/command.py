@@ -21,6 +21,7 @@ from .gc import gc
 from .interrupt import INTERRUPTED
 from .jobs import jobs
 from .keys import keys
+from .manifest import manifest
 from .migrate import migrate
 from .mirror import mirror
 from .request import Request, pass_request
@@ -50,7 +51,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (adopt, check, cors, destroy, export, gc, keys, jobs, migrate, mirror, status, warm, zope_conf):
+for _verb in (adopt, check, cors, destroy, export, gc, keys, jobs, manifest, migrate, mirror, status, warm, zope_conf):
     s3blobs.add_command(_verb)
 
 

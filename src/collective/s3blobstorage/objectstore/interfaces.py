@@ -242,8 +242,8 @@ class IObjectStore(Interface):
         or is as it should be. ``progress`` as ``put_file``, of what is sent or copied. ``dry_run``: only tell what
         would be done, by one HEAD.
 
-        Of what this package keeps beside blobs and objects of add-ons nothing is sealed: there client-side encryption
-        is as none.
+        Of what this package keeps beside blobs, objects of add-ons and manifests nothing is sealed: there client-side
+        encryption is as none.
         """
 
     def delete(keys: Iterable[str]) -> None:
@@ -326,6 +326,16 @@ class IObjectStore(Interface):
 
     def lock_of(key: str, version: str) -> Lock:
         """Why a version could not be deleted, as far as Object Lock has to do with it and the store tells us."""
+
+    def locks_objects() -> bool | None:
+        """Whether the bucket has Object Lock; None: these credentials may not ask."""
+
+    def lock(key: str, mode: str, until: datetime) -> None:
+        """Keep the object's present version from being deleted until then (Object Lock).
+
+        ``mode``: GOVERNANCE, which who has a right of its own lifts, or COMPLIANCE, which nobody does. Raises Refused
+        where the bucket has none.
+        """
 
     def now() -> datetime:
         """The store's own clock, with a time zone. Makes a request only where no listing told it before.

@@ -15,7 +15,7 @@ from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.envelope import key_name
 from collective.s3blobstorage.encryption.interfaces import IEncryption
 from collective.s3blobstorage.errors import EncryptionNotHonoured
-from collective.s3blobstorage.keys import ADDONS, BLOBS
+from collective.s3blobstorage.keys import SEALED_PREFIXES
 from collective.s3blobstorage.objectstore import copy
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo, Protected, Protection
@@ -44,8 +44,8 @@ def protection_of(info: ObjectInfo, reading: Connection) -> Protection:
 
 
 def wanted_mode(encryption: IEncryption, key: str) -> str:
-    """The mode in which that object is written now: only blobs and objects of add-ons are sealed."""
-    if encryption.seals and not key.startswith((BLOBS, ADDONS)):
+    """The mode in which that object is written now: blobs, objects of add-ons and manifests are sealed."""
+    if encryption.seals and not key.startswith(SEALED_PREFIXES):
         return "none"
     return encryption.name
 

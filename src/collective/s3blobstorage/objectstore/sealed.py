@@ -1,8 +1,8 @@
 """A store whose blobs are encrypted before they are sent, and opened when they arrive (client-side encryption).
 
-Blobs and objects of add-ons are sealed; what this package keeps beside them (markers, gc's notes) holds no content and
-stays as it is, so that tools without keys understand it. What is in clear, from before, is read as it is unless
-``require-encryption`` forbids it. The format: docs/encryption.md.
+Blobs, objects of add-ons and manifests are sealed; what else this package keeps beside them (markers, gc's notes) holds
+no content and stays as it is, so that tools without keys understand it. What is in clear, from before, is read as it is
+unless ``require-encryption`` forbids it. The format: docs/encryption.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collective.s3blobstorage.encryption import segments
 from collective.s3blobstorage.encryption.envelope import SEALED, SEALED_SHA256, DataKey, key_name, unwrap
 from collective.s3blobstorage.encryption.ring import KeyRing
 from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, EncryptionNotHonoured
-from collective.s3blobstorage.keys import ADDONS, BLOBS
+from collective.s3blobstorage.keys import BLOBS, SEALED_PREFIXES
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
@@ -57,7 +57,7 @@ class SealedStore(S3ObjectStore):
         return True  # also where only what was written before is sealed: nobody knows of a key which it is
 
     def _seals(self, key: str) -> bool:
-        return self.encryption.seals and key.startswith((BLOBS, ADDONS))
+        return self.encryption.seals and key.startswith(SEALED_PREFIXES)
 
     # What an object is
 

@@ -481,6 +481,13 @@ class S3ObjectStore:
     def lock_of(self, key: str, version: str) -> Lock:
         return versions.lock_of(self.connection, key, version)
 
+    def locks_objects(self) -> bool | None:
+        return versions.locks_objects(self.connection)
+
+    def lock(self, key: str, mode: str, until: datetime) -> None:
+        self._check_writable()
+        versions.lock(self.connection, key, mode, until)
+
     def now(self) -> datetime:
         return open_time(self.connection)
 

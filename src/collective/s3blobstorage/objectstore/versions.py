@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import Lock
+from collective.s3blobstorage.objectstore.patience import UPLOADING
 from collective.s3blobstorage.objectstore.translate import Failure, failure_of
 
 _UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
@@ -35,6 +37,30 @@ def lock_of(connection: Connection, key: str, version: str) -> Lock:
     retention = {} if isinstance(kept, Failure) else kept.get("Retention") or {}
     hold = {} if isinstance(held, Failure) else held.get("LegalHold") or {}
     return Lock(retention.get("RetainUntilDate"), str(retention.get("Mode") or ""), hold.get("Status") == "ON")
+
+
+def locks_objects(connection: Connection) -> bool | None:
+    """See ``IObjectStore.locks_objects``."""
+    parameters = connection.bucket()
+    answer = answered(
+        connection,
+        "GetObjectLockConfiguration",
+        "",
+        lambda: connection.reader.get_object_lock_configuration(**parameters),
+    )
+    if not isinstance(answer, Failure):
+        return (answer.get("ObjectLockConfiguration") or {}).get("ObjectLockEnabled") == "Enabled"
+    if answer.status in (404, 405, 501) or answer.code in _UNKNOWN_REQUEST:
+        return False
+    return None
+
+
+def lock(connection: Connection, key: str, mode: str, until: datetime) -> None:
+    """See ``IObjectStore.lock``."""
+    parameters = {**connection.object(key), "Retention": {"Mode": mode, "RetainUntilDate": until}}
+    connection.attempts("PutObjectRetention", key, UPLOADING).run(
+        lambda: connection.writer.put_object_retention(**parameters)
+    )
 
 
 def answered(

@@ -1,0 +1,141 @@
+"""What a database refers to at one transaction, and where it is: the entries of a manifest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from ZODB.utils import z64
+
+from ..objectstore.connection import recorded_sha256
+from ..objectstore.interfaces import IObjectStore
+from ..storage.owner import Marker
+from ..storage.record import read_state
+from .bucket import blob_objects
+from .compare import Extra, Place, matched
+from .comparing import Looked
+from .content import Contents
+from .findings import REVISION, Stopped, revision_of, revision_row
+from .kept import is_kept, kept_revisions, record_of
+from .manifest import Entry
+from .parallel import in_parallel
+from .scope import Scope
+from .spool import Spool, Table
+
+Advance = Callable[[int], Any]
+
+
+class Inventory:
+    """``look`` at base and bucket, perhaps ``ask`` for each object, then ``entries``. For one thread at a time.
+
+    Memory does not grow: what was found is in ``spool``. ``tid``: the last transaction when ``look`` began; what was
+    committed later is not in it. Of a base without history a blob that was changed after that transaction, while
+    ``look`` read, is not in it either: its old record is gone.
+    """
+
+    def __init__(self, base: Looked, store: IObjectStore, marker: Marker, spool: Spool, stop: threading.Event) -> None:
+        self.tid = z64
+        self._base = base
+        self._store = store
+        self._marker = marker
+        self._spool = spool
+        self._stop = stop
+        self._contents = Contents(spool)
+        self._rows = spool.table(*REVISION, "damaged TEXT", "key TEXT", "missing INTEGER", "data BLOB")
+        self._told: Table | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self._rows)
+
+    def look(self, advance: Advance) -> None:
+        """Read the database and list the bucket, both once. Raises Stopped, and as ``matched``'s streams."""
+        with self._base() as base:
+            self.tid = base.lastTransaction() or z64
+
+            def counted(count: int) -> None:
+                if self._stop.is_set():
+                    raise Stopped
+                advance(count)
+
+            def other(oid: bytes, tid: bytes, record: bytes | None) -> None:
+                if tid <= self.tid:
+                    self._contents.add(oid, tid, record)
+
+            found = kept_revisions(base, Scope(), self._spool, counted, other)
+            objects = blob_objects(
+                self._store,
+                Scope(),
+                self._spool,
+                with_foreign_keys=self._marker.foreign_keys,
+                advance=lambda count: counted(0),
+            )
+            for item in matched((revision for revision in found if revision.tid <= self.tid), objects, ()):
+                if not isinstance(item, Extra):
+                    self._add(base, item)
+
+    def _add(self, base: Any, place: Place) -> None:
+        revision, key, missing, data = place.revision, "", False, None
+        if revision.inline:
+            data = read_inline(record_of(base, revision.oid, revision.tid))
+        elif not revision.damaged:
+            size = place.object_size if place.object_size is not None else place.old_size
+            key = place.old_key if place.object_size is None and place.old_key else revision.key
+            missing = size is None
+            if revision.size is None:
+                revision = replace(revision, size=size)
+        self._rows.add(*revision_row(revision), revision.damaged, key, int(missing), data)
+
+    def ask(self, concurrency: int, advance: Advance) -> None:
+        """Of each object which key encrypts it, and its SHA-256 where the record has none: one or two requests each.
+
+        Raises Stopped, Unavailable and Refused.
+        """
+        told = self._spool.table("oid BLOB", "tid BLOB", "key_id TEXT", "sha256 BLOB")
+        tasks = (entry for entry in map(_entry, self._rows.rows()) if entry.key and not entry.missing)
+
+        def look(entry: Entry) -> tuple[str, bytes | None]:
+            protection = self._store.protection(entry.key)
+            sha256 = entry.revision.sha256
+            if sha256 is None:
+                info = self._store.head(entry.key)
+                sha256 = None if info is None else info.sha256 or recorded_sha256(info.metadata)
+            return "" if protection is None else protection.key, sha256
+
+        running = in_parallel(tasks, look, concurrency=concurrency, stop=self._stop, name="s3blobs-manifest")
+        with closing(running):
+            for entry, future in running:
+                advance(1)
+                told.add(entry.revision.oid, entry.revision.tid, *future.result())
+        if self._stop.is_set():
+            raise Stopped
+        self._told = told
+
+    def entries(self) -> Iterator[Entry]:
+        """Once, after ``look``. A revision whose object was missing, and that a pack has removed since, is left out."""
+        told = iter(()) if self._told is None else self._told.rows("oid", "tid")
+        answer = next(told, None)
+        with self._base() as base:
+            for row in self._rows.rows():
+                entry = _entry(row)
+                revision = entry.revision
+                if entry.missing and not is_kept(base, revision.oid, revision.tid):
+                    continue
+                if answer is not None and answer[:2] == (revision.oid, revision.tid):
+                    entry = replace(entry, key_id=answer[2], revision=replace(revision, sha256=answer[3]))
+                    answer = next(told, None)
+                yield replace(entry, content=self._contents.of(revision.oid))
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    damaged, key, missing, data = row[-4:]
+    return Entry(replace(revision_of(row), damaged=damaged), key, missing=bool(missing), data=data)
+
+
+def read_inline(record: bytes | None) -> bytes | None:
+    """What the record holds itself; None where it is gone by now."""
+    state = read_state(record)
+    return None if state is None else state.inline

@@ -1,0 +1,285 @@
+"""A manifest: every blob revision that a database referred to at one transaction, as lines of JSON with a digest.
+
+The first line says what it is, then comes a line for each revision, sorted by oid and tid, and the last line counts
+them and has the SHA-256 over all bytes before it. So a manifest that was cut or changed is told from a whole one; it is
+no signature: who can write the file can write another digest. docs/manifest.md describes the format.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from persistent.TimeStamp import TimeStamp
+
+from ..errors import RecordError, StagingError
+from .content import Content
+from .findings import Count
+from .kept import KeptRevision
+
+FORMAT = 1
+_LONGEST = 256 * 1024 * 1024  # bytes of a line: what is inline in a record is in it, by base64
+_STEP = 1000  # lines between two calls of ``advance``
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``tid``: the last transaction that it knows. ``database``: as zope.conf calls it. ``version``: this package's."""
+
+    owner: str | None
+    database: str
+    tid: bytes
+    made: datetime
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "manifest": FORMAT,
+            "owner": self.owner,
+            "database": self.database,
+            "tid": self.tid.hex(),
+            "committed": committed(self.tid),
+            "made": self.made.astimezone(UTC).isoformat(timespec="seconds"),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_json(cls, told: Any) -> Header:
+        """Raises RecordError where it is something else or of a newer format, KeyError, TypeError, ValueError."""
+        if not isinstance(told, dict) or not isinstance(told.get("manifest"), int):
+            raise RecordError("its first line is not that of a manifest")
+        if told["manifest"] > FORMAT:
+            raise RecordError("it was written by a newer release of collective.s3blobstorage: upgrade this one")
+        owner = told["owner"]
+        if not (owner is None or isinstance(owner, str)):
+            raise TypeError("owner")
+        made = datetime.fromisoformat(told["made"])
+        return cls(owner, str(told["database"]), _fixed(told["tid"], 8), made, str(told["version"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision. ``key``: of its object, "" where it has none or it is not known. ``key_id``: of the key that
+    encrypts it, None where nobody asked. ``missing``: its object was not in the bucket. ``data``: what its record holds
+    itself.
+    """
+
+    revision: KeptRevision
+    key: str = ""
+    key_id: str | None = None
+    content: Content | None = None
+    missing: bool = False
+    data: bytes | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        revision, content = self.revision, self.content
+        told: dict[str, Any] = {
+            "oid": revision.oid.hex(),
+            "tid": revision.tid.hex(),
+            "name": revision.name,
+            "key": self.key,
+            "size": revision.size,
+            "sha256": None if revision.sha256 is None else revision.sha256.hex(),
+            "key_id": self.key_id,
+            "path": None if content is None else content.path,
+            "type": "" if content is None else content.portal_type,
+            "field": "" if content is None else content.field,
+        }
+        if content is not None and content.past:
+            told["past"] = True
+        if self.missing:
+            told["missing"] = True
+        if revision.damaged:
+            told["damaged"] = revision.damaged
+        if self.data is not None:
+            told["inline"] = base64.b64encode(self.data).decode()
+        return told
+
+    @classmethod
+    def from_json(cls, told: Any) -> Entry:
+        """Raises KeyError, TypeError, ValueError, AttributeError where it is something else."""
+        sha256, name, inline = told["sha256"], told["name"], told.get("inline")
+        revision = KeptRevision(
+            _fixed(told["oid"], 8),
+            _fixed(told["tid"], 8),
+            name,
+            None if told["size"] is None else int(told["size"]),
+            None if sha256 is None else _fixed(sha256, 32),
+            inline is not None,
+            str(told.get("damaged", "")),
+        )
+        content = None
+        if told["path"] is not None or told["type"] or told.get("past"):
+            content = Content(told["path"], told["type"], told["field"], bool(told.get("past")))
+        data = None if inline is None else base64.b64decode(inline, validate=True)
+        return cls(revision, str(told["key"]), told["key_id"], content, bool(told.get("missing")), data)
+
+
+@dataclass
+class Totals:
+    """Of a manifest's entries. ``sha256``: over all bytes before the last line, in hex."""
+
+    blobs: int = 0
+    bytes: int = 0
+    missing: int = 0
+    damaged: int = 0
+    sha256: str = ""
+
+    def add(self, entry: Entry) -> None:
+        self.blobs += 1
+        self.bytes += entry.revision.size or 0
+        self.missing += entry.missing
+        self.damaged += bool(entry.revision.damaged)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "blobs": self.blobs,
+            "bytes": self.bytes,
+            "missing": self.missing,
+            "damaged": self.damaged,
+            "sha256": self.sha256,
+        }
+
+
+def committed(tid: bytes) -> str | None:
+    """When that transaction was committed, by the clock of who did; None before the first one."""
+    if not any(tid):
+        return None
+    return datetime.fromtimestamp(TimeStamp(tid).timeTime(), UTC).isoformat(timespec="seconds")
+
+
+def write(file: BinaryIO, header: Header, entries: Iterable[Entry]) -> Totals:
+    """Write a whole manifest at the file's position. Raises StagingError where the disk does not take it."""
+    digest, totals = hashlib.sha256(), Totals()
+
+    def line(told: dict[str, Any]) -> None:
+        text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
+        digest.update(text)
+        with _disk():
+            file.write(text)
+
+    line(header.to_json())
+    for entry in entries:
+        totals.add(entry)
+        line(entry.to_json())
+    totals.sha256 = digest.hexdigest()
+    line(totals.to_json())
+    with _disk():
+        file.flush()
+    return totals
+
+
+class Manifest:
+    """One that is whole: ``opened`` has compared its digest. ``name``: where it is, for messages."""
+
+    def __init__(self, file: BinaryIO, name: str, header: Header, totals: Totals) -> None:
+        self.name = name
+        self.header = header
+        self.totals = totals
+        self._file = file
+
+    @classmethod
+    def opened(cls, file: BinaryIO, name: str, advance: Callable[[int], None] = lambda count: None) -> Manifest:
+        """Read it once to its end. Raises RecordError where it was changed or cut, or is none.
+
+        ``advance(n)`` is called with increments of lines.
+        """
+        try:
+            return cls._opened(file, name, advance)
+        except RecordError as error:
+            raise RecordError(f"the manifest {name} cannot be used: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise RecordError(
+                f"the manifest {name} cannot be used: it is damaged, or no manifest ({type(error).__name__})"
+            ) from None
+
+    @classmethod
+    def _opened(cls, file: BinaryIO, name: str, advance: Callable[[int], None]) -> Manifest:
+        digest, header, last, count = hashlib.sha256(), None, b"", 0
+        file.seek(0)
+        for line in _lines(file):
+            if header is None:
+                header = Header.from_json(json.loads(line))
+            if last:
+                digest.update(last)
+            last = line
+            count += 1
+            if count % _STEP == 0:
+                advance(_STEP)
+        told = json.loads(last) if count > 1 else {}
+        if not isinstance(told, dict) or "blobs" not in told:
+            raise RecordError("its last line is missing: it was cut")
+        totals = Totals(*(told[field] for field in ("blobs", "bytes", "missing", "damaged")), told["sha256"])
+        if header is None or digest.hexdigest() != totals.sha256 or totals.blobs != count - 2:
+            raise RecordError("it was changed after it was written: its digest is another one")
+        return cls(file, name, header, totals)
+
+    def entries(self) -> Iterator[Entry]:
+        """In the order of oids and tids. One reader at a time. Raises RecordError."""
+        self._file.seek(0)
+        lines = _lines(self._file)
+        next(lines)
+        for _ in range(self.totals.blobs):
+            try:
+                yield Entry.from_json(json.loads(next(lines)))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise RecordError(f"the manifest {self.name} has a line that is not of its format") from None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST):
+        if not line.endswith(b"\n"):
+            raise RecordError("its last line is missing: it was cut")
+        yield line
+
+
+def _fixed(text: str, size: int) -> bytes:
+    value = bytes.fromhex(text)
+    if len(value) != size:
+        raise ValueError("length")
+    return value
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StagingError(f"the manifest cannot be written: {error.strerror}") from None
+
+
+# Two manifests
+
+
+def added(later: Iterable[Entry], earlier: Iterable[Entry], count: Count) -> Iterator[tuple[str, int | None]]:
+    """Key and size of each object that ``later`` has and ``earlier`` has not, each once, in the order of oids; counted
+    in ``count``. Memory: one blob's revisions."""
+    before = _by_oid(earlier)
+    known = next(before, None)
+    for oid, entries in _by_oid(later):
+        while known is not None and known[0] < oid:
+            known = next(before, None)
+        had = {entry.key for entry in known[1]} if known is not None and known[0] == oid else set()
+        for entry in entries:
+            if entry.key and not entry.missing and entry.key not in had:
+                had.add(entry.key)
+                count.add(entry.revision.size)
+                yield entry.key, entry.revision.size
+
+
+def _by_oid(entries: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
+    oid, group = b"", []
+    for entry in entries:
+        if entry.revision.oid != oid:
+            if group:
+                yield oid, group
+            oid, group = entry.revision.oid, []
+        group.append(entry)
+    if group:
+        yield oid, group
