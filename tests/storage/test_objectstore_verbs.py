@@ -11,7 +11,7 @@ import uuid
 from contextlib import closing
 
 import pytest
-from servers.faults import answer
+from servers.faults import answer, hang, reset
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.errors import (
@@ -22,6 +22,7 @@ from collective.s3blobstorage.errors import (
     Refused,
     Unavailable,
 )
+from collective.s3blobstorage.objectstore import copy as copying
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore
 
@@ -304,17 +305,68 @@ def test_copy_of_an_object_in_parts(store, file):
     assert read.metadata["oid"] == "1"
 
 
-def test_multipart_copy(store, file):
-    """What ``copy`` does above 5 GiB, here with parts of 6 MB: the module's own constants say where it begins."""
-    from collective.s3blobstorage.objectstore import copy
+@pytest.fixture
+def in_parts(monkeypatch):
+    """What is done above 1 GiB in parts of 256 MiB is done here above 12 MiB in parts of 6."""
+    monkeypatch.setattr(copying, "IN_ONE", 12 * MB)
+    monkeypatch.setattr(copying, "COPY_PART", 6 * MB)
 
+
+def test_multipart_copy(store, file, in_parts):
     path, data = file(16 * MB + 1)
     store.put_file("x", path, metadata={"oid": "1"})
     source = store.head("x")
-    copied = copy.in_parts(store.connection, source, "y", dict(source.metadata), 6 * MB)
+    counted: list[int] = []
+    copied = store.copy("x", "y", progress=counted.append)
     assert copied.size == source.size and copied.metadata == source.metadata and copied.etag.endswith("-3")
+    assert sorted(counted) == [4 * MB + 1, 6 * MB, 6 * MB]
     store.get_file("y", io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
     assert list(store.list_uploads()) == []
+
+
+@pytest.fixture
+def through(settings, proxy):
+    with closing(open_store(dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))) as store:
+        yield store
+
+
+@pytest.mark.parametrize("target", ["y", "x"], ids=["to another key", "in place"])
+def test_a_multipart_copy_whose_last_answer_is_lost_is_kept(through, proxy, file, in_parts, target):
+    """Asked once more the store knows of no such upload: the object tells that it was done."""
+    path, data = file(16 * MB + 1)
+    through.put_file("x", path, metadata={"oid": "1"})
+    lost = proxy.fail(reset("answer"), method="POST", target="uploadId=")
+    copied = through.copy("x", target, metadata={"oid": "2"})
+    assert lost.hits == 1 and copied.etag.endswith("-3")
+    assert through.head(target).metadata == {"oid": "2"}
+    through.get_file(target, io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
+    assert list(through.list_uploads()) == []
+
+
+def test_a_multipart_copy_that_is_not_done_leaves_nothing(through, proxy, file, in_parts):
+    """Neither where a part is refused while others are copied, nor where all of it is gone in the end."""
+    path, data = file(30 * MB)
+    through.put_file("x", path, metadata={"oid": "1"})
+    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="partNumber=2")
+    with pytest.raises(Refused):
+        through.copy("x", "y")
+    proxy.forgive()
+    assert through.head("y") is None and list(through.list_uploads()) == []
+    proxy.fail(answer(404, "NoSuchUpload"), method="POST", target="uploadId=")
+    with pytest.raises(Unavailable):
+        through.copy("x", "y")
+    proxy.forgive()
+    assert through.head("y") is None and list(through.list_uploads()) == []
+
+
+def test_parts_are_copied_at_the_same_time(through, proxy, file, in_parts):
+    """The first one takes its time: the others are done before it."""
+    path, _data = file(30 * MB + 1)
+    through.put_file("x", path, metadata={})
+    proxy.fail(hang("before", seconds=5.0), method="PUT", target="partNumber=1")
+    counted: list[int] = []
+    through.copy("x", "y", progress=counted.append)
+    assert counted[-1] == 6 * MB and sorted(counted) == [1, *[6 * MB] * 5]
 
 
 @pytest.fixture
@@ -327,20 +379,16 @@ def other(settings, s3):
         yield reader, writer
 
 
-@pytest.mark.parametrize("each", [None, 6 * MB], ids=["one request", "in parts"])
-def test_copy_from_another_bucket(store, other, file, each):
-    from collective.s3blobstorage.objectstore import copy
-
+@pytest.mark.parametrize("count", [1, 3], ids=["one request", "in parts"])
+def test_copy_from_another_bucket(store, other, file, count, request):
+    if count > 1:
+        request.getfixturevalue("in_parts")
     reader, writer = other
     path, data = file(16 * MB + 1)
     writer.put_file("x", path, metadata={"oid": "1"})
     source = reader.head("x")
-    if each is None:
-        copied = store.copy_from(reader, source, "y", metadata={"new": "2"})
-    else:
-        copied = copy.copy_from(
-            store.connection, reader.connection, source, "y", {"new": "2"}, if_absent=True, each=each
-        )
+    copied = store.copy_from(reader, source, "y", metadata={"new": "2"})
+    assert copied.etag.endswith("-3") == (count > 1)
     assert copied.size == len(data) and store.head("y").metadata == {"new": "2"}
     store.get_file("y", io.BytesIO(), size=len(data), sha256=SHA256(data).digest())
     assert reader.head("x") == source and list(store.list_uploads()) == []

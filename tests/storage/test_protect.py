@@ -144,7 +144,7 @@ def test_a_new_key_moves_no_bytes(opened, file, tls_proxy, make):
 
 @pytest.mark.parametrize("make", [sse_c, client_side])
 def test_a_large_object_is_copied_in_parts(opened, file, make, monkeypatch):
-    monkeypatch.setattr(copying.parts, "MAX_COPY", 16 * MB)
+    monkeypatch.setattr(copying, "IN_ONE", 16 * MB)
     monkeypatch.setattr(copying, "COPY_PART", 8 * MB)
     data = wrote(opened(both(make)("one")), file, LARGE, 20 * MB)
     store = opened(both(make)("two"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +17,26 @@ from collective.s3blobstorage.errors import (
     ObjectMissing,
     PreconditionFailed,
     Refused,
+    Unavailable,
 )
 from collective.s3blobstorage.objectstore import parts
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.download import head
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
-from collective.s3blobstorage.objectstore.lanes import Lanes
+from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
-from collective.s3blobstorage.objectstore.patience import UPLOADING
+from collective.s3blobstorage.objectstore.patience import UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.streamed import StreamedContent
+from collective.s3blobstorage.objectstore.translate import UploadGone
 from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_content
 
 log = logging.getLogger(__name__)
 
-# Parts of a multipart copy move inside the store: large ones mean fewer requests, and 10,000 of them reach 5 TiB.
-COPY_PART = 1 * parts.GB
+# What a store is asked to copy at a time, in one request, or in parts that together are as much: a store that copies
+# 18 MB a second answers within a minute.
+IN_ONE = 1 * parts.GB
+AT_ONCE = 4
+COPY_PART = IN_ONE // AT_ONCE
 
 _ANYWAY: Mapping[str, str] = {}
 
@@ -85,9 +92,9 @@ def copy(
         # The only object of its kind is risked on a store that is known to do it: Ceph would leave it in clear.
         if encrypted and (able is False or (in_place and able is not True)):
             raise _CannotCopy()
-        if source.size <= parts.MAX_COPY:
+        if source.size <= IN_ONE:
             return _in_one(connection, origin, target_key, kept, progress=progress)
-        return _in_parts(connection, origin, target_key, kept, COPY_PART, progress=progress)
+        return _in_parts(connection, lanes, origin, target_key, kept, progress=progress)
     except EncryptionNotHonoured:
         # Ceph encrypts what is put, and not what is copied from an object in clear. Of a copy nothing is left; what was
         # copied onto itself is still in clear, and may have another ETag.
@@ -107,27 +114,26 @@ def copy(
 
 def copy_from(
     connection: Connection,
+    lanes: Lanes,
     other: Connection,
     source: ObjectInfo,
     target_key: str,
     metadata: Mapping[str, str],
     *,
     if_absent: bool,
-    each: int = COPY_PART,
 ) -> ObjectInfo | None:
     """See ``IObjectStore.copy_from``. ``source`` is what ``head`` just told of the object, which ``other`` reaches.
 
-    ``if_absent``: whether the store is asked to overwrite nothing. ``each``: bytes of a part of what is too large for
-    one request.
+    ``if_absent``: whether the store is asked to overwrite nothing.
     """
     if not _one_store(connection, other):
         return None
     origin = _Origin(other, source)
     condition = {"IfNoneMatch": "*"} if if_absent else {}
     try:
-        if source.size <= min(parts.MAX_COPY, each):
+        if source.size <= IN_ONE:
             return _in_one(connection, origin, target_key, metadata, condition)
-        return _in_parts(connection, origin, target_key, metadata, each, condition)
+        return _in_parts(connection, lanes, origin, target_key, metadata, condition)
     except (_CannotCopy, Refused, ObjectMissing, PreconditionFailed) as error:
         log.info("copy to %r from bucket %r is left to this machine: %s", target_key, other.settings.bucket, error)
         return None
@@ -156,7 +162,8 @@ def _in_one(
         **origin.parameters(),
         "MetadataDirective": "REPLACE",
     }
-    response = _asked(connection, "CopyObject", target_key, connection.writer.copy_object, parameters)
+    attempts = connection.attempts("CopyObject", target_key, UPLOADING)
+    response = _asked(attempts, connection.writer.copy_object, parameters)
     try:
         connection.encryption.check_echo(response)
     except EncryptionNotHonoured:
@@ -186,59 +193,24 @@ def _check_unchanged(connection: Connection, origin: _Origin, target_key: str, e
         raise PreconditionFailed("The object was changed while it was copied.")
 
 
-def in_parts(
-    connection: Connection,
-    source: ObjectInfo,
-    target_key: str,
-    metadata: Mapping[str, str],
-    each: int = COPY_PART,
-) -> ObjectInfo:
-    """Multipart copy in parts of ``each`` bytes, one after the other."""
-    return _in_parts(connection, _Origin(connection, source), target_key, metadata, each)
-
-
 def _in_parts(
     connection: Connection,
+    lanes: Lanes,
     origin: _Origin,
     target_key: str,
     metadata: Mapping[str, str],
-    each: int,
     condition: Mapping[str, str] = _ANYWAY,
     progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
+    """``progress`` is called in this thread, which waits for those of ``lanes``."""
     source = origin.info
-    writer = connection.writer
     attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
     created = create_upload(connection, attempts, target_key, metadata)
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)
-        encrypted = connection.encryption.part_parameters()
-        listed = []
-        for part in parts.parts(source.size, each):
-            parameters = {
-                **connection.object(target_key),
-                **encrypted,
-                **origin.parameters(),
-                "UploadId": upload_id,
-                "PartNumber": part.number,
-                "CopySourceRange": f"bytes={part.start}-{part.start + part.size - 1}",
-            }
-            verb = f"UploadPartCopy {part.number}"
-            copied = _asked(connection, verb, target_key, writer.upload_part_copy, parameters)
-            if encrypted:
-                connection.encryption.check_echo(copied)
-            listed.append({"PartNumber": part.number, "ETag": copied["CopyPartResult"]["ETag"]})
-            if progress is not None:
-                progress(part.size)
-        completing = {
-            **connection.object(target_key),
-            **connection.encryption.part_parameters(),
-            "UploadId": upload_id,
-            "MultipartUpload": {"Parts": listed},
-            **condition,
-        }
-        _asked(connection, "CompleteMultipartUpload", target_key, writer.complete_multipart_upload, completing)
+        listed = _copied_parts(connection, lanes, origin, target_key, upload_id, progress)
+        _put_together(connection, origin, target_key, upload_id, listed, condition)
     except BaseException:
         abort(connection, target_key, upload_id)
         raise
@@ -251,7 +223,87 @@ def _in_parts(
     return there
 
 
-def _asked(connection: Connection, verb: str, key: str, request: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+def _copied_parts(
+    connection: Connection,
+    lanes: Lanes,
+    origin: _Origin,
+    target_key: str,
+    upload_id: str,
+    progress: Callable[[int], None] | None,
+) -> list[dict[str, Any]]:
+    """Number and ETag of each. When it returns or raises, no part is being copied any more."""
+    failed = threading.Event()
+
+    def stop() -> bool:
+        return failed.is_set() or lanes.closing.is_set()
+
+    def copied(part: parts.Part) -> tuple[parts.Part, str]:
+        """In a thread of the pool."""
+        encrypted = connection.encryption.part_parameters()
+        parameters = {
+            **connection.object(target_key),
+            **encrypted,
+            **origin.parameters(),
+            "UploadId": upload_id,
+            "PartNumber": part.number,
+            "CopySourceRange": f"bytes={part.start}-{part.start + part.size - 1}",
+        }
+        attempts = connection.attempts(f"UploadPartCopy {part.number}", target_key, UPLOADING, cancelled=stop)
+        told = _asked(attempts, connection.writer.upload_part_copy, parameters)
+        if encrypted:
+            connection.encryption.check_echo(told)
+        return part, told["CopyPartResult"]["ETag"]
+
+    most = connection.provider.value("most_parts") or parts.MAX_PARTS
+    todo = parts.parts(origin.info.size, max(COPY_PART, -(-origin.info.size // most)))
+    pending: set[Future] = set()
+    etags: dict[int, str] = {}
+    try:
+        while True:
+            while len(pending) < min(AT_ONCE, lanes.count) and (part := next(todo, None)) is not None:
+                pending.add(lanes.submit(copied, part))
+            if not pending:
+                return [{"PartNumber": number, "ETag": etag} for number, etag in sorted(etags.items())]
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                part, etags[part.number] = future.result()
+                if progress is not None:
+                    progress(part.size)
+    except CancelledError:
+        raise Unavailable(CLOSED) from None
+    finally:
+        failed.set()
+        wait(pending)
+
+
+def _put_together(
+    connection: Connection,
+    origin: _Origin,
+    target_key: str,
+    upload_id: str,
+    listed: list[dict[str, Any]],
+    condition: Mapping[str, str],
+) -> None:
+    parameters = {
+        **connection.object(target_key),
+        **connection.encryption.part_parameters(),
+        "UploadId": upload_id,
+        "MultipartUpload": {"Parts": listed},
+        **condition,
+    }
+    attempts = connection.attempts("CompleteMultipartUpload", target_key, UPLOADING)
+    try:
+        _asked(attempts, connection.writer.complete_multipart_upload, parameters)
+    except (UploadGone, PreconditionFailed):
+        # An earlier attempt may have done it, whose answer was lost. Nobody else writes this key in so many parts.
+        there = head(connection, target_key) if attempts.ambiguous else None
+        if there is None or there.size != origin.info.size or not there.etag.endswith(f"-{len(listed)}"):
+            raise
+        if _in_place(connection, origin, target_key) and there.etag == origin.info.etag:
+            raise
+
+
+def _asked(attempts: Attempts, request: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     def once() -> dict[str, Any]:
         try:
             return request(**parameters)
@@ -260,7 +312,7 @@ def _asked(connection: Connection, verb: str, key: str, request: Any, parameters
                 raise _CannotCopy() from None
             raise
 
-    return connection.attempts(verb, key, UPLOADING).run(once)
+    return attempts.run(once)
 
 
 def _relayed(

@@ -201,10 +201,11 @@ class IObjectStore(Interface):
         """Copy inside the bucket without moving bytes through this process.
 
         ``if_match`` is the ETag the source must have, else PreconditionFailed. ``metadata`` replaces the copy's user
-        metadata; None keeps it. Above 5 GiB by multipart copy. The target is encrypted as the store is configured;
-        where the store cannot do that server-side (501) the bytes pass through this process: in memory, some 100 MB at
-        most for an object of up to 640 GB, and nothing of them on its disk. Then the info has their SHA-256, and where
-        the source's metadata have one it is compared: Corrupt. ObjectMissing where there is no source.
+        metadata; None keeps it. Above 1 GiB it is copied in parts, four at a time. The target is encrypted as the store
+        is configured; where the store cannot do that server-side (501) the bytes pass through this process: in memory,
+        some 100 MB at most for an object of up to 640 GB, and nothing of them on its disk. Then the info has their
+        SHA-256, and where the source's metadata have one it is compared: Corrupt. ObjectMissing where there is no
+        source.
         ``source_store``: what ``encrypted_with`` of the same store gave, where the source is encrypted in another way;
         None: this one. ValueError where it is another store.
 

@@ -205,7 +205,7 @@ class SealedStore(S3ObjectStore):
             return None
         described = self._rewrapped(data_key, stored, target_key, metadata)
         copied = copy.copy_from(
-            self.connection, other.connection, stored, target_key, described, if_absent=self.conditional_put
+            self.connection, self.lanes, other.connection, stored, target_key, described, if_absent=self.conditional_put
         )
         return None if copied is None else self.told(copied, data_key)
 

@@ -386,7 +386,7 @@ class S3ObjectStore:
         if not isinstance(other, S3ObjectStore) or other.encryption.ring is not None:
             return None  # whose objects may have to be opened
         return copy.copy_from(
-            self.connection, other.connection, source, target_key, metadata, if_absent=self.conditional_put
+            self.connection, self.lanes, other.connection, source, target_key, metadata, if_absent=self.conditional_put
         )
 
     def delete(self, keys: Iterable[str]) -> None:
