@@ -445,6 +445,8 @@ def test_what_has_the_name_of_a_file_already(editor, manager, folder):
     manager.add(folder, "File", "other.pdf", file=json_file(b"x", "another.pdf", "application/pdf"))
     assert list(existing(editor, folder, "other.pdf")) == ["other.pdf"]
     assert list(existing(editor, folder, "Other.PDF")) == ["other.pdf"]  # by the id that Plone would make
+    manager.add(folder, "File", "zz-same-name", file=json_file(b"x", "other.pdf", "application/pdf"))
+    assert list(existing(editor, folder, "other.pdf")) == ["zz-same-name", "other.pdf"]
     for odd in ("", " ", "a/b", "\0", "x" * 1000):
         assert existing(editor, folder, odd) == {}
 

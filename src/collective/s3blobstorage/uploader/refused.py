@@ -1,10 +1,8 @@
 """Why a file was not taken the normal way, in words for the editor."""
 
-from plone.dexterity.utils import iterSchemataForType
 from plone.restapi.services.locking import is_locked
 from zope.i18n import translate
 from zope.i18nmessageid import Message, MessageFactory
-from zope.schema import getFields
 
 from ..services.refusal import Refusal
 from ..uploading.interfaces import UploadRefused
@@ -35,19 +33,3 @@ def _words(error, context, request):
     if error.status == 403 and "field" not in error.more:
         return _("You may not upload here.")
     return error.message  # for whoever wrote the request
-
-
-def of_values(error, portal_type, request):
-    """The ``Refusal`` for a BadRequest of plone.restapi, about values that content of that type does not take."""
-    given = error.args[0] if error.args else ()
-    wrong = [each for each in given if isinstance(each, dict)] if isinstance(given, (list, tuple)) else []
-    titles = {
-        name: field.title for schema in iterSchemataForType(portal_type) for name, field in getFields(schema).items()
-    }
-    texts = []
-    for each in wrong:
-        title = translate(titles.get(each.get("field")) or "", context=request)
-        message = translate(each.get("message") or "", context=request)
-        texts.append(f"{title}: {message}" if title else str(message))
-    fields = [each["field"] for each in wrong if each.get("field")]
-    return Refusal(400, "BadRequest", " ".join(texts) or str(error), fields=fields)

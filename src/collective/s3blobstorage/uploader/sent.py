@@ -10,7 +10,7 @@ from typing import Any
 
 from plone.namedfile.interfaces import IStorage, NotStorable
 from plone.namedfile.utils import get_contenttype
-from zExceptions import BadRequest, Unauthorized
+from zExceptions import Unauthorized
 from zope.i18nmessageid import MessageFactory
 from zope.interface import implementer
 
@@ -22,7 +22,6 @@ from ..uploading.named import DirectFile
 from ..uploading.policy import check_completed, check_filename, check_start
 from ..uploading.sniff import LOOKS_AT, settled, sniffed
 from .chosen import uploader_for
-from .refused import of_values
 from .settings import DIRECT, direct_policy, mode_of
 from .types import page_types
 
@@ -114,8 +113,6 @@ def make_of(context, request, upload, asked):
         values["title"] = asked.title or announced.filename
     try:
         obj = made(context, request, announced, values)
-    except BadRequest as error:
-        raise of_values(error, announced.portal_type, request) from None
     except Unauthorized as error:
         raise Refusal(403, "Forbidden", str(error)) from None
     if value.value is None:

@@ -20,7 +20,7 @@ from plone.restapi.services.content.utils import add, create
 from plone.uuid.interfaces import IUUID
 from Products.CMFCore.permissions import View
 from z3c.form.interfaces import IDataManager
-from zExceptions import Unauthorized
+from zExceptions import BadRequest, Unauthorized
 from zope.component import getMultiAdapter, getUtility, queryMultiAdapter
 from zope.event import notify
 from zope.i18nmessageid import MessageFactory
@@ -37,6 +37,7 @@ from .open_uploads import OpenUploads
 from .places import current_site, field_to_add, field_to_replace, file_fields
 from .policy import check_completed, check_start
 from .sniff import settled, sniffed
+from .values import refusal_of_values
 
 _ = MessageFactory("collective.s3blobstorage")
 
@@ -71,8 +72,8 @@ def complete(context, request, ticket, body):
     :param body: a dict: values of other fields, and an ``id`` where content is created
 
     In the request's thread. Asks the store for what is there, for its first bytes and for a copy, and waits for that as
-    long as the store needs for those bytes. After Refusal, UploadRefused, UploadWrong, StoreError, and the errors of
-    plone.restapi (BadRequest, Unauthorized), abort the transaction; after UploadEnded commit it.
+    long as the store needs for those bytes. After Refusal, UploadRefused, UploadWrong, StoreError, and Unauthorized,
+    abort the transaction; after UploadEnded commit it.
     """
     uploads = OpenUploads(current_site())
     known = uploads.result(ticket.upload.id)
@@ -179,10 +180,13 @@ def made(context, request, announced, values):
     :param context: the container, or the content whose file is replaced
     :param values: what plone.restapi takes, and a ``DirectFile``
 
-    Raises Refusal, and plone.restapi's errors.
+    Raises Refusal, also for what plone.restapi does not take, and Unauthorized.
     """
     obj = context if announced.replaces else _created(context, announced, values)
-    return _filled(obj, context, request, values, creates=not announced.replaces)
+    try:
+        return _filled(obj, context, request, values, creates=not announced.replaces)
+    except BadRequest as error:
+        raise refusal_of_values(error, announced.portal_type, request) from None
 
 
 def _created(container, announced, values):

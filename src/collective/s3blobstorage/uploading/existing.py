@@ -35,16 +35,16 @@ def existing(container, request, filename):
             continue
         file = _file_of(obj, field)
         if obj.getId() == id or (file is not None and file.filename == filename):
-            found.append(
-                {
-                    "@id": obj.absolute_url(),
-                    "UID": IUUID(obj, None),
-                    "title": obj.Title(),
-                    "field": field.name,
-                    "size": None if file is None else file.getSize(),
-                }
-            )
-    return found
+            entry = {
+                "@id": obj.absolute_url(),
+                "UID": IUUID(obj, None),
+                "title": obj.Title(),
+                "field": field.name,
+                "size": None if file is None else file.getSize(),
+            }
+            found.append((file is None or file.filename != filename, entry))
+    # Whose file has the name comes before what has the id alone.
+    return [entry for _by_id, entry in sorted(found, key=lambda pair: pair[0])]
 
 
 def _candidates(container, id):

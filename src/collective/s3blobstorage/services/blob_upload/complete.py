@@ -15,8 +15,8 @@ class Post(Start):
     201 and Location of the content that was made; 200 where a file was replaced, and where this upload was completed
     before, with what it became. The body has values of the content's other fields, as plone.restapi takes them, and
     may be empty. Takes as long as the store needs to copy the bytes. Errors besides those of ``UploadService``:
-    plone.restapi's own for values that are refused, 403 and 404 as of content, and 409 where other bytes were sent
-    after the check, or what was sent went meanwhile, which can be completed again.
+    400 for values that are refused, in words, 403 and 404 as of content, and 409 where other bytes were sent after the
+    check, or what was sent went meanwhile, which can be completed again.
     """
 
     def answer(self):
