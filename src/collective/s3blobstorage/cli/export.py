@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from .comparing import (
     totals,
     transfer_options,
 )
+from .configuration import Database
 from .request import Request, pass_request
 from .shown import Shown
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.findings import Findings
+
+_UNPLACED = "without-tid"  # where objects go of which nobody knows the transaction
 
 
 @click.command()
@@ -43,11 +47,15 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The blob directory: a new or empty folder, or one of an earlier run.",
 )
+@click.option("--manifest", metavar="FILE|KEY|latest", help="Without the database: what that manifest lists.")
+@click.option("--from-bucket", is_flag=True, help="Without database and manifest: what the objects themselves tell.")
 @transfer_options
 @pass_request
 def export(
     request: Request,
     target: Path,
+    manifest: str | None,
+    from_bucket: bool,
     since: bytes | None,
     oid_range: tuple[bytes, bytes] | None,
     concurrency: int,
@@ -57,10 +65,10 @@ def export(
 ) -> int:
     """Write the file of every blob that the database needs into a blob directory, for ZODB without this package.
 
-    Also beside a running site; database and bucket are only read. A file appears whole, checked and synced, so it can
-    be stopped or killed and run again. Ctrl-C ends it after the downloads that are under way. Exit status: 0; 1 where a
-    blob is missing or different; 2 where nothing could be done, the store cannot be reached, or the disk takes no more;
-    130 after Ctrl-C.
+    Also beside a running site; database and bucket are only read. With --manifest or --from-bucket no database is
+    opened. A file appears whole, checked and synced, so it can be stopped or killed and run again. Ctrl-C ends it after
+    the downloads that are under way. Exit status: 0; 1 where a blob is missing or different; 2 where nothing could be
+    done, the store cannot be reached, or the disk takes no more; 130 after Ctrl-C.
     """
     from ..maintenance.blobdir import BlobDirectory
     from ..maintenance.bringing import Wish
@@ -69,6 +77,15 @@ def export(
     from ..maintenance.spool import Spool
 
     request.json = as_json
+    wish = Wish(dry_run=dry_run, concurrency=concurrency, limit_rate=limit_rate)
+    if manifest is not None or from_bucket:
+        if manifest is not None and from_bucket:
+            raise click.UsageError("--manifest and --from-bucket are two ways: give one.")
+        if since is not None or oid_range is not None:
+            raise click.UsageError(
+                "--since and --oid-range choose from a database, and none is opened: leave them out."
+            )
+        return _without_database(request.database(), target, manifest, wish, as_json)
     scope = scope_of(since, oid_range)
     database = request.database()
     started = time.monotonic()
@@ -79,7 +96,6 @@ def export(
         run = Comparison(looked(database), store, marker, directory, scope, spool)
         planned = Plan(spool)
         sources = database.settings.sources
-        wish = Wish(dry_run=dry_run, concurrency=concurrency, limit_rate=limit_rate)
         shown_until_interrupted(lambda running: _work(run, planned, sources, wish, running), "downloads")
     told = document(database, {"to": str(target)}, planned.findings, "written", scope, started, dry_run=dry_run)
     if as_json:
@@ -115,6 +131,75 @@ def _work(run: Comparison, planned: Plan, sources: Any, wish: Wish, running: Sho
     run.settle(planned.doubtful, findings, "its object is in no place where it may be", in_bucket=False)
 
 
+def _without_database(database: Database, target: Path, manifest: str | None, wish: Wish, as_json: bool) -> int:
+    """By a manifest, or, where that is None, by the objects alone."""
+    from ..maintenance import rebuild
+    from ..maintenance.blobdir import BlobDirectory
+    from ..maintenance.export import Plan
+    from ..maintenance.findings import Count
+    from ..maintenance.manifests import opened
+    from ..maintenance.scope import Scope
+    from ..maintenance.spool import Spool
+
+    started = time.monotonic()
+    unplaced = Count()
+    with ExitStack() as stack:
+        spool = stack.enter_context(Spool())
+        store, marker = opened_store(stack, database, writable=False, concurrency=wish.concurrency)
+        planned = Plan(spool)
+        findings = planned.findings
+
+        def work(running: Shown) -> None:
+            from ..errors import BlobMissing
+            from ..maintenance import export as exporting
+            from ..maintenance.comparing import reader_of
+            from ..maintenance.findings import Stopped, settle
+            from ..maintenance.migrate import Transfer
+            from ..maintenance.pace import Pace
+
+            def no_inline(oid: bytes, tid: bytes) -> bytes:
+                raise BlobMissing(oid, tid)
+
+            inline, rest = no_inline, None
+            try:
+                whole = None
+                if manifest is not None:
+                    whole = stack.enter_context(opened(store, manifest, running.phase("reading the manifest")))
+                directory = BlobDirectory.made(target, dry_run=wish.dry_run)
+                if whole is not None:
+                    advance = running.phase("comparing", whole.totals.blobs)
+                    inline = rebuild.plan_by_manifest(whole, planned, directory, spool, running.stop, advance)
+                else:
+                    advance = running.phase("asking the store")
+                    rest = rebuild.plan_by_objects(
+                        store, planned, directory, spool, wish.concurrency, running.stop, advance
+                    )
+                    unplaced.blobs, unplaced.bytes = rest.count.blobs, rest.count.bytes
+            except Stopped:
+                findings.stopped = True
+                return
+            if wish.dry_run:
+                return
+            wanted = findings.wanted
+            moved = running.phase("exporting", wanted.blobs + unplaced.blobs, wanted.bytes + unplaced.bytes)
+            transfer = Transfer(wish.concurrency, running.stop, Pace(wish.limit_rate), moved)
+            exporting.execute(planned, reader_of(store, marker), inline, directory, transfer)
+            if rest is not None and not findings.stopped:
+                rebuild.bring_unplaced(store, rest, target / _UNPLACED, findings, transfer)
+            rows = planned.doubtful.rows("oid", "tid")
+            settle(rows, lambda oid, tid: True, findings, "its object is not in the bucket")
+
+        shown_until_interrupted(work, "downloads")
+    way = {"to": str(target), "manifest": manifest}
+    told = document(database, way, findings, "written", Scope(), started, dry_run=wish.dry_run)
+    told["without_tid"] = asdict(unplaced)
+    if as_json:
+        output.print_json(told)
+    else:
+        _print(told, findings)
+    return exit_status(findings)
+
+
 def _print(told: dict[str, Any], findings: Findings) -> None:
     found = told["found"]
     lines = [
@@ -127,4 +212,6 @@ def _print(told: dict[str, Any], findings: Findings) -> None:
         lines.append(("written", took(told["written"], told["seconds"])))
         if findings.stopped:
             lines.append(("stopped", f"of {amount(found['wanted'])}; run it again to go on"))
+    if told.get("without_tid", {}).get("blobs"):
+        lines.append(("without a tid", f"{amount(told['without_tid'])}, in {_UNPLACED}/"))
     print_lines([*lines, *totals(findings)], findings)

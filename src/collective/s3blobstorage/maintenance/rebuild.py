@@ -1,0 +1,189 @@
+"""A blob directory without the database: by a manifest, or by what the objects say themselves."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ZODB.utils import z64
+
+from ..errors import BlobMissing, ConfigurationError, Corrupt, ObjectMissing
+from ..keys import BLOBS, blob_key, is_name, read_foreign_key, read_key
+from ..objectstore.connection import recorded_sha256
+from ..objectstore.interfaces import IObjectStore
+from .blobdir import BlobDirectory
+from .compare import matched
+from .export import Plan, plan
+from .findings import Count, Findings, Stopped
+from .kept import KeptRevision
+from .manifest import Manifest
+from .migrate import Transfer
+from .parallel import in_parallel
+from .scope import Scope
+from .spool import Spool, Table
+
+Advance = Callable[[int], Any]
+
+
+# By a manifest
+
+
+def plan_by_manifest(
+    manifest: Manifest, planned: Plan, directory: BlobDirectory, spool: Spool, stop: threading.Event, advance: Advance
+) -> Callable[[bytes, bytes], bytes]:
+    """Plan what ``export.execute`` brings; returns its ``inline``. In the thread of the caller. Raises Stopped.
+
+    What the manifest says was missing is tried all the same: it may be there by now.
+    """
+    inline = spool.table("revision BLOB", "data BLOB")
+
+    def revisions() -> Iterator[KeptRevision]:
+        for entry in manifest.entries():
+            advance(1)
+            if entry.data is not None:
+                inline.add(entry.revision.oid + entry.revision.tid, entry.data)
+            yield entry.revision
+
+    plan(planned, matched(revisions(), (), directory.files(Scope(), spool)), stop)
+    inline.index("revision")
+
+    def read(oid: bytes, tid: bytes) -> bytes:
+        rows = inline.where("revision", oid + tid)
+        if not rows:
+            raise BlobMissing(oid, tid)
+        return rows[0][1]
+
+    return read
+
+
+# By the objects alone
+
+
+@dataclass
+class Unplaced:
+    """Objects that say of which blob they are, and not of which transaction. ``rows``: oid, name, size."""
+
+    rows: Table
+    count: Count = field(default_factory=Count)
+
+
+def plan_by_objects(
+    store: IObjectStore,
+    planned: Plan,
+    directory: BlobDirectory,
+    spool: Spool,
+    concurrency: int,
+    stop: threading.Event,
+    advance: Advance,
+) -> Unplaced:
+    """Plan what can be placed: objects that are called after their tid, or whose metadata have it; tell the others.
+
+    One listing, and a request for each object with a name that was drawn: its metadata are asked for. In the thread of
+    the caller. Raises Stopped, Unavailable, Refused.
+    """
+    found = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB")
+    unplaced = Unplaced(spool.table("oid BLOB", "name TEXT", "size INTEGER"))
+    running = in_parallel(
+        _objects(store, stop), lambda key: _said(store, key), concurrency=concurrency, stop=stop, name="s3blobs-export"
+    )
+    with closing(running):
+        for _, future in running:
+            advance(1)
+            said = future.result()
+            if said is None:
+                continue
+            oid, tid, name, size, sha256 = said
+            if tid is None:
+                unplaced.rows.add(oid, name, size)
+                unplaced.count.add(size)
+            else:
+                found.add(oid, tid, name, size, sha256)
+    if stop.is_set():
+        raise Stopped
+
+    def revisions() -> Iterator[KeptRevision]:
+        last = None
+        for oid, tid, name, size, sha256 in found.rows("oid", "tid", "name"):
+            if (oid, tid) != last:  # the same revision under two keys: as zodb-s3blobs has it, and as a migration does
+                yield KeptRevision(oid, tid, None if name == tid.hex() else name, size, sha256)
+            last = (oid, tid)
+
+    plan(planned, matched(revisions(), (), directory.files(Scope(), spool)), stop)
+    return unplaced
+
+
+def _objects(store: IObjectStore, stop: threading.Event) -> Iterator[str]:
+    for line in store.list(BLOBS):
+        if stop.is_set():
+            return
+        if read_key(line.key) is not None or read_foreign_key(line.key) is not None:
+            yield line.key
+
+
+def _said(store: IObjectStore, key: str) -> tuple[bytes, bytes | None, str, int | None, bytes | None] | None:
+    """Oid, tid, name, size and SHA-256, as far as key and metadata say; None where it is gone by now."""
+    foreign = read_foreign_key(key)
+    if foreign is not None:
+        return *foreign, foreign[1].hex(), None, None
+    named = read_key(key)
+    info = store.head(key)
+    if named is None or info is None:
+        return None
+    oid, name = named
+    tid = bytes.fromhex(name) if len(name) == 16 else _tid(info.metadata.get("tid", ""))
+    return oid, tid, name, info.size, recorded_sha256(info.metadata)
+
+
+def _tid(text: str) -> bytes | None:
+    return bytes.fromhex(text) if len(text) == 16 and is_name(text) and text != z64.hex() else None
+
+
+def bring_unplaced(
+    store: IObjectStore, unplaced: Unplaced, folder: Path, findings: Findings, transfer: Transfer
+) -> None:
+    """Write each as ``{folder}/{oid}/{name}``, whole or not at all; one that is there stays. Mode 0600 below 0700.
+
+    In the thread of the caller. Notes what is damaged or gone; ends at Unavailable, Refused, and a disk that takes no
+    more (ConfigurationError).
+    """
+
+    def bring(row: tuple[bytes, str, int]) -> int | None:
+        oid, name, size = row
+        target = folder / oid.hex() / name
+        if target.exists():
+            return None
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".s3blobs-") as file:
+            store.get_file(blob_key(oid, name), file, size=size)
+            file.flush()
+            os.fsync(file.fileno())
+            os.link(file.name, target)
+        transfer.moved(size)
+        return size
+
+    tasks = unplaced.rows.rows("oid", "name")
+    running = in_parallel(tasks, bring, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-export")
+    with closing(running):
+        for (oid, name, _), future in running:
+            transfer.advance(1, 0)
+            error = future.exception()
+            if error is None:
+                if future.result() is not None:
+                    findings.done.add(future.result())
+            elif isinstance(error, (Corrupt, ObjectMissing)):
+                what = "different" if isinstance(error, Corrupt) else "missing"
+                findings.blame(what, oid, z64, f"{blob_key(oid, name)}: {error}")
+            elif isinstance(error, OSError):
+                raise ConfigurationError(
+                    f"--to {folder} takes no file: {error.strerror}; make room there or let this user write, and run it"
+                    " again: it goes on where it was"
+                ) from None
+            else:
+                raise error
+    findings.stopped = findings.stopped or transfer.stop.is_set()
