@@ -24,6 +24,7 @@ from .keys import keys
 from .manifest import manifest
 from .migrate import migrate
 from .mirror import mirror
+from .report import report
 from .request import Request, pass_request
 from .status import status
 from .warm import warm
@@ -51,7 +52,23 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
     _log(debug)
 
 
-for _verb in (adopt, check, cors, destroy, export, gc, keys, jobs, manifest, migrate, mirror, status, warm, zope_conf):
+for _verb in (
+    adopt,
+    check,
+    cors,
+    destroy,
+    export,
+    gc,
+    keys,
+    jobs,
+    manifest,
+    migrate,
+    mirror,
+    report,
+    status,
+    warm,
+    zope_conf,
+):
     s3blobs.add_command(_verb)
 
 

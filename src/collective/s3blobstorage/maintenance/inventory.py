@@ -19,7 +19,7 @@ from .compare import Extra, Place, matched
 from .comparing import Looked
 from .content import Contents
 from .findings import REVISION, Stopped, revision_of, revision_row
-from .kept import is_kept, kept_revisions, record_of
+from .kept import Other, is_kept, kept_revisions, record_of
 from .manifest import Entry
 from .parallel import in_parallel
 from .scope import Scope
@@ -32,18 +32,27 @@ class Inventory:
     """``look`` at base and bucket, perhaps ``ask`` for each object, then ``entries``. For one thread at a time.
 
     Memory does not grow: what was found is in ``spool``. ``tid``: the last transaction when ``look`` began; what was
-    committed later is not in it. Of a base without history a blob that was changed after that transaction, while
-    ``look`` read, is not in it either: its old record is gone.
+    committed later is not in it. ``with_content``: entries say which content they belong to. Of a base without history
+    a blob that was changed after that transaction, while ``look`` read, is not in it either: its old record is gone.
     """
 
-    def __init__(self, base: Looked, store: IObjectStore, marker: Marker, spool: Spool, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        base: Looked,
+        store: IObjectStore,
+        marker: Marker,
+        spool: Spool,
+        stop: threading.Event,
+        *,
+        with_content: bool = True,
+    ) -> None:
         self.tid = z64
         self._base = base
         self._store = store
         self._marker = marker
         self._spool = spool
         self._stop = stop
-        self._contents = Contents(spool)
+        self._contents = Contents(spool) if with_content else None
         self._rows = spool.table(*REVISION, "damaged TEXT", "key TEXT", "missing INTEGER", "data BLOB")
         self._told: Table | None = None
 
@@ -61,11 +70,7 @@ class Inventory:
                     raise Stopped
                 advance(count)
 
-            def other(oid: bytes, tid: bytes, record: bytes | None) -> None:
-                if tid <= self.tid:
-                    self._contents.add(oid, tid, record)
-
-            found = kept_revisions(base, Scope(), self._spool, counted, other)
+            found = kept_revisions(base, Scope(), self._spool, counted, self._noting())
             objects = blob_objects(
                 self._store,
                 Scope(),
@@ -76,6 +81,17 @@ class Inventory:
             for item in matched((revision for revision in found if revision.tid <= self.tid), objects, ()):
                 if not isinstance(item, Extra):
                     self._add(base, item)
+
+    def _noting(self) -> Other | None:
+        contents, last = self._contents, self.tid
+        if contents is None:
+            return None
+
+        def other(oid: bytes, tid: bytes, record: bytes | None) -> None:
+            if tid <= last:
+                contents.add(oid, tid, record)
+
+        return other
 
     def _add(self, base: Any, place: Place) -> None:
         revision, key, missing, data = place.revision, "", False, None
@@ -127,7 +143,7 @@ class Inventory:
                 if answer is not None and answer[:2] == (revision.oid, revision.tid):
                     entry = replace(entry, key_id=answer[2], revision=replace(revision, sha256=answer[3]))
                     answer = next(told, None)
-                yield replace(entry, content=self._contents.of(revision.oid))
+                yield entry if self._contents is None else replace(entry, content=self._contents.of(revision.oid))
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
