@@ -64,7 +64,7 @@ def test_examples_do_and_print_what_the_document_says(tmp_path, settings):
     env["PATH"] = f"{SCRIPT.parent}:{env['PATH']}"
     if settings.ca_bundle:
         env["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
-    assert len(examples()) == 21
+    assert len(examples()) == 22
     for command, expected, status in examples():
         if " warm" in command and not (tmp_path / "Data.fs").exists():
             commit_twelve_blobs(tmp_path, settings)

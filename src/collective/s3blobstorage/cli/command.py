@@ -17,6 +17,7 @@ from .check import check
 from .cors import cors
 from .destroy import destroy
 from .export import export
+from .fsck import fsck
 from .gc import gc
 from .interrupt import INTERRUPTED
 from .jobs import jobs
@@ -58,6 +59,7 @@ for _verb in (
     cors,
     destroy,
     export,
+    fsck,
     gc,
     keys,
     jobs,

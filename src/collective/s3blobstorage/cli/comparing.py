@@ -56,10 +56,11 @@ def looked(database: Database) -> Callable[[], Any]:
 
 
 def opened_store(
-    stack: ExitStack, database: Database, *, writable: bool, concurrency: int
+    stack: ExitStack, database: Database, *, writable: bool, concurrency: int, notes: bool = False
 ) -> tuple[S3ObjectStore, Marker]:
     """The store, and what its prefix is; for writing it is opened as the site opens it, the owner marker included.
 
+    ``notes``: opened for reading it may all the same write that a job runs, and what came of it.
     So many requests send at a time. A blob may take as long as ``--limit-rate`` makes it.
     """
     from ..objectstore import open_store  # here, since it imports boto3
@@ -73,7 +74,7 @@ def opened_store(
         max_pool_connections=max(settings.store.max_pool_connections, concurrency + 2),
         download_deadline=7 * DAY,
     )
-    store = stack.enter_context(closing(open_store(wanted, read_only=not writable)))
+    store = stack.enter_context(closing(open_store(wanted, read_only=not (writable or notes))))
     if writable:
         return store, open_once(store, settings, read_only=False)
     store.open_bucket(writable=False)

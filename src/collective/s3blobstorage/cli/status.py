@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,8 +17,7 @@ from .configuration import Database
 from .keys_list import described
 from .request import Request, pass_request
 
-if TYPE_CHECKING:
-    pass
+_FEW = 10  # of the last fsck jobs are looked at, until one that came to its end
 
 
 @click.command()
@@ -63,6 +62,7 @@ def _collect(database: Database) -> dict[str, Any]:
             mirrored = read_mirrored(store)
         except Refused:
             mirrored = None  # a policy that names the marker alone
+        checked = _last_fsck(store)
         use = cache_use(cache_layout(settings, store.identity))
         machine = machine_use(settings.cache_dir, settings.cache_size)
     layouts = None
@@ -84,6 +84,7 @@ def _collect(database: Database) -> dict[str, Any]:
         "mirrored": None
         if mirrored is None
         else {"complete_up_to": mirrored.tid.hex(), "sources": list(mirrored.sources)},
+        "fsck": checked,
         "objects": {**asdict(objects), "total": asdict(objects.total)},
         "encryption": encryption,
         "direct_uploads": {**asdict(objects.direct_uploads), "unfinished": found.unfinished},
@@ -106,6 +107,8 @@ def _print(document: dict[str, Any]) -> None:
     if document["sources"]:
         lines.append(("sources", _sources(document)))
     lines.append(("blobs", _amount(objects["blobs"])))
+    if document["fsck"] is not None:
+        lines.append(("last fsck", _checked(document["fsck"])))
     if objects["zodb_s3blobs"]["objects"]:
         lines.append(("of zodb-s3blobs", _amount(objects["zodb_s3blobs"])))
     if objects["addons"]["objects"]:
@@ -137,6 +140,35 @@ def _print(document: dict[str, Any]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         console.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+def _last_fsck(store: Any) -> dict[str, Any] | None:
+    """When the last one that came to its end did, and how much it found; None: there was none, or nobody may know."""
+    from ..maintenance.jobs.interfaces import DONE
+    from ..maintenance.jobs.jobs import Jobs
+
+    try:
+        jobs, _ = Jobs(store).list("fsck", size=_FEW)
+    except Refused:
+        return None
+    for job in jobs:
+        told = job.result or {}
+        if job.state == DONE and job.ended is not None and not told.get("stopped") and not told.get("outage"):
+            repaired = (told.get("repaired") or {}).get("repaired", 0)
+            return {
+                "job": job.id,
+                "ended": job.ended.isoformat(),
+                "deep": bool(job.options.get("deep")),
+                "findings": sum(told.get("found", {}).values()) - repaired,
+                "unknown": told.get("unknown", 0),
+            }
+    return None
+
+
+def _checked(told: dict[str, Any]) -> str:
+    what = f"{told['findings']:,} blobs are wrong: `s3blobs fsck`" if told["findings"] else "nothing was wrong"
+    unknown = f", of {told['unknown']:,} nobody could tell" if told["unknown"] else ""
+    return f"{told['ended'][:16].replace('T', ' ')} UTC{', every object read' if told['deep'] else ''}: {what}{unknown}"
 
 
 def _encryption(store: Any) -> dict[str, Any]:

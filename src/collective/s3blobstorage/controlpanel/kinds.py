@@ -8,6 +8,7 @@ from .messages import _
 
 TITLES = {
     "gc": _("Clean up"),
+    "fsck": _("Check every file"),
     "mirror": _("Copy from the sources"),
     "migrate": _("Bring a folder of blobs in"),
     "rotate": _("Change keys"),
@@ -18,6 +19,7 @@ DESCRIPTIONS = {
     "gc": _(
         "Deletes from the bucket what nothing in the database referred to for a week, or for as long as gc-keep says."
     ),
+    "fsck": _("Looks whether every file that the database needs is in the bucket, and names those that are not."),
     "mirror": _("Copies into the bucket what only the sources behind it have, so that a source can be switched off."),
     "migrate": _("Copies the files of a folder of blobs that zope.conf names into the bucket, while the site runs."),
     "rotate": _("Brings every file to the key that new files are encrypted with, so that an old key can be retired."),

@@ -9,7 +9,7 @@ from itertools import chain
 
 from ..encryption.segments import unsealed_size
 from ..keys import BLOBS, read_foreign_key, read_key
-from ..objectstore.interfaces import IObjectStore
+from ..objectstore.interfaces import IObjectStore, Listed
 from .scope import Scope
 from .spool import Spool
 
@@ -43,20 +43,27 @@ def blob_objects(
     *,
     with_foreign_keys: bool,
     advance: Callable[[int], None] = lambda count: None,
+    passed: Callable[[Listed], None] = lambda line: None,
 ) -> Iterator[BlobObject]:
     """What the bucket has under keys of ours within ``scope``, by one listing; all else is passed over.
+
+    ``passed`` is told of each that is, but of those of zodb-s3blobs where they are listed.
 
     ``with_foreign_keys``: under those of zodb-s3blobs too, which sort in another way: their part of the listing is read
     first, and sorted in ``spool``. ``advance(n)`` is called with increments of keys read.
     """
-    ours = _listed(store, scope, with_foreign_keys, advance)
+    ours = _listed(store, scope, with_foreign_keys, advance, passed)
     if not with_foreign_keys:
         return ours
     return heapq.merge(_foreign(store, scope, spool, advance), ours, key=lambda found: found.oid)
 
 
 def _listed(
-    store: IObjectStore, scope: Scope, with_foreign_keys: bool, advance: Callable[[int], None]
+    store: IObjectStore,
+    scope: Scope,
+    with_foreign_keys: bool,
+    advance: Callable[[int], None],
+    passed: Callable[[Listed], None],
 ) -> Iterator[BlobObject]:
     end = f"{BLOBS}{scope.last.hex()}/~"
     opens = store.encryption.ring is not None
@@ -68,8 +75,11 @@ def _listed(
         named = read_key(line.key)
         if named is not None:
             yield BlobObject(*named, line.size, line.key, sealed=unsealed_size(line.size) if opens else None)
-        elif with_foreign_keys and (foreign := read_foreign_key(line.key)) is not None and _is_padded(line.key):
-            yield BlobObject(foreign[0], "", line.size, line.key, foreign[1])
+        elif with_foreign_keys and (foreign := read_foreign_key(line.key)) is not None:
+            if _is_padded(line.key):
+                yield BlobObject(foreign[0], "", line.size, line.key, foreign[1])
+        else:
+            passed(line)
 
 
 def _is_padded(key: str) -> bool:

@@ -30,8 +30,8 @@ class OutOfOrder(Exception):
 class Place:
     """Where one kept revision is. Sizes in bytes, None: not there.
 
-    ``object_size``: under its own key in the bucket. ``old_size``: under a key of zodb-s3blobs, ``old_key``, where it
-    may be.
+    ``object_size``: under its own key in the bucket; ``stored``: of what the store has there, which is more where it is
+    sealed. ``old_size``: under a key of zodb-s3blobs, ``old_key``, where it may be.
     ``file_size``: in the directory under its own tid. ``sources``: the tids of files that have its bytes: its own, and
     those of revisions with the same key, as an undo makes them. ``repeats``: an earlier revision of the blob has the
     same key.
@@ -44,6 +44,7 @@ class Place:
     sources: tuple[bytes, ...] = ()
     repeats: bool = False
     old_key: str = ""
+    stored: int | None = None
 
     @property
     def sizes(self) -> set[int]:
@@ -167,6 +168,7 @@ def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[
             sources.get(name, ()),
             name in used,
             "" if of_old is None else of_old.key,
+            None if present is None else present.size,
         )
         used.add(name)
     tids = {revision.tid for revision in revisions}

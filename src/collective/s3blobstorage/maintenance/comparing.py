@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..objectstore.interfaces import IObjectStore
+from ..objectstore.interfaces import IObjectStore, Listed
 from ..overlay.chain import NoOverlay
 from ..overlay.interfaces import IOverlay
 from ..storage.owner import Marker
@@ -40,8 +40,15 @@ class Comparison:
     scope: Scope
     spool: Spool
 
-    def streams(self, base: Any, advance: Callable[[int], Any], stop: threading.Event) -> Iterator[Place | Extra]:
-        """What ``compare.matched`` brings. Raises Stopped, also while the base is read."""
+    def streams(
+        self,
+        base: Any,
+        advance: Callable[[int], Any],
+        stop: threading.Event,
+        passed: Callable[[Listed], None] = lambda line: None,
+    ) -> Iterator[Place | Extra]:
+        """What ``compare.matched`` brings. Raises Stopped, also while the base is read. ``passed``: see
+        ``blob_objects``."""
 
         def counted(count: int) -> None:
             if stop.is_set():
@@ -56,6 +63,7 @@ class Comparison:
                 self.spool,
                 with_foreign_keys=self.marker.foreign_keys,
                 advance=lambda count: counted(0),
+                passed=passed,
             ),
             self.directory.files(self.scope, self.spool) if self.directory is not None else (),
         )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from ..errors import ObjectMissing, StoreError, Unavailable
 from ..objectstore.interfaces import IObjectStore, Protection
-from ..storage.upload import Discard
 from .findings import Count
 from .pace import Pace
 from .parallel import in_parallel
+from .reading import read_whole
 from .usage import Failures, Line, is_content
 
 
@@ -54,16 +54,6 @@ class Read:
     stopped: bool = False
 
 
-class _Paced(Discard):
-    def __init__(self, pace: Pace) -> None:
-        super().__init__()
-        self._pace = pace
-
-    def write(self, data: bytes) -> int:
-        self._pace.take(len(data))
-        return super().write(data)
-
-
 def read_each(
     store: IObjectStore,
     lines: Iterable[Line],
@@ -83,7 +73,7 @@ def read_each(
         found = store.protection(line.key)
         if found is None:
             return None
-        return (found.mode, found.key), store.get_file(line.key, _Paced(pace)).size  # type: ignore[arg-type]
+        return (found.mode, found.key), read_whole(store, line.key, pace.take).size
 
     with closing(in_parallel(lines, read, concurrency=concurrency, stop=stop, name="s3blobs-verify")) as running:
         for line, future in running:

@@ -100,6 +100,19 @@ class Protection:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """One object as it is stored: size, ETag and metadata in ``info`` are those of the bytes that the store has.
+
+    ``protection``: None where its envelope is damaged, or of a newer format. ``current``: whether it is as it would be
+    written now.
+    """
+
+    info: ObjectInfo
+    protection: Protection | None
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Protected:
     """What ``protect`` did, and how the object was encrypted before and is now; None where it is gone.
 
@@ -265,6 +278,10 @@ class IObjectStore(Interface):
     def protection(key: str, version: str = "") -> Protection | None:
         """How it, or that version of it, is encrypted, or None where there is none. Raises EncryptionKeyMissing only
         where the store needs the key to say so."""
+
+    def stored(key: str) -> Stored | None:
+        """What is there and how, or None where there is no such key. One HEAD, and no key of ours is read, but those
+        that the store has to be told."""
 
     def get_file(
         key: str, target: BinaryIO, *, size: int | None = None, sha256: bytes | None = None, version: str = ""

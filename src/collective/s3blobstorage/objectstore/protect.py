@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from collective.s3blobstorage.encryption.customer_key import CustomerKey
 from collective.s3blobstorage.encryption.envelope import key_name
 from collective.s3blobstorage.encryption.interfaces import IEncryption
-from collective.s3blobstorage.errors import EncryptionNotHonoured
+from collective.s3blobstorage.errors import Corrupt, EncryptionNotHonoured
 from collective.s3blobstorage.keys import SEALED_PREFIXES
 from collective.s3blobstorage.objectstore import copy
 from collective.s3blobstorage.objectstore.connection import Connection
-from collective.s3blobstorage.objectstore.interfaces import ObjectInfo, Protected, Protection
+from collective.s3blobstorage.objectstore.interfaces import ObjectInfo, Protected, Protection, Stored
 
 if TYPE_CHECKING:
     from collective.s3blobstorage.objectstore.store import S3ObjectStore
@@ -72,6 +72,15 @@ def is_current(store: S3ObjectStore, found: Protection, info: ObjectInfo) -> boo
     except EncryptionNotHonoured:
         return False
     return True
+
+
+def stored_of(store: S3ObjectStore, info: ObjectInfo, reading: Connection) -> Stored:
+    """See ``IObjectStore.stored``."""
+    try:
+        found = protection_of(info, reading)
+    except Corrupt:
+        return Stored(info, None, False)
+    return Stored(info, found, is_current(store, found, info))
 
 
 def protect(

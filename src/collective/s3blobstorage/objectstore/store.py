@@ -48,6 +48,7 @@ from collective.s3blobstorage.objectstore.interfaces import (
     ObjectInfo,
     Protected,
     Protection,
+    Stored,
     Version,
 )
 from collective.s3blobstorage.objectstore.lanes import Lanes
@@ -408,6 +409,10 @@ class S3ObjectStore:
     def protection(self, key: str, version: str = "") -> Protection | None:
         looked = self.as_stored(key, version)
         return None if looked is None else protect.protection_of(*looked)
+
+    def stored(self, key: str) -> Stored | None:
+        looked = self.as_stored(key)
+        return None if looked is None else protect.stored_of(self, *looked)
 
     def as_stored(self, key: str, version: str = "") -> tuple[ObjectInfo, Connection] | None:
         """The object as it is stored, and the way in which it can be read."""

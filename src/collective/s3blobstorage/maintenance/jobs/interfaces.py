@@ -1,5 +1,5 @@
-"""The contract of jobs: gc, mirror, migrate, rotate and count, in the background of a site's process or on the command
-line.
+"""The contract of jobs: gc, fsck, mirror, migrate, rotate and count, in the background of a site's process or on the
+command line.
 
 A job's state is an object of the bucket, so that every process and machine sees it. At most one of a kind runs for
 each prefix. Who runs it says every few seconds that it lives; without that for ``INTERRUPTED_AFTER`` it is
@@ -18,7 +18,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-KINDS = ("gc", "mirror", "migrate", "rotate", "count")
+KINDS = ("gc", "fsck", "mirror", "migrate", "rotate", "count")
 
 # States. The first is that of a job whose process says that it lives; the others are final.
 RUNNING = "running"
@@ -128,6 +128,8 @@ class IJobs(Interface):
 
     gc: ``dry_run``; true makes a plan and writes it (as ``s3blobs gc``); false executes ``plan``, the id of a plan that
     is not older than 24 h. ``allow``: the share that may go, 0.2.
+    fsck: ``dry_run``; true only looks, false also mends what it finds (``--repair``). ``deep``: read every object too
+    (false), of which ``sample`` percent (100). ``limit_rate``.
     mirror: ``dry_run``, ``limit_rate``.
     migrate: ``dry_run``, ``limit_rate``, ``source``: the name of a ``<blobdirsource>`` of zope.conf, never a path; may
     be left out where there is only one.

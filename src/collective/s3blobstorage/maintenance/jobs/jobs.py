@@ -58,7 +58,14 @@ _WITHOUT_CONDITION = (
     "the object store has no atomic conditional write, so that two processes could start it at once: use the command"
     " line, `s3blobs {command}`"
 )
-_COMMANDS = {"gc": "gc", "mirror": "mirror", "migrate": "migrate", "rotate": "keys rotate", "count": "status"}
+_COMMANDS = {
+    "gc": "gc",
+    "fsck": "fsck",
+    "mirror": "mirror",
+    "migrate": "migrate",
+    "rotate": "keys rotate",
+    "count": "status",
+}
 
 
 @implementer(IJobs)

@@ -22,6 +22,8 @@ from ..blobdir import BlobDirectory
 from ..bringing import Wish, from_directory, from_sources, note_mirrored
 from ..comparing import Comparison
 from ..findings import Findings, Stopped, document
+from ..fsck import finding as fsck_finding
+from ..fsck import run as fsck
 from ..gc.candidate import date
 from ..gc.plan import Plan as Planned
 from ..gc.publish import LAST
@@ -94,6 +96,11 @@ def rotated(report: rotation.Report, *, dry_run: bool = False) -> dict[str, Any]
     return {"dry_run": dry_run, **told, "failures": told["failures"][:LISTED]}
 
 
+def checked(report: fsck_finding.Report, *, dry_run: bool) -> dict[str, Any]:
+    """The report of an fsck. While its spool is open."""
+    return {"dry_run": dry_run, **fsck_finding.document(report, listed=LISTED)}
+
+
 def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
     return None
 
@@ -141,6 +148,41 @@ class Gc:
         with made:
             working.publish(made)
             return planned(made, options["allow"])
+
+
+@implementer(IWork)
+class Fsck:
+    """Whether everything that the database needs is there; without ``dry_run`` what is not is brought back."""
+
+    defaults: Mapping[str, Any] = {"dry_run": True, "deep": False, "sample": 100, "limit_rate": 0}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        if not 0 < options["sample"] <= 100:
+            raise ValueError("sample is a share in percent above 0 and up to 100, as 5")
+        _rate(options)
+
+    def why_not(self, operated: Operated) -> str:
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        dry_run = options["dry_run"]
+        with Spool() as spool:
+            run = Comparison(operated.look, operated.store, operated.marker, None, Scope(), spool)
+            wish = fsck.Wish(
+                deep=options["deep"],
+                sample=options["sample"],
+                repair=not dry_run,
+                concurrency=AT_ONCE,
+                limit_rate=_rate(options),
+            )
+            report = fsck.fsck(
+                run,
+                wish,
+                running,
+                lambda base: nullcontext(operated.overlay),
+                lambda sources: nullcontext(operated.cache),
+            )
+            return checked(report, dry_run=dry_run)
 
 
 @implementer(IWork)
@@ -278,6 +320,7 @@ class CountAll:
 
 WORKS: dict[str, IWork] = {
     "gc": Gc(),
+    "fsck": Fsck(),
     "mirror": Mirror(),
     "migrate": Migrate(),
     "rotate": Rotate(),

@@ -1,0 +1,258 @@
+"""Bringing back what is missing or wrong, from where the same bytes are: ``s3blobs fsck --repair``.
+
+The machine's cache, the sources, older versions of the same key, in this order. Nothing is put into the bucket before
+it is whole on the local disk and proven; a wrong object is replaced only while it is the one that was found wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from ...cache.interfaces import IBlobCache
+from ...errors import (
+    BlobMissing,
+    Corrupt,
+    EncryptionNotHonoured,
+    ObjectMissing,
+    PreconditionFailed,
+    Refused,
+    StagingError,
+    StoreError,
+    Unavailable,
+)
+from ...objectstore.connection import recorded_sha256, recorded_size
+from ...objectstore.content import sha256_of
+from ...objectstore.download import write_whole
+from ...objectstore.interfaces import IObjectStore
+from ...objectstore.upload import opened
+from ...overlay.interfaces import IOverlay, Revision
+from .finding import DAMAGED, MISSING, WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA, Finding
+
+REPAIRED, WOULD, NOT, CHANGED = "repaired", "would be repaired", "not repaired", "changed meanwhile"
+
+# By what the bytes were proven: their SHA-256, only their size, or only that they are of the same revision.
+BY_SHA256, BY_SIZE, BY_REVISION = "sha256", "size", "revision"
+
+_BLOCK = 1024 * 1024
+_NOWHERE = (
+    "neither this machine's cache, nor a source, nor an older version has it: bring a backup or a replica of the bucket"
+    " in as <s3source>, or a blob directory as <blobdirsource>, and run it again"
+)
+_BY_HAND = {
+    DAMAGED: "restore the database, or this record of it, from a backup",
+    WRONG_ENCRYPTION: "it is not damaged: see what is said of it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What became of a finding. ``origin``: cache, a source's name, ``version ID``, or ``object`` for its own bytes;
+    ``proof``: see above. Both "" where nothing was brought."""
+
+    what: str
+    origin: str = ""
+    proof: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the bytes must have, None where nobody knows: by the record, else by the object's own metadata."""
+
+    size: int | None
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """``fetch(file)`` writes the bytes, and returns whether it compared them with a SHA-256 that it knows. ``known``:
+    that they are whole is known otherwise, where neither size nor SHA-256 is."""
+
+    name: str
+    fetch: Callable[[BinaryIO], bool]
+    known: bool = True
+
+
+class _Nothing:
+    """An ``IBlobSource`` that has nothing: the cache is asked for what it has, and not to fetch."""
+
+    described = None
+
+    def __init__(self, oid: bytes, tid: bytes) -> None:
+        self._revision = oid, tid
+
+    def describe(self) -> Any:
+        raise BlobMissing(*self._revision)
+
+    def download(self, file: BinaryIO) -> None:
+        raise BlobMissing(*self._revision)
+
+    def read(self, start: int, length: int, write: Any, validator: str | None) -> str:
+        raise BlobMissing(*self._revision)
+
+
+@dataclass(frozen=True)
+class Mender:
+    """``check``: raises where the lease is lost, before each change. ``moved(bytes)``: what came. ``dry_run``: bring it
+    here and prove it, and change nothing. Any thread may mend, each another finding."""
+
+    store: IObjectStore
+    overlay: IOverlay
+    cache: IBlobCache
+    check: Callable[[], None]
+    moved: Callable[[int], None] = lambda count: None
+    dry_run: bool = False
+
+    def mend(self, finding: Finding) -> Mended:
+        """Raises Unavailable where the bucket is out, and what ``check`` raises."""
+        if finding.kind in _BY_HAND:
+            return Mended(NOT, detail=_BY_HAND[finding.kind])
+        wanted = self._wanted(finding)
+        passed = []
+        for origin in self._origins(finding, wanted):
+            try:
+                mended = self._bring(finding, wanted, origin)
+            except (ObjectMissing, FileNotFoundError):
+                continue
+            except PreconditionFailed:
+                return Mended(CHANGED, detail="the object is another one by now: run it again")
+            except Corrupt as error:
+                passed.append(f"{origin.name}: {error}")
+                continue
+            except (OSError, StagingError) as error:
+                return Mended(NOT, detail=f"staging-dir takes no file: {error}; make room there, and run it again")
+            except _NotHad as error:
+                passed.append(f"{origin.name}: {error}")
+                continue
+            return mended
+        return Mended(NOT, detail="; ".join([_NOWHERE, *passed]))
+
+    def _wanted(self, finding: Finding) -> _Wanted:
+        revision = finding.revision
+        size, sha256 = revision.size, revision.sha256
+        if sha256 is None and finding.etag and finding.kind != WRONG_METADATA:
+            try:
+                info = self.store.head(finding.key)
+            except (Corrupt, Refused, EncryptionNotHonoured):
+                info = None
+            told = recorded_size(info.metadata) if info is not None else None
+            if info is not None and size in (None, told):
+                size, sha256 = told, recorded_sha256(info.metadata)
+        return _Wanted(size, sha256)
+
+    # Where it may be
+
+    def _origins(self, finding: Finding, wanted: _Wanted) -> Iterator[_Origin]:
+        revision = finding.revision
+        oid, tid = revision.oid, revision.tid
+        if finding.kind == WRONG_METADATA:
+            yield _Origin("object", lambda file: self._own(finding, wanted, file), known=False)
+        if self.cache.get_text(oid, tid) is not None:
+            yield _Origin("cache", lambda file: self._cached(oid, tid, file), known=False)
+        sought = Revision(oid, tid, revision.state)
+        try:
+            name = self.overlay.which(sought)
+        except StoreError as error:
+            name = f"a source ({error})"
+        if name is not None:
+            yield _Origin(name, lambda file: self._from_source(sought, file))
+        yield from self._versions(finding, wanted)
+
+    def _own(self, finding: Finding, wanted: _Wanted, file: BinaryIO) -> bool:
+        info = self.store.get_file(finding.key, file, size=wanted.size, sha256=wanted.sha256)
+        return wanted.sha256 is not None or recorded_sha256(info.metadata) is not None
+
+    def _cached(self, oid: bytes, tid: bytes, file: BinaryIO) -> bool:
+        path = self.cache.path(oid, tid, lambda: _Nothing(oid, tid))  # type: ignore[arg-type, return-value]
+        with open(path, "rb") as cached:  # `path` keeps it there, where the cache is encrypted
+            while block := cached.read(_BLOCK):
+                write_whole(file, block)
+        return False
+
+    def _from_source(self, revision: Revision, file: BinaryIO) -> bool:
+        try:
+            self.overlay.fetch(revision, file)
+        except (Unavailable, Refused) as error:
+            raise _NotHad(str(error)) from error
+        return revision.state.sha256 is not None
+
+    def _versions(self, finding: Finding, wanted: _Wanted) -> Iterator[_Origin]:
+        """The newest first. Of what readers get it is known already that it is wrong."""
+        key = finding.key
+        try:
+            for version in self.store.list_versions(key):
+                if version.key != key:
+                    return
+                if version.is_marker or (version.is_latest and finding.kind != MISSING):
+                    continue
+                yield _Origin(
+                    f"version {version.version}",
+                    lambda file, version=version.version: self._version(key, version, wanted, file),  # type: ignore[misc]
+                    known=False,
+                )
+        except Refused as error:
+            yield _Origin("older versions", _refusing(f"they may not be listed (s3:ListBucketVersions): {error}"))
+
+    def _version(self, key: str, version: str, wanted: _Wanted, file: BinaryIO) -> bool:
+        try:
+            info = self.store.get_file(key, file, size=wanted.size, sha256=wanted.sha256, version=version)
+        except (Refused, EncryptionNotHonoured) as error:
+            raise _NotHad(str(error)) from error
+        # Its metadata were written with it: they tell whether it is whole where the record does not.
+        if wanted.size is None and recorded_size(info.metadata) != info.size:
+            raise Corrupt("nobody knows how many bytes it should have")
+        return wanted.sha256 is not None or recorded_sha256(info.metadata) is not None
+
+    # From there into the bucket
+
+    def _bring(self, finding: Finding, wanted: _Wanted, origin: _Origin) -> Mended:
+        revision = finding.revision
+        folder = self.cache.staging()
+        path = folder / f"fsck-{revision.oid.hex()}-{revision.object_name}"
+        compared: list[bool] = []
+
+        def fetch(file: BinaryIO) -> None:
+            compared[:] = [origin.fetch(file)]
+
+        try:
+            received = self.cache.receive(path, revision.oid, fetch, self.moved)
+            with opened(received.content) as content:
+                size, sha256 = content.size, sha256_of(content.plain_blocks())
+            if wanted.size not in (None, size) or wanted.sha256 not in (None, sha256):
+                raise Corrupt("it has other bytes there")
+            proof = BY_SHA256 if wanted.sha256 is not None or compared[0] else BY_SIZE
+            if proof == BY_SIZE and wanted.size is None:
+                if not origin.known and not origin.name.startswith("version "):
+                    raise Corrupt("nobody knows how many bytes it should have")
+                proof = BY_REVISION
+            if finding.kind in (WRONG_BYTES, WRONG_METADATA) and proof != BY_SHA256:
+                raise Corrupt("nothing proves that its bytes are the right ones")
+            if self.dry_run:
+                return Mended(WOULD, origin.name, proof)
+            self.cache.make_room(path, folder, staged=True)
+            self.check()
+            self._put(finding, received.content, sha256)
+            return Mended(REPAIRED, origin.name, proof)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _put(self, finding: Finding, content: Any, sha256: bytes) -> None:
+        revision = finding.revision
+        metadata = {"oid": revision.oid.hex(), "tid": revision.tid.hex()}
+        if finding.kind == MISSING:
+            self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_absent=True)
+        else:
+            self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_match=finding.etag)
+
+
+class _NotHad(Exception):
+    """An origin could not tell, or refused. Never leaves this module."""
+
+
+def _refusing(why: str) -> Callable[[BinaryIO], bool]:
+    def fetch(file: BinaryIO) -> bool:
+        raise _NotHad(why)
+
+    return fetch

@@ -1,0 +1,476 @@
+"""The phases: compare, read where asked for, look again at what seems wrong, name its content, mend where asked for."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, groupby, islice, takewhile
+from typing import Any
+
+from ...cache.interfaces import IBlobCache
+from ...errors import ObjectMissing, Refused, StoreError, Unavailable
+from ...keys import BLOBS, is_addon_key, is_bookkeeping, is_upload_key, read_foreign_key
+from ...objectstore.clock import Clock
+from ...objectstore.interfaces import Listed
+from ...overlay.interfaces import IOverlay, Revision
+from ..bucket import BlobObject
+from ..compare import Extra
+from ..comparing import Comparison
+from ..content import Content, content_of
+from ..findings import REVISION, Stopped, revision_of, revision_row
+from ..gc.candidate import name_of
+from ..gc.margins import Margins
+from ..gc.references import View
+from ..kept import KeptRevision, kept_revision, record_of
+from ..pace import Pace
+from ..parallel import in_parallel
+from ..rotate import held
+from .finding import (
+    DAMAGED,
+    LISTED,
+    MISSING,
+    WRONG_ENCRYPTION,
+    Finding,
+    Reading,
+    Report,
+    as_json,
+    finding_table,
+)
+from .judge import RIGHT, Wanted
+from .look import BY_METADATA, BY_RECORD, Looked, keys_of, look, read
+from .mend import Mended, Mender
+
+_PAGE = 1000  # oids that the base is told of at a time
+_NAMED = 10_000  # blobs whose content is looked for: they, and what is found, are in memory
+
+
+@dataclass(frozen=True)
+class Wish:
+    """``deep``: read the objects too, of which ``sample`` percent at random, behind the key ``after``. ``repair``, with
+    ``dry_run`` only said. ``limit_rate``: bytes a second."""
+
+    deep: bool = False
+    sample: float = 100.0
+    after: str = ""
+    repair: bool = False
+    dry_run: bool = False
+    concurrency: int = 8
+    limit_rate: int | None = None
+
+
+Opened = Callable[[Any], AbstractContextManager[IOverlay]]
+
+
+def fsck(
+    run: Comparison,
+    wish: Wish,
+    running: Any,
+    overlay: Opened,
+    cache: Callable[[IOverlay], AbstractContextManager[IBlobCache]],
+) -> Report:
+    """Everything, in the thread of the caller. ``running``: ``jobs/interfaces.py``.
+
+    ``overlay`` opens the sources, given the base, and ``cache`` this machine's, only where something is to be mended.
+    ``run.spool`` has the findings afterwards. Raises Unavailable and Refused where the bucket cannot be listed: then
+    nothing is said of any blob; Taken where another has the lease that mending needs.
+    """
+    work = _Fsck(run, wish, running)
+    try:
+        work.compare()
+    except Stopped:
+        return Report(stopped=True)
+    report = work.report
+    if wish.deep:
+        work.read()
+    if report.outage:
+        return report
+    with run.base() as base, overlay(base) as sources:
+        work.look_again(base, sources)
+        work.judge_orphans(base)
+        work.tell(base, sources, cache)
+    return report
+
+
+@dataclass
+class _Task:
+    """One object to be read, with the revisions that need it. ``before``: the key of the one before it."""
+
+    number: int
+    key: str
+    revisions: list[KeptRevision]
+    before: str
+
+
+class _Fsck:
+    def __init__(self, run: Comparison, wish: Wish, running: Any) -> None:
+        self._run = run
+        self._wish = wish
+        self._running = running
+        self._store = run.store
+        self._stop: threading.Event = running.stop
+        self._pace = Pace(wish.limit_rate)
+        spool = run.spool
+        self._doubtful = finding_table(spool)
+        self._refused = finding_table(spool)
+        self._findings = finding_table(spool)
+        self._extra = spool.table("oid BLOB", "key TEXT", "bytes INTEGER")
+        self._there = spool.table(*REVISION, "key TEXT", "bytes INTEGER") if wish.deep else None
+        self._contents: dict[bytes, Content] = {}  # by oid, of findings
+        self._bytes = 0  # of what is in ``_there``
+        self.report = Report()
+        self.report.told = spool.table("oid BLOB", "tid BLOB", "text TEXT")
+        self.report.orphan_rows = spool.table("oid BLOB", "key TEXT", "bytes INTEGER")
+
+    # Two streams
+
+    def compare(self) -> None:
+        run, report, wanted = self._run, self.report, Wanted.of(self._store.encryption)
+        doubtful, extra, there = self._doubtful, self._extra, self._there
+        with run.base() as base:
+            advance = self._running.phase("comparing")
+            for item in run.streams(base, advance, self._stop, self._passed):
+                if isinstance(item, Extra):
+                    found = item.found
+                    assert isinstance(found, BlobObject)
+                    extra.add(found.oid, found.key, found.size)
+                    continue
+                revision = item.revision
+                report.revisions += 1
+                kind = wanted.judge(item)
+                if kind is not RIGHT:
+                    key = "" if revision.damaged else revision.key
+                    doubtful.add(*Finding(kind, revision, key, item.object_size, "", revision.damaged).row)
+                    continue
+                if revision.inline:
+                    report.inline += 1
+                    continue
+                if item.object_size is not None:
+                    report.there.add(item.object_size)
+                    if wanted.seals and item.stored == revision.size:
+                        report.waiting.add(item.stored)
+                else:
+                    report.old.add(item.old_size)
+                if there is not None:
+                    size = item.object_size if item.object_size is not None else item.old_size
+                    there.add(*revision_row(revision), revision.key, size)
+                    self._bytes += size or 0
+        if run.scope.whole:
+            self._outside()
+
+    def _outside(self) -> None:
+        """What lies before and behind the keys that were compared, and unfinished uploads."""
+        store, scope = self._store, self._run.scope
+        first, last = f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~"
+        for line in chain(takewhile(lambda line: line.key <= first, store.list()), store.list(start_after=last)):
+            self._passed(line)
+        try:
+            self.report.uploads = sum(1 for _ in store.list_uploads())
+        except Refused:
+            self.report.uploads = None
+
+    def _passed(self, line: Listed) -> None:
+        key, report = line.key, self.report
+        if is_bookkeeping(key) or is_addon_key(key) or is_upload_key(key):
+            return
+        if read_foreign_key(key) is not None:
+            if not self._run.marker.foreign_keys:
+                report.not_adopted.add(line.size)
+            return
+        report.foreign.add(line.size)
+        if len(report.foreign_keys) < LISTED:
+            report.foreign_keys.append(key)
+
+    # Reading them
+
+    def read(self) -> None:
+        """Each object once, however many revisions need it. After ``stop`` those under way end."""
+        assert self._there is not None
+        report, wish = self.report, self._wish
+        reading = report.reading = Reading(sample=wish.sample)
+        report.waiting = type(report.waiting)()
+        advance = self._running.phase("reading", len(self._there), self._bytes)
+
+        def moved(count: int) -> None:
+            self._pace.take(count)
+            advance(0, count)
+
+        def work(task: _Task) -> Looked:
+            return read(self._store, task.revisions[0], self._keys(task.revisions[0]), moved)
+
+        position, first_wrong = _Position(wish.after), None
+        running = in_parallel(self._tasks(), work, concurrency=wish.concurrency, stop=self._stop, name="s3blobs-fsck")
+        with closing(running):
+            for task, future in running:
+                error = future.exception()
+                if isinstance(error, Unavailable):
+                    report.outage = str(error)
+                    break
+                advance(len(task.revisions), 0)
+                if error is None:
+                    is_right = self._note(task, future.result(), reading)
+                else:
+                    is_right = False
+                    self._not_read(task, error)
+                if not is_right and (first_wrong is None or task.number < first_wrong.number):
+                    first_wrong = task
+                position.done(task)
+        if report.outage:
+            # Nothing is said of what was found wrong until now, since nobody can look again: it is read once more.
+            report.after = min(position.key, first_wrong.before) if first_wrong is not None else position.key
+        elif self._stop.is_set():
+            report.stopped, report.after = True, position.key
+        for row in self._refused.rows():
+            finding = Finding.from_row(row)
+            if reading.by_record + reading.by_metadata + reading.by_size:
+                self._doubtful.add(*finding.row)  # others could be read: it is this one, and no policy
+            else:
+                report.cannot_tell(finding.revision, finding.detail)
+
+    def _tasks(self) -> Iterator[_Task]:
+        assert self._there is not None
+        chance, share = random.Random(), self._wish.sample / 100
+        number, before = 0, self._wish.after
+        for key, rows in groupby(self._there.rows("key", "tid"), key=lambda row: row[6]):
+            if key <= self._wish.after or (share < 1 and chance.random() >= share):
+                continue
+            # Of those with one object, the record that says most of it first.
+            revisions = sorted(map(revision_of, rows), key=lambda revision: revision.sha256 is None)
+            yield _Task(number, key, revisions, before)
+            number, before = number + 1, key
+
+    def _note(self, task: _Task, looked: Looked, reading: Reading) -> bool:
+        reading.objects.add(looked.size)
+        if looked.waits:
+            self.report.waiting.add(looked.size)
+        if looked.kind is not RIGHT:
+            for revision in task.revisions:
+                self._doubtful.add(*_found(looked, revision).row)
+            return False
+        if looked.proof == BY_RECORD:
+            reading.by_record += 1
+        elif looked.proof == BY_METADATA:
+            reading.by_metadata += 1
+        else:
+            reading.by_size += 1
+        return True
+
+    def _not_read(self, task: _Task, error: BaseException) -> None:
+        if not isinstance(error, StoreError):
+            raise error
+        if not isinstance(error, Refused):
+            for revision in task.revisions:
+                self.report.cannot_tell(revision, str(error))
+            return
+        detail = f"the store refuses it; it may need a key that zope.conf does not have: {error}"
+        for revision in task.revisions:
+            self._refused.add(*Finding(WRONG_ENCRYPTION, revision, task.key, None, _REFUSED, detail).row)
+
+    def _keys(self, revision: KeptRevision) -> tuple[str, ...]:
+        return keys_of(revision, with_foreign_keys=self._run.marker.foreign_keys)
+
+    # Again
+
+    def look_again(self, base: Any, overlay: IOverlay) -> None:
+        """What seemed wrong, in the database and the bucket as they are now."""
+        report = self.report
+        if not len(self._doubtful):
+            return
+        # What was found until somebody stopped is worth a HEAD of each.
+        stop = threading.Event() if report.stopped else self._stop
+        advance = self._running.phase("looking again", len(self._doubtful))
+        running = in_parallel(
+            self._still_kept(base),
+            partial(self._again, overlay),
+            concurrency=self._wish.concurrency,
+            stop=stop,
+            name="s3blobs-fsck",
+        )
+        with closing(running):
+            for finding, future in running:
+                advance(1)
+                self._settle(finding, future)
+        report.stopped = report.stopped or stop.is_set()
+
+    def _still_kept(self, base: Any) -> Iterator[Finding]:
+        """In the thread that has the base."""
+        for row in self._doubtful.rows():
+            finding = Finding.from_row(row)
+            oid, tid = finding.revision.oid, finding.revision.tid
+            record = record_of(base, oid, tid)
+            if not record:
+                self.report.gone += 1
+                continue
+            revision = kept_revision(oid, tid, record)
+            if revision.damaged:
+                self._findings.add(*replace(finding, kind=DAMAGED, revision=revision, detail=revision.damaged).row)
+            elif not revision.inline:
+                yield replace(finding, revision=revision)
+
+    def _again(self, overlay: IOverlay, finding: Finding) -> Finding | str:
+        """A finding that holds, or where the blob is: ``there`` or ``elsewhere``."""
+        revision = finding.revision
+        keys = self._keys(revision)
+        try:
+            looked = look(self._store, revision, keys)
+        except Refused:
+            if finding.etag == _REFUSED:
+                return replace(finding, etag="")
+            raise
+        if looked.kind is RIGHT and finding.etag:
+            if looked.etag == finding.etag:
+                return finding  # what reading it told holds as long as it is the same object
+            looked = read(self._store, revision, keys, self._pace.take)
+        if looked.kind is RIGHT:
+            return "there"
+        if looked.kind == MISSING and overlay.has(Revision(revision.oid, revision.tid, revision.state)):
+            return "elsewhere"
+        return _found(looked, revision)
+
+    def _settle(self, finding: Finding, future: Future[Finding | str]) -> None:
+        report, error = self.report, future.exception()
+        if isinstance(error, Unavailable | Refused):
+            report.cannot_tell(finding.revision, str(error))
+        elif error is not None and not isinstance(error, ObjectMissing):
+            raise error
+        elif error is not None:
+            self._findings.add(*replace(finding, kind=MISSING, etag="", object_size=None).row)
+        elif isinstance(result := future.result(), Finding):
+            self._findings.add(*result.row)
+        elif result == "there":
+            report.there.add(finding.revision.size)
+        else:
+            report.elsewhere.add(finding.revision.size)
+
+    def judge_orphans(self, base: Any) -> None:
+        """Of objects that no revision needed when the records were read: one may have come since."""
+        orphans = self.report.orphan_rows
+        assert orphans is not None
+        if not len(self._extra):
+            return
+        view = View(base, live=True)  # also of a ZEO client that is in use
+        folders = groupby(self._extra.rows("oid"), key=lambda row: row[0])
+        advance = self._running.phase("looking at objects that nothing needs", len(self._extra))
+        pages = iter(lambda: [(oid, list(rows)) for oid, rows in islice(folders, _PAGE)], [])
+        for page in pages:
+            if self._stop.is_set() and not self.report.stopped:
+                self.report.stopped = True
+                return
+            view.prefetch([oid for oid, _ in page])
+            for oid, rows in page:
+                used = view.used(oid, {name_of(key) for _, key, _ in rows})
+                for _, key, size in rows:
+                    if name_of(key) not in used:
+                        orphans.add(oid, key, size)
+                        self.report.orphaned.add(size)
+            advance(sum(len(rows) for _, rows in page))
+
+    # What is told
+
+    def tell(
+        self, base: Any, overlay: IOverlay, cache: Callable[[IOverlay], AbstractContextManager[IBlobCache]]
+    ) -> None:
+        self._contents = self._content_of_findings(base)
+        findings = map(Finding.from_row, self._findings.rows("oid", "tid"))
+        if not self._wish.repair or self.report.stopped or not len(self._findings):
+            for finding in findings:
+                self._tell(finding, None)
+            return
+        self.report.repaired = {}
+        dry_run, advance = self._wish.dry_run, self._running.phase("repairing", len(self._findings))
+
+        def moved(count: int) -> None:
+            self._pace.take(count)
+
+        leased: AbstractContextManager[Any] = nullcontext() if dry_run else held(self._store, Margins(), Clock())
+        with cache(overlay) as through, leased as lease:
+            check = (lambda: None) if lease is None else lease.check
+            mender = Mender(self._store, overlay, through, check, moved, dry_run)
+            stop = _Either(self._stop)
+            running = in_parallel(
+                findings, mender.mend, concurrency=self._wish.concurrency, stop=stop, name="s3blobs-fsck"
+            )
+            with closing(running):
+                for finding, future in running:
+                    error = future.exception()
+                    if isinstance(error, Unavailable):
+                        self.report.outage = str(error)
+                        stop.here.set()
+                        self._tell(finding, None)
+                    else:
+                        self._tell(finding, future.result())
+                    advance(1)
+        for finding in findings:
+            self._tell(finding, None)
+        self.report.stopped = self._stop.is_set()
+
+    def _content_of_findings(self, base: Any) -> dict[bytes, Content]:
+        """One pass over the database, where there are findings. Who stopped does not wait for it."""
+        if self.report.stopped:
+            return {}
+        oids = [oid for oid, _ in islice(groupby(self._findings.rows("oid"), key=lambda row: row[0]), _NAMED)]
+        advance = self._running.phase("finding their content") if oids else None
+
+        def counted(count: int) -> None:
+            if self._stop.is_set():
+                raise Stopped
+            if advance is not None:
+                advance(count)
+
+        try:
+            return content_of(base, oids, self._run.spool, counted)
+        except Stopped:
+            self.report.stopped = True
+            return {}
+
+    def _tell(self, finding: Finding, mended: Mended | None) -> None:
+        report, told = self.report, self.report.told
+        assert told is not None
+        report.found[finding.kind] = report.found.get(finding.kind, 0) + 1
+        if mended is not None and report.repaired is not None:
+            report.repaired[mended.what] = report.repaired.get(mended.what, 0) + 1
+        revision = finding.revision
+        told.add(
+            revision.oid,
+            revision.tid,
+            json.dumps(as_json(finding, self._contents.get(revision.oid), mended), ensure_ascii=False),
+        )
+
+
+_REFUSED = "refused"  # in the place of the ETag of an object that nobody could look at
+
+
+def _found(looked: Looked, revision: KeptRevision) -> Finding:
+    return Finding(looked.kind, revision, looked.key, looked.size, looked.etag, looked.detail)
+
+
+class _Either(threading.Event):
+    """Set where the one or the other is."""
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self._other = other
+        self.here = threading.Event()
+
+    def is_set(self) -> bool:
+        return self._other.is_set() or self.here.is_set()
+
+
+@dataclass
+class _Position:
+    """``key``: up to that one all are read. What ended out of order waits, by number."""
+
+    key: str
+    _next: int = 0
+    _ended: dict[int, str] = field(default_factory=dict)
+
+    def done(self, task: _Task) -> None:
+        self._ended[task.number] = task.key
+        while self._next in self._ended:
+            self.key = self._ended.pop(self._next)
+            self._next += 1

@@ -1,0 +1,584 @@
+"""``maintenance/fsck``: every kind of damage, made on purpose, is found with its name, and mended where it can be."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+
+import pytest
+from blob_sites import undo_last
+from checked_sites import ENCRYPTIONS, ONE, TWO, Checked, Quiet, encrypted
+from rings import client_side, sse_c
+from servers import faults
+from sites import commit_blobs, connected, read_blob
+from ZODB.Connection import TransactionMetaData
+from ZODB.utils import oid_repr
+
+from collective.s3blobstorage.errors import Unavailable
+from collective.s3blobstorage.keys import blob_key, draw_name
+from collective.s3blobstorage.maintenance.fsck import mend
+from collective.s3blobstorage.maintenance.gc.control import read_control
+from collective.s3blobstorage.maintenance.gc.lease import Taken, leased
+from collective.s3blobstorage.maintenance.gc.margins import Margins
+from collective.s3blobstorage.maintenance.scope import Scope
+from collective.s3blobstorage.objectstore.clock import Clock
+from collective.s3blobstorage.overlay.interfaces import SourceOptions
+from collective.s3blobstorage.overlay.settings import BlobDirSettings
+from collective.s3blobstorage.storage.record import read_state, with_state
+
+KINDS = ["filestorage", "sqlite-hp", "sqlite-hf", "postgresql-hp", "zeo-client"]
+BY_LISTING = ("missing", "truncated", "wrong-size")
+DAMAGES = (*BY_LISTING, "wrong-bytes", "wrong-metadata")
+OWNED = {"owner": "www.example.org", "preflight": False, "gc_on_pack": "off"}
+
+
+@pytest.fixture
+def checked(make_site, settings, request, ca):
+    """``checked(kind, encryption)``: an open site; ``required`` and keys as of ``encrypted``."""
+    opened = []
+
+    def tls():
+        proxy = request.getfixturevalue("tls_proxy")
+        return proxy.endpoint_url, ca.bundle
+
+    def make(kind="filestorage", encryption="none", *, store=None, required=False, keys=None, **more):
+        store = encrypted(store or settings, encryption, tls, required=required, **(keys or {}))
+        opened.append(Checked(make_site(kind, store=store, **{**OWNED, **more})))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.bucket.close()
+
+
+@pytest.fixture
+def versioned(s3, settings):
+    s3.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def filled(site, names=DAMAGES):
+    """A blob for each name, and one that stays right; the bytes of each."""
+    blobs = {name.replace("-", "_"): os.urandom(3000 + 70_000 * (number % 2)) for number, name in enumerate(names)}
+    commit_blobs(site.db, **blobs, right=b"right", empty=b"")
+    return blobs
+
+
+def damage_all(site, names=DAMAGES):
+    """By kind, the key that was damaged."""
+    keys = {name: site.key(name.replace("-", "_")) for name in names}
+    for name, key in keys.items():
+        site.bucket.damage(key, name)
+    return keys
+
+
+@pytest.mark.parametrize("encryption", ENCRYPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_damage_is_found_with_its_name_and_mended(checked, kind, encryption):
+    site = checked(kind, encryption)
+    blobs = filled(site)
+    assert site.fsck(deep=True) == {} and site.report.reading.by_record == len(blobs) + 2
+    keys = damage_all(site)
+    assert site.fsck() == dict.fromkeys(BY_LISTING, 1)
+    assert site.fsck(deep=True) == dict.fromkeys(DAMAGES, 1)
+    found = {finding["kind"]: finding for finding in site.findings}
+    kept = {revision.key: revision for revision in site.kept()}
+    for name, key in keys.items():
+        finding, revision = found[name], kept[key]
+        size = len(blobs[name.replace("-", "_")])
+        assert (finding["key"], finding["oid"], finding["record_size"]) == (key, oid_repr(revision.oid), size)
+        assert abs(time.time() - time.mktime(time.strptime(finding["date"][:19], "%Y-%m-%dT%H:%M:%S"))) < 86400
+        assert finding["detail"] and finding["repair"] is None
+    before = {key: site.bucket.get(key) for name, key in keys.items() if name != "missing"}
+    # Said, and nothing done.
+    site.fsck(deep=True, repair=True, dry_run=True)
+    assert site.report.repaired == {"would be repaired": len(DAMAGES)} and site.report.wrong == len(DAMAGES)
+    assert {key: site.bucket.get(key) for key in before} == before
+    # Done, from the cache, which commits filled; what only says wrong things of itself from its own bytes.
+    site.fsck(deep=True, repair=True)
+    assert site.report.repaired == {"repaired": len(DAMAGES)} and site.report.wrong == 0
+    origins = {finding["kind"]: finding["repair"]["origin"] for finding in site.findings}
+    assert origins == {**dict.fromkeys(DAMAGES, "cache"), "wrong-metadata": "object"}
+    assert {finding["repair"]["proof"] for finding in site.findings} == {"sha256"}
+    assert site.fsck(deep=True) == {}
+    site.site.close_all()
+    site.site.cold()
+    db = site.site.db()
+    for name, data in blobs.items():
+        assert read_blob(db, name) == data
+
+
+@pytest.mark.parametrize("encryption", ENCRYPTIONS)
+def test_an_older_version_comes_back(checked, versioned, encryption):
+    site = checked(encryption=encryption)
+    blobs = filled(site)
+    keys = damage_all(site)
+    site.site.close_all()
+    site.site.cold()
+    again = Checked(site.site)
+    with again:
+        again.fsck(deep=True, repair=True)
+        assert again.report.repaired == {"repaired": len(DAMAGES)}, again.findings
+        origins = {finding["kind"]: finding["repair"]["origin"].split()[0] for finding in again.findings}
+        assert origins == {**dict.fromkeys(DAMAGES, "version"), "wrong-metadata": "object"}
+        assert again.fsck(deep=True) == {} and set(keys.values()) <= set(again.site.keys())
+        for name, data in blobs.items():
+            assert read_blob(again.db, name) == data
+
+
+def test_of_versions_only_the_right_bytes_come_back(checked, versioned):
+    site = checked()
+    commit_blobs(site.db, blob=b"x" * 3000)
+    key = site.key("blob")
+    data, metadata = site.bucket.get(key)
+    site.bucket.put(key, b"y" * 3000, metadata)
+    site.bucket.put(key, b"short")
+    site.bucket.delete(key)
+    site.site.close_all()
+    site.site.cold()
+    with Checked(site.site) as again:
+        again.fsck(repair=True)
+        [finding] = again.findings
+        versions = [version for version in again.bucket.opened.list_versions(key) if not version.is_marker]
+        assert len(versions) == 4 and again.bucket.get(key)[0] == data
+        assert finding["repair"]["origin"] == f"version {versions[3].version}"
+
+
+def test_without_any_origin_it_says_what_to_do(checked):
+    site = checked()
+    commit_blobs(site.db, blob=b"x" * 3000)
+    site.bucket.damage(site.key("blob"), "missing")
+    site.site.close_all()
+    site.site.cold()
+    with Checked(site.site) as again:
+        again.fsck(repair=True)
+        [finding] = again.findings
+        assert finding["repair"]["what"] == "not repaired" and "<s3source>" in finding["repair"]["detail"]
+        assert again.report.wrong == 1 and again.site.keys() == []
+
+
+def test_a_cache_with_other_bytes_repairs_nothing(checked):
+    """A file that rotted on the disk: its size and time are right, its bytes are not."""
+    site = checked()
+    commit_blobs(site.db, blob=b"x" * 3000)
+    [revision] = site.kept()
+    path = site.storage.cache.get_text(revision.oid, revision.tid)
+    status = os.stat(path)
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as file:
+        file.write(b"y")
+    os.chmod(path, 0o400)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    site.bucket.damage(revision.key, "truncated")
+    assert site.fsck(repair=True) == {"truncated": 1}
+    [finding] = site.findings
+    assert finding["repair"]["what"] == "not repaired" and "cache: " in finding["repair"]["detail"]
+    assert site.bucket.get(revision.key)[0] == b"x" * 1500
+
+
+def test_what_was_changed_meanwhile_stays(checked, monkeypatch):
+    """Between the look and the repair somebody else brought the object back: it is not overwritten."""
+    site = checked()
+    blobs = filled(site, ("truncated", "missing"))
+    keys = damage_all(site, ("truncated", "missing"))
+    put = mend.Mender._put
+
+    def somebody_else_is_faster(self, finding, content, sha256):
+        site.bucket.put(finding.key, b"somebody else's")
+        put(self, finding, content, sha256)
+
+    monkeypatch.setattr(mend.Mender, "_put", somebody_else_is_faster)
+    site.fsck(repair=True)
+    assert site.report.repaired == {"changed meanwhile": 2} and site.report.wrong == 2
+    assert {site.bucket.get(key)[0] for key in keys.values()} == {b"somebody else's"} and blobs
+
+
+def test_one_writer_of_maintenance_at_a_time(checked):
+    site = checked()
+    filled(site, ("missing",))
+    damage_all(site, ("missing",))
+    store, margins = site.bucket.opened, Margins()
+    with leased(store, margins, Clock(), read_control(store)):
+        assert site.fsck() == {"missing": 1}
+        assert site.fsck(repair=True, dry_run=True) == {"missing": 1}
+        with pytest.raises(Taken):
+            site.fsck(repair=True)
+    site.fsck(repair=True)
+    assert site.report.repaired == {"repaired": 1}
+    assert read_control(store).leases and not any(line.size for line in read_control(store).leases.values())
+
+
+# Encryption
+
+
+@pytest.mark.parametrize("encryption", ["client-side", "sse-c"])
+def test_what_is_encrypted_otherwise(checked, make_site, encryption):
+    """Another key, and none: no finding where it can be read, but a count of what `keys rotate` would change."""
+    clear = checked()
+    commit_blobs(clear.db, clear=b"c" * 3000)
+    clear.site.close_all()
+    with_one = checked(encryption=encryption, keys={"one": ONE})
+    with_one.site.folder = clear.site.folder  # the same database
+    with_one.site.close_all()
+    first = Checked(with_one.site)
+    commit_blobs(first.db, one=b"1" * 3000)
+    one = first.key("one")
+    first.site.close_all()
+    with_one.site.settings = dataclasses.replace(
+        with_one.site.settings,
+        store=dataclasses.replace(with_one.site.settings.store, encryption=_made(encryption, two=TWO, one=ONE)),
+    )
+    with Checked(with_one.site) as both:
+        commit_blobs(both.db, two=b"2" * 3000)
+        assert both.fsck() == {} and both.report.waiting.blobs == (1 if encryption == "client-side" else 0)
+        assert both.fsck(deep=True) == {} and both.report.waiting.blobs == 2
+        both.site.close_all()
+    with_one.site.settings = dataclasses.replace(
+        with_one.site.settings,
+        store=dataclasses.replace(with_one.site.settings.store, encryption=_made(encryption, required=True, two=TWO)),
+    )
+    with Checked(with_one.site) as strict:
+        clear_key = strict.key("clear")
+        # A listing tells what is in clear, but not whose key an object has.
+        assert strict.fsck() == ({"wrong-encryption": 1} if encryption == "client-side" else {})
+        assert strict.fsck(deep=True) == {"wrong-encryption": 2}
+        assert {finding["key"] for finding in strict.findings} == {clear_key, one}
+        assert strict.fsck(deep=True, repair=True) == {"wrong-encryption": 2}
+        assert strict.report.repaired == {"not repaired": 2}
+
+
+def _made(mode, **keys):
+    required = keys.pop("required", False)
+    return {"client-side": client_side, "sse-c": sse_c}[mode](required=required, active=next(iter(keys)), **keys)
+
+
+def test_sealed_objects_and_a_configuration_without_keys(checked):
+    sealed = checked(encryption="client-side")
+    commit_blobs(sealed.db, blob=b"x" * 3000)
+    sealed.site.close_all()
+    sealed.site.settings = dataclasses.replace(
+        sealed.site.settings, store=dataclasses.replace(sealed.site.settings.store, encryption=None)
+    )
+    with Checked(sealed.site) as without:
+        assert without.fsck() == {"wrong-encryption": 1}
+        assert "the key one" in without.findings[0]["detail"]
+
+
+def test_a_sealed_object_that_lost_its_metadata_comes_back(checked):
+    site = checked(encryption="client-side")
+    commit_blobs(site.db, blob=b"x" * 3000)
+    key = site.key("blob")
+    data, _ = site.bucket.get(key)
+    site.bucket.put(key, data)
+    assert site.fsck() == {}
+    assert site.fsck(deep=True, repair=True) == {"wrong-metadata": 1}
+    assert site.report.repaired == {"repaired": 1} and site.findings[0]["repair"]["origin"] == "cache"
+    assert site.fsck(deep=True) == {}
+
+
+# Beside a site
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_healthy_site_that_is_written_to_packed_and_undone(checked, kind, tier):
+    site = checked(kind)
+    for number in range(30):
+        commit_blobs(site.db, **{f"blob{number}": os.urandom(100)})
+    stop, failures = threading.Event(), []
+
+    def write():
+        number = 0
+        while not stop.is_set():
+            try:
+                commit_blobs(site.db, **{f"blob{number % 40}": os.urandom(100)})
+                if number % 5 == 0 and site.db.supportsUndo():
+                    commit_blobs(site.db, undone=os.urandom(50))
+                    undo_last(site.db)
+                if number % 7 == 0:
+                    site.db.pack(time.time())
+            except Exception as error:
+                failures.append(error)
+                return
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        until = time.monotonic() + 5 * tier["race_seconds"]
+        rounds = 0
+        while time.monotonic() < until or rounds < 3:
+            found = site.fsck(deep=rounds % 2 == 1)
+            assert found == {} and not site.report.unknown, site.findings
+            rounds += 1
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+
+
+def test_between_the_listing_and_the_end_a_blob_came_and_a_pack_took_one_away(checked):
+    site = checked()
+    commit_blobs(site.db, blob=b"first")
+    commit_blobs(site.db, blob=b"second")
+    first = next(revision for revision in site.kept() if revision.size == 5)
+    site.bucket.damage(first.key, "missing")
+    running = Quiet()
+    phase = running.phase
+
+    def at(name, *totals):
+        if name == "looking again":
+            commit_blobs(site.db, other=b"came meanwhile")
+            site.db.pack(time.time() + 1)
+        return phase(name, *totals)
+
+    running.phase = at
+    assert site.fsck(running) == {}
+    assert (site.report.gone, site.report.unknown) == (1, 0) and "looking again" in running.phases
+
+
+def test_an_object_that_nothing_needs_yet_is_no_orphan_once_its_transaction_is_there(checked, monkeypatch):
+    site = checked()
+    commit_blobs(site.db, blob=b"first")
+    stray = blob_key(bytes(7) + b"\x77", draw_name())
+    site.bucket.put(stray, b"never committed")
+    assert site.fsck() == {} and site.orphans == [stray]
+    assert (site.report.orphaned.blobs, site.report.orphaned.bytes) == (1, 15)
+    store = site.storage.store_
+    listed = store.list
+
+    def committed_before(*arguments, **options):
+        """The database is read by now, and its own objects are listed after that."""
+        monkeypatch.setattr(store, "list", listed)
+        commit_blobs(site.db, late=b"late")
+        return listed(*arguments, **options)
+
+    monkeypatch.setattr(store, "list", committed_before)
+    assert site.fsck() == {} and site.orphans == [stray]
+    assert site.report.revisions == 1 and len(site.kept()) == 2
+
+
+# Revisions
+
+
+def test_each_revision_that_needs_a_wrong_object_is_named_and_the_object_is_read_once(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    commit_blobs(site.db, blob=b"first" * 100)
+    commit_blobs(site.db, blob=b"second" * 100)
+    undo_last(site.db)
+    first = min(site.kept(), key=lambda revision: revision.tid)
+    assert [revision.key for revision in site.kept()].count(first.key) == 2
+    proxy.reset()
+    assert site.fsck(deep=True) == {} and proxy.counts(first.key) == {"HeadObject": 1, "GetObject": 1}
+    site.bucket.damage(first.key, "wrong-bytes")
+    assert site.fsck(deep=True) == {"wrong-bytes": 2}
+    assert len({finding["tid"] for finding in site.findings}) == 2
+    site.fsck(deep=True, repair=True)
+    assert site.report.repaired.get("repaired") and site.fsck(deep=True) == {}
+
+
+def test_nothing_is_asked_for_a_blob_alone(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    for first in range(0, 300, 50):
+        commit_blobs(site.db, **{f"blob{number}": b"x" for number in range(first, first + 50)})
+    proxy.reset()
+    assert site.fsck() == {} and site.report.revisions == 300
+    counts = proxy.counts("")
+    assert "HeadObject" not in counts and "GetObject" not in counts and sum(counts.values()) <= 5, counts
+
+
+def test_a_record_that_is_damaged(checked):
+    site = checked()
+    commit_blobs(site.db, blob=b"x" * 100)
+    [revision] = site.kept()
+    base = site.storage._base
+    record = base.loadSerial(revision.oid, revision.tid)
+    transaction = TransactionMetaData()
+    base.tpc_begin(transaction)
+    damaged = record.replace(revision.name.encode(), b"../../../../../etc/passwd\0\0\0\0\0\0\0")
+    base.store(revision.oid, revision.tid, damaged, "", transaction)
+    base.tpc_vote(transaction)
+    base.tpc_finish(transaction)
+    assert site.fsck(repair=True) == {"damaged-record": 1}
+    [finding] = site.findings
+    assert finding["key"] is None and finding["repair"]["what"] == "not repaired"
+    assert site.report.orphaned.blobs == 0  # the object may be that record's
+
+
+# Sources
+
+
+def test_what_is_only_in_a_source_is_elsewhere_and_a_wrong_object_comes_back_from_there(old_site, checked, settings):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, a=b"a" * 3000, b=b"b" * 4000, c=b"c" * 5000)
+    db.close()
+    source = BlobDirSettings(SourceOptions("files", mirror="on"), old.blobs)
+    site = checked(sources=(source,))
+    site.site.close_all()
+    site.site.folder = old.folder
+    again = Checked(site.site)
+    with again:
+        assert again.fsck() == {} and again.report.elsewhere.blobs == 3
+        assert read_blob(again.db, "a") == b"a" * 3000 and read_blob(again.db, "b") == b"b" * 4000
+        assert again.fsck() == {} and again.report.elsewhere.blobs == 1
+        key = again.key("a")
+        data, metadata = again.bucket.get(key)
+        again.bucket.put(key, b"other" * 600, metadata)  # of a record that has neither size nor hash
+        again.site.close_all()
+        again.site.cold()
+    with Checked(again.site) as last:
+        assert last.fsck() == {}
+        assert last.fsck(deep=True, repair=True) == {"wrong-bytes": 1}
+        assert last.findings[0]["repair"]["origin"] == "files", last.findings
+        assert last.findings[0]["repair"]["proof"] == "sha256" and last.bucket.get(key)[0] == data
+
+
+def test_a_source_that_is_away_leaves_it_unknown(old_site, checked):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, a=b"a" * 3000)
+    db.close()
+    site = checked(sources=(BlobDirSettings(SourceOptions("files", mirror="off"), old.blobs),))
+    site.site.close_all()
+    site.site.folder = old.folder
+    with Checked(site.site) as again:
+        old.blobs.rename(old.folder / "away")
+        assert again.fsck() == {} and again.report.unknown == 1
+        assert "files" in again.report.unknown_of[0]["reason"]
+
+
+# What lies beside
+
+
+def test_what_is_not_ours_is_counted(checked):
+    site = checked()
+    commit_blobs(site.db, blob=b"x")
+    for key in ("readme.txt", "blobs/readme.txt", "blobs/zzz", "zzz", "addons/some.addon/thing", "a"):
+        site.bucket.put(key, b"12345")
+    site.bucket.put("blobs/1f/3f0.blob", b"theirs")
+    site.bucket.opened.begin_upload("blobs/unfinished")
+    assert site.fsck() == {}
+    assert sorted(site.report.foreign_keys) == ["a", "blobs/readme.txt", "blobs/zzz", "readme.txt", "zzz"]
+    assert (site.report.foreign.bytes, site.report.not_adopted.blobs, site.report.uploads) == (25, 1, 1)
+
+
+# Outages, and being stopped
+
+
+def test_no_finding_is_made_of_an_outage(checked, settings, proxy):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, download_max_attempts=1, outage_patience=0.5)
+    site = checked(store=store)
+    filled(site)
+    proxy.fail(faults.answer(503), target="list-type", times=10**6)
+    with pytest.raises(Unavailable):
+        site.fsck()
+
+
+def test_nor_of_one_while_objects_are_read(checked, settings, proxy):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, download_max_attempts=1, outage_patience=0.5)
+    site = checked(store=store)
+    filled(site)
+    proxy.fail(faults.answer(503), method="GET", target="/blobs/", nth=3, times=10**6)
+    site.fsck(deep=True, concurrency=1)
+    assert site.findings == [] and site.report.outage and site.report.after
+    assert site.report.reading.by_record == 2
+
+
+def test_after_an_outage_nothing_that_was_found_is_passed_over(checked, settings, proxy):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, download_max_attempts=1, outage_patience=0.5)
+    site = checked(store=store)
+    filled(site)
+    keys = sorted(revision.key for revision in site.kept())
+    site.bucket.damage(keys[1], "wrong-metadata")
+    proxy.fail(faults.answer(503), method="GET", target=keys[4], times=10**6)
+    site.fsck(deep=True, concurrency=1)
+    assert site.report.outage and site.report.after == keys[0]
+
+
+def test_stopped_in_the_middle_it_goes_on_where_it_was(checked):
+    site = checked()
+    commit_blobs(site.db, **{f"blob{number}": os.urandom(200) for number in range(40)})
+    keys = sorted(revision.key for revision in site.kept())
+    for key in (keys[3], keys[35]):
+        site.bucket.damage(key, "wrong-bytes")
+    running = Quiet()
+    phase, read = running.phase, []
+
+    def counted(name, *totals):
+        advance = phase(name, *totals)
+        if name != "reading":
+            return advance
+
+        def moved(count, size=0):
+            read.append(count)
+            if sum(read) == 20:
+                running.stop.set()
+
+        return moved
+
+    running.phase = counted
+    assert site.fsck(running, deep=True, concurrency=3) == {"wrong-bytes": 1}
+    assert site.report.stopped and keys[15] < site.report.after < keys[30]
+    first, after = site.report.reading.objects.blobs, site.report.after
+    assert site.fsck(deep=True, after=after) == {"wrong-bytes": 1} and site.findings[0]["key"] == keys[35]
+    assert not site.report.stopped and 40 <= first + site.report.reading.objects.blobs <= 43
+
+
+def test_a_sample_and_a_part(checked):
+    site = checked()
+    commit_blobs(site.db, **{f"blob{number}": b"x" for number in range(200)})
+    assert site.fsck(deep=True, sample=20.0) == {} and 5 < site.report.reading.objects.blobs < 100
+    oids = sorted(revision.oid for revision in site.kept())
+    site.fsck(deep=True, scope=Scope(first=oids[50], last=oids[99]))
+    assert site.report.reading.objects.blobs == site.report.revisions == 50 and site.report.orphaned.blobs == 0
+
+
+def test_objects_that_no_credentials_may_read_are_unknown(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    filled(site)
+    proxy.fail(faults.answer(403, "AccessDenied"), method="GET", target="/blobs/", times=10**6)
+    assert site.fsck(deep=True) == {} and site.report.unknown == len(DAMAGES) + 2
+
+
+def test_what_only_the_size_proves_is_counted_as_such(checked):
+    """Of a blob whose record and metadata have no hash, as a direct upload or another tool's copy leaves it."""
+    site = checked()
+    commit_blobs(site.db, blob=b"x" * 3000, other=b"y" * 3000)
+    for name in ("blob", "other"):
+        key = site.key(name)
+        with connected(site.db) as connection:
+            oid, tid = connection.root()[name]._p_oid, site.kept()[-1].tid
+        _forget_hash(site, oid, tid)
+        data, metadata = site.bucket.get(key)
+        if name == "blob":
+            metadata = {}
+        site.bucket.put(key, data, metadata)
+    site.db.pack(time.time() + 1)
+    assert site.fsck(deep=True) == {}
+    reading = site.report.reading
+    assert (reading.by_record, reading.by_metadata, reading.by_size) == (0, 1, 1)
+
+
+def _forget_hash(site, oid, tid):
+    base = site.storage._base
+    record = base.loadSerial(oid, tid)
+    state = dataclasses.replace(read_state(record), sha256=None)
+    transaction = TransactionMetaData()
+    base.tpc_begin(transaction)
+    base.store(oid, tid, with_state(record, state), "", transaction)
+    base.tpc_vote(transaction)
+    base.tpc_finish(transaction)
+
+
+def test_findings_have_the_content_that_they_belong_to(checked):
+    site = checked()
+    commit_blobs(site.db, picture=b"x" * 3000, right=b"right")
+    site.bucket.damage(site.key("picture"), "missing")
+    running = Quiet()
+    assert site.fsck(running) == {"missing": 1}
+    assert site.findings[0]["content"]["path"] == "/picture"
+    assert site.fsck(quiet := Quiet()) and "finding their content" in quiet.phases
+    site.fsck(repair=True)
+    quiet = Quiet()
+    assert site.fsck(quiet) == {} and "finding their content" not in quiet.phases
