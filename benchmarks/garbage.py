@@ -132,10 +132,10 @@ def plan_lines(row: str, title: str, count: int, taken: tuple[float, float, floa
         yield Line(row, title, *shown, "", ratio)
         return
     yield Line(row, title, *shown, f"≤ {MOST_RATIO:g}", ratio, ratio / MOST_RATIO, ratio <= MOST_RATIO)
-    yield _most(row, f"peak memory of that {title}", most / MB, MOST_MEMORY / MB, "MB")
+    yield most(row, f"peak memory of that {title}", most / MB, MOST_MEMORY / MB, "MB")
 
 
-def _most(row: str, title: str, value: float, most: float, unit: str, other: str = "") -> Line:
+def most(row: str, title: str, value: float, most: float, unit: str, other: str = "") -> Line:
     shown = f"{value:.3g} {unit}"
     return Line(row, title, shown, other, shown, f"≤ {most:g} {unit}", value, value / most, value <= most)
 
@@ -168,7 +168,7 @@ def rounds(folder: Path, server: MiniStack, proxy: Proxy, dead: int, repetitions
                 raise SystemExit(f"{contestant} left {left} objects of {2 * dead}, {dead} of which are dead")
     title = f"deleting {dead} of {2 * dead} objects, 20 ms"
     other = f"{PEER}: {max(requests[PEER])} requests" if PEER in requests else f"{PEER}: not installed"
-    yield _most("round", title, max(requests[OURS]), MOST_REQUESTS, "requests", other)
+    yield most("round", title, max(requests[OURS]), MOST_REQUESTS, "requests", other)
     if PEER not in seconds:
         return
     ours, theirs = min(seconds[OURS]), min(seconds[PEER])
@@ -179,8 +179,12 @@ def rounds(folder: Path, server: MiniStack, proxy: Proxy, dead: int, repetitions
 
 
 def _in_process(work: str, *arguments: Any, ready: Any = None) -> dict[str, float]:
-    """``ready`` is called when the process has prepared what it measures."""
-    command = [sys.executable, __file__, "--child", json.dumps([work, *arguments])]
+    return in_process(__file__, work, *arguments, ready=ready)
+
+
+def in_process(program: str, work: str, *arguments: Any, ready: Any = None) -> dict[str, float]:
+    """What ``program --child`` tells of that work. ``ready`` is called when it has prepared what it measures."""
+    command = [sys.executable, program, "--child", json.dumps([work, *arguments])]
     with subprocess.Popen(
         command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -193,12 +197,12 @@ def _in_process(work: str, *arguments: Any, ready: Any = None) -> dict[str, floa
         return json.loads((first + said).splitlines()[-1])
 
 
-def _prepared() -> None:
+def prepared() -> None:
     print("prepared", flush=True)
     sys.stdin.readline()
 
 
-def _opened(endpoint: str) -> Any:
+def opened(endpoint: str) -> Any:
     from collective.s3blobstorage.objectstore import open_store
     from collective.s3blobstorage.settings import StoreSettings
 
@@ -210,8 +214,8 @@ def _opened(endpoint: str) -> Any:
 
 
 def _listed(endpoint: str, section: str, count: int) -> dict[str, float]:
-    with closing(_opened(endpoint)) as store:
-        _prepared()
+    with closing(opened(endpoint)) as store:
+        prepared()
         started = time.perf_counter()
         found = sum(1 for _ in store.list())
         seconds = time.perf_counter() - started
@@ -224,10 +228,10 @@ def _planned(endpoint: str, section: str, count: int) -> dict[str, float]:
     from collective.s3blobstorage.maintenance.gc.references import view_of
     from collective.s3blobstorage.maintenance.gc.runs import Collection
 
-    with closing(_opened(endpoint)) as store, closing(ZODB.config.storageFromString(section)) as base:
+    with closing(opened(endpoint)) as store, closing(ZODB.config.storageFromString(section)) as base:
         collection = Collection(store, lambda: view_of(base), Margins())
         made: list[Any] = []
-        _prepared()
+        prepared()
         told = peak(lambda: made.append(collection.plan()))
         with made[0] as plan:
             dead = count // DEAD_EACH
@@ -252,19 +256,19 @@ def _filled(contestant: str, section: str, dead: int) -> dict[str, float]:
                 plan, _ = collection.round()
                 with plan:
                     assert plan.tally.waiting.blobs == dead
-    _prepared()
+    prepared()
     return {}
 
 
 def _collected(contestant: str, section: str, dead: int) -> dict[str, float]:
     with closing(ZODB.config.databaseFromString(section)) as db:
         if contestant == PEER:
-            _prepared()
+            prepared()
             started = time.perf_counter()
             db.pack(time.time() + 1)
             return {"seconds": time.perf_counter() - started}
         with _collection(db, days=10) as collection:
-            _prepared()
+            prepared()
             started = time.perf_counter()
             plan, outcome = collection.round()
             seconds = time.perf_counter() - started

@@ -1,4 +1,5 @@
 """A store that lists very many objects, without having them: ``python -m benchmarks.listed COUNT`` prints its address.
+With a second argument one of so many is not the object that the database uses; 0: of none.
 
 It answers ListObjectsV2 with pages as Amazon S3 writes them, of keys that are computed, and keeps the few small objects
 that garbage collection reads and writes in memory. No signature is checked. It ends with its standard input. A page of
@@ -39,21 +40,23 @@ def name(number: int, *, dead: bool = False) -> str:
     return f"{(2 * number + dead) * _SPREAD & _ALL_BITS:032x}"
 
 
-def key(number: int) -> str:
-    return f"blobs/{number + FIRST_OID:016x}/{name(number, dead=number % DEAD_EACH == DEAD_EACH - 1)}"
+def key(number: int, dead_each: int) -> str:
+    dead = dead_each > 0 and number % dead_each == dead_each - 1
+    return f"blobs/{number + FIRST_OID:016x}/{name(number, dead=dead)}"
 
 
 class Keys:
     """The computed keys, as a sorted sequence that is not in memory."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, dead_each: int) -> None:
         self._count = count
+        self._dead_each = dead_each
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, number: int) -> str:
-        return key(number)
+        return key(number, self._dead_each)
 
 
 class Store(BaseHTTPRequestHandler):
@@ -120,7 +123,9 @@ class Store(BaseHTTPRequestHandler):
         start = max(start, bisect_left(self.keys, prefix))
         end = min(len(self.keys), start + most + 1)
         found = [
-            (made, 65536, made[-32:], LAST_MONTH) for made in map(key, range(start, end)) if made.startswith(prefix)
+            (made, 65536, made[-32:], LAST_MONTH)
+            for made in map(self.keys.__getitem__, range(start, end))
+            if made.startswith(prefix)
         ]
         with self.lock:
             found += [
@@ -147,8 +152,8 @@ def _etag(body: bytes) -> str:
 class Listed:
     """Such a store in a process of its own, from ``with`` to its end."""
 
-    def __init__(self, count: int) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.listed", str(count)]
+    def __init__(self, count: int, dead_each: int = DEAD_EACH) -> None:
+        self._command = [sys.executable, "-m", "benchmarks.listed", str(count), str(dead_each)]
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -163,8 +168,8 @@ class Listed:
         self._process.stdout.close()
 
 
-def main(count: int) -> None:
-    made: dict[str, Any] = {"keys": Keys(count), "small": {}, "lock": threading.Lock()}
+def main(count: int, dead_each: int = DEAD_EACH) -> None:
+    made: dict[str, Any] = {"keys": Keys(count, dead_each), "small": {}, "lock": threading.Lock()}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("StoreOfThisRun", (Store,), made))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -174,4 +179,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

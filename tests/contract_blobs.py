@@ -31,6 +31,7 @@ NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "gc": {"dry_run": True, "plan": None, "allow": 0.2},
+    "fsck": {"dry_run": True, "deep": False, "sample": 100.0, "limit_rate": 0},
     "mirror": {"dry_run": True, "limit_rate": 0},
     "migrate": {"dry_run": True, "source": None, "limit_rate": 0},
     "rotate": {"dry_run": True, "convert": False, "limit_rate": 0},

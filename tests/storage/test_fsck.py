@@ -12,7 +12,7 @@ from blob_sites import undo_last
 from checked_sites import ENCRYPTIONS, ONE, TWO, Checked, Quiet, encrypted
 from rings import client_side, sse_c
 from servers import faults
-from sites import commit_blobs, connected, read_blob
+from sites import commit_blobs, connected, read_blob, wait_until
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import oid_repr
 
@@ -582,3 +582,29 @@ def test_findings_have_the_content_that_they_belong_to(checked):
     site.fsck(repair=True)
     quiet = Quiet()
     assert site.fsck(quiet) == {} and "finding their content" not in quiet.phases
+
+
+def test_a_job_of_the_site(checked):
+    site = checked()
+    filled(site, ("missing", "wrong-bytes"))
+    damage_all(site, ("missing", "wrong-bytes"))
+    jobs = site.storage.jobs()
+    assert {kind.name: kind.why_not for kind in jobs.kinds()}["fsck"] == ""
+
+    def ended(**options):
+        job = jobs.start("fsck", options)
+        wait_until(lambda: jobs.get(job.id).state != "running", 60)
+        job = jobs.get(job.id)
+        assert job.state == "done", job.error
+        return job.result
+
+    told = ended()
+    assert told["dry_run"] and told["found"]["missing"] == 1 and told["repaired"] is None
+    assert [line["kind"] for line in ended(deep=True, sample=100)["findings"]] == ["missing", "wrong-bytes"]
+    told = ended(deep=True, dry_run=False)
+    assert told["repaired"] == {"repaired": 2} and site.fsck(deep=True) == {}
+    for options, message in (({"sample": 0}, "sample"), ({"limit_rate": -1}, "limit_rate"), ({"path": "x"}, "path")):
+        with pytest.raises(ValueError, match=message):
+            jobs.start("fsck", options)
+    last, running = jobs.latest()["fsck"]
+    assert last.result["found"]["wrong-bytes"] == 1 and running is None

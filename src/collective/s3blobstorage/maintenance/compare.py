@@ -143,6 +143,12 @@ def _tagged(kind: int, stream: Iterable[T], what: str) -> Iterator[tuple[bytes, 
 
 
 def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[BlobFile]) -> Iterator[Place | Extra]:
+    if len(revisions) == len(objects) == 1 and not files:  # nearly every blob of a site
+        revision, present = revisions[0], objects[0]
+        plain = present.tid is None and not revision.damaged and not revision.inline
+        if plain and revision.object_name == present.name:
+            yield Place(revision, present.size_for({revision.size}), stored=present.size)
+            return
     ours = {found.name: found for found in objects if found.tid is None}
     old = {found.tid: found for found in objects if found.tid is not None}
     file_sizes = {found.tid: found.size for found in files}

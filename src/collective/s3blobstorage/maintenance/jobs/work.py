@@ -154,7 +154,7 @@ class Gc:
 class Fsck:
     """Whether everything that the database needs is there; without ``dry_run`` what is not is brought back."""
 
-    defaults: Mapping[str, Any] = {"dry_run": True, "deep": False, "sample": 100, "limit_rate": 0}
+    defaults: Mapping[str, Any] = {"dry_run": True, "deep": False, "sample": 100.0, "limit_rate": 0}
 
     def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
         if not 0 < options["sample"] <= 100:
