@@ -98,7 +98,7 @@ WORDS = {
     "form-lost": _("The connection is lost. Nothing of the form is lost: save it again when the connection is back."),
     "form-logged-out": _("You are logged out. Nothing of the form is lost: log in, then save it again."),
     "form-failed": _(
-        "The site could not save the form (${status}). Nothing of it is lost: save it again, or tell whoever runs the site."
+        "The site could not save the form (${status}). Nothing of it is lost: save it again, or tell who runs the site."
     ),
 }
 
