@@ -1,5 +1,6 @@
 // What the page asks plone.restapi of content, besides uploads: what has a name already, folders, titles.
 
+const PATHS_AT_ONCE = 100 // as many as the service takes
 const HEADERS = { Accept: 'application/json', 'Content-Type': 'application/json' }
 
 /** Address of content with `++api++`, as `place` has it. Another one is left as it is. */
@@ -17,8 +18,13 @@ export async function existing(container, filename) {
 
 /** Makes the folders that are missing, `paths` as `a/b`. Gives a Map of path → address with ++api++. */
 export async function makeFolders(container, paths) {
-  const told = await ask(`${container}/@blob-upload/folders`, 'POST', { paths })
-  return new Map(told.items.map((item) => [item.path, apiAddress(container, item['@id'])]))
+  const made = new Map()
+  for (let first = 0; first < paths.length; first += PATHS_AT_ONCE) {
+    const asked = { paths: paths.slice(first, first + PATHS_AT_ONCE) }
+    const told = await ask(`${container}/@blob-upload/folders`, 'POST', asked)
+    for (const item of told.items) made.set(item.path, apiAddress(container, item['@id']))
+  }
+  return made
 }
 
 /** Gives content another title. */

@@ -144,6 +144,11 @@ function readyAlready(field, { root, size }) {
     field.plain()
     dashboard.querySelector('button')?.focus()
   })
+  // What says the same without the script: a radio button, its label, and the token.
+  const own = field.radios.find((radio) => radio.value === 'direct')
+  own?.closest('.form-check')?.remove()
+  field.radios = field.radios.filter((radio) => radio !== own)
+  field.before = field.radios.find((radio) => radio.value === 'nochange')
   dashboard.hidden = true
   root.prepend(line)
   field.sendsInstead({ upload, action: 'direct' })

@@ -49,8 +49,8 @@ export class FormGate {
   #show() {
     const [first] = this.#reasons.values()
     for (const button of this.form.querySelectorAll(SAVES)) {
-      if (!saves(button) || button.disabled === Boolean(first)) continue
-      button.disabled = Boolean(first)
+      if (!saves(button)) continue
+      if (button.disabled !== Boolean(first)) button.disabled = Boolean(first)
       if (first) button.title = first.reason
       else button.removeAttribute('title')
     }
