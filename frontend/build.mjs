@@ -15,7 +15,7 @@ const LICENCES = 'licences.txt'
 // Of the versions that editors' browsers have had since 2023: `static` blocks and AbortSignal.timeout.
 const BROWSERS = ['chrome111', 'edge111', 'firefox115', 'safari16.4']
 
-/** Names of all that a bundle is made of, below this folder, sorted. tests/unit/test_uploader_bundle.py has the same. */
+/** Names of all that a bundle is made of, below this folder, sorted. tests/frontend_build.py has the same. */
 function sources() {
   const found = readdirSync(join(HERE, 'src'), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -23,7 +23,7 @@ function sources() {
   return [...found, 'build.mjs', 'package-lock.json', 'package.json'].sort()
 }
 
-/** SHA-256 of the sources, in the first line of each bundle: so a test without node knows whether it is theirs. */
+/** SHA-256 of the sources, in the first line of script and style: a test without node knows by it whether they fit. */
 function digest() {
   const hash = createHash('sha256')
   for (const name of sources()) {
@@ -43,12 +43,19 @@ function licences(inputs) {
   const texts = [...packages].sort().map((path) => {
     const folder = join(HERE, path)
     const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json')))
-    const file = readdirSync(folder).filter((one) => /^licen[cs]e(\.|$)/i.test(one)).sort()[0]
-    if (!license) throw new Error(`${name} names no licence`)
-    const text = file ? readFileSync(join(folder, file), 'utf8').trim() : 'The package has no file with its text.'
+    const text = licenceIn(folder)
+    if (!license || !text) throw new Error(`${name} names no licence, or has not its text`)
     return `${name} ${version}, ${license}\n\n${text}\n`
   })
-  return `uploader.js, uploader.css and locale-*.js are made of these packages besides our own sources.\n\n${texts.join('\n\n')}`
+  const start = 'uploader.js, uploader.css and locale-*.js are made of these packages besides our own sources.'
+  return [start, ...texts].join('\n\n')
+}
+
+/** Of a file for it, or the section of the README that some packages have instead. */
+function licenceIn(folder) {
+  const read = (name) => readFileSync(join(folder, name), 'utf8')
+  const [file] = readdirSync(folder).filter((one) => /^licen[cs]e(\.|$)/i.test(one)).sort()
+  return file ? read(file).trim() : read('README.md').split(/^## Licen[cs]e.*$/im)[1]?.trim()
 }
 
 const target = resolve(process.argv[2] ?? STATIC)
@@ -62,14 +69,13 @@ const common = {
   minify: true,
   charset: 'utf8',
   legalComments: 'none', // they are in licences.txt
-  banner: { js: `/* built from ${digest()}: see docs/development.md */`, css: `/* built from ${digest()} */` },
   target: BROWSERS,
   metafile: true,
   logLevel: 'warning',
 }
 
-// The languages that the sources import are files beside uploader.js, loaded on demand. They are built apart, since what
-// esbuild's `splitting` lets both share would be loaded from a third file, whose address has no ?v= as a new version needs it.
+// The languages that the sources import are files beside uploader.js, loaded on demand. They are built apart: what both
+// share by esbuild's `splitting` would be in a third file, whose address has no ?v= as a new version needs it.
 const languages = new Set()
 const beside = {
   name: 'languages-beside',
@@ -89,6 +95,8 @@ const uploader = await build({
     { in: 'src/style.css', out: 'uploader' },
   ],
   plugins: [beside],
+  banner: { js: `/* built from ${digest()}: see docs/development.md */`, css: `/* built from ${digest()} */` },
 })
-const locales = await build({ ...common, entryPoints: [...languages].sort().map((path) => ({ in: path, out: fileOf(path) })) })
+const entryPoints = [...languages].sort().map((path) => ({ in: path, out: fileOf(path) }))
+const locales = await build({ ...common, entryPoints })
 writeFileSync(join(target, LICENCES), licences({ ...uploader.metafile.inputs, ...locales.metafile.inputs }))

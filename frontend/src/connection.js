@@ -3,8 +3,8 @@
 import { aborted } from './failure.js'
 
 /**
- * Seconds: `first` is the pause after a failed request; each next one is twice as long, up to `longest`; after `patience` of
- * pauses the upload fails, and the editor has to retry. `stalled`: without any progress a request counts as lost.
+ * Seconds: `first` is the pause after a failed request; each next one is twice as long, up to `longest`; after `patience`
+ * of pauses the upload fails, and the editor has to retry. `stalled`: without any progress a request counts as lost.
  */
 export const WAITING = { first: 1, longest: 30, patience: 30 * 60, stalled: 60 }
 

@@ -19,12 +19,16 @@ export class DirectUpload {
   #told = null // what the service says of the upload; null: it is not begun
   #arrived = new Set() // parts that the store has
   #loaded = new Map() // bytes of parts that are on their way
+  #unsure = false // whether parts may have arrived whose answers did not
   #signed = new Map() // requests that are not used yet, by part
   #signing = null
   #beginning = null
   #toldAt = 0
 
-  /** `data`: a Blob; `hooks`: functions `progress(bytes)`, `resumed(bytes)` and `completing()`; `claimed`: tokens in use. */
+  /**
+   * `data`: a Blob; `hooks`: functions `progress(bytes)`, `resumed(bytes)` and `completing()`; `claimed`: tokens that
+   * uploads of this page have.
+   */
   constructor({ settings, data, about, remembered, connection, claimed, hooks }) {
     Object.assign(this, { data, about, remembered, connection, claimed, hooks })
     this.service = new Service(settings, { place: about.place, seconds: connection.waiting.stalled })
@@ -99,6 +103,7 @@ export class DirectUpload {
   }
 
   async #begin(signal) {
+    if (this.#told && this.#unsure) await this.#look(signal)
     if (this.#told || (await this.#goOn(signal))) return
     // Not aborted while it is asked: nobody would know the upload that the site has begun.
     this.#beginning = this.connection.persist(() => this.service.begin(this.about), signal)
@@ -129,6 +134,7 @@ export class DirectUpload {
   /** Asks which parts have arrived. */
   async #look(signal, token = this.token) {
     this.#told = await this.connection.persist(() => this.service.upload(token, signal), signal)
+    this.#unsure = false
     this.#arrived.clear()
     for (const [part, size] of this.#told.arrived) if (size === this.#sizeOf(part)) this.#arrived.add(part)
     this.#progress()
@@ -152,6 +158,7 @@ export class DirectUpload {
     const failures = (await Promise.all(workers)).filter(Boolean)
     signal.removeEventListener('abort', stopped)
     this.#signed.clear() // they are for now
+    this.#unsure = failures.length > 0
     if (signal.aborted) throw aborted()
     const [failure] = failures.filter(({ name }) => name !== 'AbortError')
     if (failure) throw failure
@@ -208,7 +215,8 @@ export class DirectUpload {
   async #sign(part, signal) {
     const wanted = (one) => one >= part && !this.#signed.has(one) && !this.#loaded.has(one)
     const parts = this.#missing().filter(wanted).slice(0, SIGNED_AT_ONCE)
-    for (const request of await this.service.requests(this.token, parts, signal)) this.#signed.set(request.part, request)
+    const requests = await this.service.requests(this.token, parts, signal)
+    for (const request of requests) this.#signed.set(request.part, request)
   }
 
   /** What a failure leaves of the upload: of one that has ended nothing, so that the next run begins another. */

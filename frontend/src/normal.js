@@ -36,7 +36,8 @@ export class NormalUpload {
     if (answer.status >= 400) {
       const failure = failureOf(answer.status, told ?? {})
       if (failure.kind === 'lost') failure.words = 'lost-again'
-      if (failure.kind === 'ended') Object.assign(failure, { kind: 'forbidden', words: 'forbidden' }) // the place is gone
+      // The place is gone.
+      if (failure.kind === 'ended') Object.assign(failure, { kind: 'forbidden', words: 'forbidden' })
       throw failure
     }
     // A page instead of JSON: the login form, behind a redirect.

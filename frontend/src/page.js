@@ -36,7 +36,7 @@ export async function mountPage(element, settings) {
     check: (file) => refusal(settings, say, file, typeByItself(types, file)),
   })
   const remembered = new Remembered(settings)
-  const service = new Service(settings)
+  const serviceOf = (place) => new Service(settings, { place })
   uppy.use(BlobUpload, { settings, remembered })
 
   uppy.on('file-added', (file) => uppy.setFileMeta(file.id, { type: typeOf(file), title: '' }))
@@ -46,7 +46,7 @@ export async function mountPage(element, settings) {
   uppy.on('upload-success', (file, response) => uploaded.add(file.name, response.body))
   const busy = ({ name, size }) =>
     uppy.getFiles().some((file) => file.name === name && file.size === size && !file.progress.uploadComplete)
-  const unfinished = makeUnfinishedList({ say, size, remembered, service, status, busy })
+  const unfinished = makeUnfinishedList({ say, size, remembered, serviceOf, status, busy })
   for (const event of ['complete', 'cancel-all', 'file-removed']) uppy.on(event, unfinished.refresh)
 
   root.prepend(...notes(settings, say, size), unfinished.element, ...typeOfAll(uppy, settings, say))

@@ -1,5 +1,5 @@
-// What the browser remembers of unfinished direct uploads, for the user of `settings.user`: when the page was closed and
-// the same file is chosen again, it goes on where it was. A token opens nothing for anybody who is not logged in as
+// What the browser remembers of unfinished direct uploads, for the user of `settings.user`: when the page was closed
+// and the same file is chosen again, it goes on where it was. A token opens nothing for anybody who is not logged in as
 // that user.
 
 const PREFIX = 's3blobs-uploads:'

@@ -3,7 +3,7 @@
 import { aborted, Failure } from './failure.js'
 
 /**
- * Sends, and gives the answer as `{ status, text, url }` whatever its status is.
+ * Sends, and gives the answer as `{ status, text }` whatever its status is.
  *
  * `progress(bytes, total)`: of the body; `stalled`: seconds without progress or answer after which it counts as lost.
  * Throws a Failure `lost`, and an AbortError where the signal says so.
@@ -36,7 +36,7 @@ export function send(method, url, body, { headers = {}, signal, progress = () =>
       moved()
       progress(event.loaded, event.total)
     })
-    xhr.addEventListener('load', () => over(resolve, { status: xhr.status, text: xhr.responseText, url: xhr.responseURL }))
+    xhr.addEventListener('load', () => over(resolve, { status: xhr.status, text: xhr.responseText }))
     xhr.addEventListener('error', lost)
     signal?.addEventListener('abort', stop)
     xhr.open(method, url)

@@ -28,8 +28,10 @@ export class Service {
    */
   begin({ name, size, mime, type, field, replaces }, signal) {
     // In parts, also a small file: what goes in one request is not gone on with, and completes seconds later.
-    const body = { filename: name, size, method: 'multipart', ...(field && { field }), ...(mime && { 'content-type': mime }) }
-    return this.#ask('POST', '', { body: replaces ? { ...body, replace: true } : { ...body, '@type': type }, signal })
+    const body = { filename: name, size, method: 'multipart', ...(replaces ? { replace: true } : { '@type': type }) }
+    if (field) body.field = field
+    if (mime) body['content-type'] = mime
+    return this.#ask('POST', '', { body, signal })
   }
 
   /** Signed requests for these parts: `[{ part, size, method, url, headers }]`. */
@@ -108,5 +110,6 @@ function withAny(signals) {
     if (signal.aborted) stop()
     else signal.addEventListener('abort', stop)
   }
-  return { signal: controller.signal, done: () => signals.forEach((signal) => signal.removeEventListener('abort', stop)) }
+  const done = () => signals.forEach((signal) => signal.removeEventListener('abort', stop))
+  return { signal: controller.signal, done }
 }

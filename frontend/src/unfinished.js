@@ -5,13 +5,14 @@ import { make, titledList } from './dom.js'
 /**
  * The list above the Dashboard: `element` and `refresh()`, which reads anew what the browser remembers.
  *
- * `remembered`: what the browser remembers; `service`: client of `@blob-upload` of the place; `busy(entry)`: whether
- * its file is in the Dashboard now.
+ * `remembered`: what the browser remembers; `serviceOf(place)`: client of its `@blob-upload`: the upload of a file of a
+ * dropped folder belongs to that one; `busy(entry)`: whether its file is in the Dashboard now.
  */
-export function makeUnfinishedList({ say, size, remembered, service, busy, status }) {
+export function makeUnfinishedList({ say, size, remembered, serviceOf, busy, status }) {
   const { section, list, shown } = titledList(say('unfinished'), { class: 's3blobs-unfinished' })
 
   async function item(entry) {
+    const service = serviceOf(entry.place)
     const sent = await service.sent(entry.token)
     if (sent === null) {
       remembered.forget(entry.token) // it has expired, or was cancelled elsewhere

@@ -1,7 +1,7 @@
 // Uppy's uploader for @blob-upload and @@upload-file.
 //
-// Not the stock @uppy/aws-s3: that tells editors "Companion request failed" for whatever the site says, sends the parts of
-// a file one after the other, and has no way to hand over a title.
+// Not the stock @uppy/aws-s3: that tells editors "Companion request failed" for whatever the site says, sends the parts
+// of a file one after the other, and has no way to hand over a title.
 
 import { BasePlugin } from '@uppy/core'
 import { filterFilesToEmitUploadStarted, filterFilesToUpload } from '@uppy/core/utils'
@@ -17,9 +17,9 @@ const FILES_AT_ONCE = 3
 /**
  * Options: `settings` (`UploaderSettings`), `remembered`, and `waiting` (seconds, as `WAITING` of `connection.js`).
  *
- * Of each file's `meta` it takes `type` (one of `settings.types`; else that of the field, or the first one), `title`, `folder`
- * (address with ++api++ of the folder that it goes into), and `replaces` (`{ place, field }`: the content whose file is
- * replaced, with ++api++, and which of its fields).
+ * Of each file's `meta` it takes `type` (one of `settings.types`; else that of the field, or the first one), `title`,
+ * `folder` (address with ++api++ of the folder that it goes into), and `replaces` (`{ place, field }`: the content whose
+ * file is replaced, with ++api++, and which of its fields).
  *
  * `upload-success` has as `response.body` what became of it, `{ '@id', UID, title }`; of a field in a form `{ token }`.
  * `upload-error` has a `Failure` whose message is in words of the editor. Further events: `blob-upload-waiting` with
@@ -102,7 +102,8 @@ export class BlobUpload extends BasePlugin {
       body = await upload.complete(title ? { title } : {}, signal)
       this.#uploads.delete(id)
     }
-    if (this.uppy.getFile(id)) this.uppy.emit('upload-success', this.uppy.getFile(id), { status: 200, body, uploadURL: body['@id'] })
+    const now = this.uppy.getFile(id)
+    if (now) this.uppy.emit('upload-success', now, { status: 200, body, uploadURL: body['@id'] })
   }
 
   /** That of an earlier run, or a new one, also where the file is to become something else by now. */
@@ -122,8 +123,8 @@ export class BlobUpload extends BasePlugin {
     }
     const Upload = this.#typeOf(file).mode === 'direct' ? DirectUpload : NormalUpload
     const { settings, remembered } = this.opts
-    const { connection } = this
-    const upload = new Upload({ settings, data: file.data, about, remembered, connection, claimed: this.#claimed, hooks })
+    const shared = { settings, remembered, connection: this.connection, claimed: this.#claimed }
+    const upload = new Upload({ ...shared, data: file.data, about, hooks })
     this.#uploads.set(file.id, upload)
     return upload
   }

@@ -81,6 +81,14 @@ def test_wheel_carries_every_file_of_the_profiles(wheel):
     assert not [name for name in names if name.startswith("profiles/")]  # no folder beside other people's packages
 
 
+def test_wheel_carries_the_built_uploader_and_not_its_sources(wheel):
+    static = REPOSITORY / "src" / "collective" / "s3blobstorage" / "uploader" / "static"
+    ours = {path.relative_to(REPOSITORY / "src").as_posix() for path in static.iterdir()}
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert len(ours) > 40 and ours <= names
+    assert not [name for name in names if "frontend" in name or "node_modules" in name]
+
+
 def test_wheel_reads_its_own_profiles(wheel, tmp_path):
     """Unpacked as ``lib`` beside somebody else's ``profiles``: a --target install into another repository."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "lib")
