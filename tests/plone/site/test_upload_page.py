@@ -409,7 +409,7 @@ def test_what_the_page_tells_of_direct_upload_holds_this_way_too(editor, folder,
     payload = payloads.noise(1, "fits.bin")
     check(editor, editor.path_of(send_json(editor, folder, payload)[1]["@id"]), payload)
     choose(upload_portal_types=["Image"])  # so that it does not hold for files
-    assert "Up to 2.0 MB" not in text_of(editor.get(f"{folder}/@@upload-files"))
+    assert "Up to 1.0 GB for each file." in text_of(editor.get(f"{folder}/@@upload-files"))  # form-disk-limit
     assert send_json(editor, folder, payloads.noise(3, "large.bin"))[0] == 201
 
 

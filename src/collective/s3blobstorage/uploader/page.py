@@ -6,6 +6,7 @@ from Products.Five.browser import BrowserView
 from zExceptions import Forbidden, NotFound, Unauthorized
 from zope.cachedescriptors.property import Lazy
 from zope.component import getMultiAdapter
+from ZPublisher import HTTPRequest
 
 from ..messages import byte_count
 from ..services.refusal import Refusal
@@ -50,9 +51,12 @@ class UploadFiles(BrowserView):
 
     @property
     def limit(self):
-        """The largest file that the page takes, as text; "" where the site sets none, or not for all types."""
-        direct = all(one["mode"] == "direct" for one in self.settings["types"])
-        return byte_count(self.settings["maximum-size"]) if direct else ""
+        """The largest file that the plain form takes, as text: what Zope takes in one request, and no more than the
+        site's own bound where that holds for all types."""
+        most = HTTPRequest.FORM_DISK_LIMIT
+        if all(one["mode"] == "direct" for one in self.settings["types"]):
+            most = min(most, self.settings["maximum-size"])
+        return byte_count(most)
 
 
 class MayUploadFiles(BrowserView):
