@@ -135,16 +135,21 @@ class Site:
         return answer.body
 
 
-def a_zope(home: Path, section: str, password: str, environment: dict[str, str]) -> ZopeInstance:
+def a_zope(home: Path, section: str, password: str, environment: dict[str, str], zcml: str = ZCML) -> ZopeInstance:
     return ZopeInstance(
-        home, home / "cache", section, password=password, zcml=ZCML,
+        home, home / "cache", section, password=password, zcml=zcml,
         environment={"PYTHONPATH": str(Path(__file__).parent), "SITES": "with", **environment},
         zope_conf="%import relstorage\n%import ZEO\n" + ZOPE_CONF.format(home=home, storage=section),
     )  # fmt: skip
 
 
 def make_site(
-    s3_server, home: Path, encryption: str = "", environment: dict[str, str] | None = None, base: str = FILESTORAGE
+    s3_server,
+    home: Path,
+    encryption: str = "",
+    environment: dict[str, str] | None = None,
+    base: str = FILESTORAGE,
+    zcml: str = ZCML,
 ) -> Iterator[Site]:
     """``base``: the section of the storage below ours."""
     bucket = f"completion-{uuid.uuid4().hex[:20]}"
@@ -154,7 +159,7 @@ def make_site(
             bucket=bucket, endpoint=between.endpoint_url, server=s3_server, home=home, encryption=encryption,
             base=base.replace("{home}", str(home)),
         )  # fmt: skip
-        zope = a_zope(home, section, secrets.token_urlsafe(12), environment or {})
+        zope = a_zope(home, section, secrets.token_urlsafe(12), environment or {}, zcml)
         settings = StoreSettings(
             bucket, "plone/site", s3_server.endpoint_url, region=s3_server.region, addressing_style="path",
             access_key=s3_server.access_key, secret_key=s3_server.secret_key,

@@ -45,6 +45,7 @@ A field of mode ``direct`` uploads at once. When all is sent, the script puts th
 ``@blob-upload`` gave for this user, place, type and field, and the form completes the upload (``field.py``).
 """
 
+from plone.formwidget.namedfile.interfaces import INamedFileWidget, INamedImageWidget
 from zope import schema
 from zope.i18nmessageid import MessageFactory
 from zope.interface import Interface
@@ -69,3 +70,11 @@ class IUploaderSettings(Interface):
         missing_value=(),
         required=False,
     )
+
+
+class IUploaderWidget(INamedFileWidget):
+    """Plone's widget of a file, inside the element of an uploader on forms that add or edit content."""
+
+
+class IUploaderImageWidget(IUploaderWidget, INamedImageWidget):
+    """The same of an image."""

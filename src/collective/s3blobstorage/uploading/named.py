@@ -1,7 +1,8 @@
 """A file in the staging area as the value of a field: its blob gets it inside the store.
 
 plone.restapi makes the field's value of it, as of a file that came in the request: so permissions, constraints,
-validators and invariants are asked as for any.
+validators and invariants are asked as for any. A form makes a value whose blob gets it when it is set on content
+(``uploader/saving.py``).
 """
 
 from plone.dexterity.interfaces import IDexterityContent
@@ -14,6 +15,7 @@ from zope.publisher.interfaces.browser import IBrowserRequest
 from zope.schema.interfaces import ValidationError
 
 from ..storage.attaching import attach
+from ..storage.lending import lend
 
 
 class ICompletingRequest(IBrowserRequest):
@@ -43,7 +45,27 @@ class DirectFile:
         self.value = None
 
     def __repr__(self):
-        return f"<DirectFile of {self.staged.size} bytes>"
+        return f"<{type(self).__name__} of {self.staged.size} bytes>"
+
+
+class LentFile(DirectFile):
+    """The same, of which nothing is copied before ``attach_lent``."""
+
+
+def value_of(field, direct):
+    """The value of that field, of which nothing was asked yet. ValueError where the field has no blobs.
+
+    Of an image the first bytes are asked for, and all of it where it has to be turned. Raises what ``attach`` raises.
+    """
+    if not IBlobby.implementedBy(field._type):
+        raise ValueError("The field keeps its file outside of blobs.")
+    # Under this type even where the name of the file promises another one, as plone.namedfile would have it.
+    made = field._type(data=direct, contentType=direct.content_type, filename=direct.filename)
+    made.contentType = direct.content_type
+    if not INamedImage.providedBy(made):
+        # It would be told by opening the blob, for which a request is made. An image was opened, and turned maybe.
+        vars(made)["size"] = direct.staged.size
+    return made
 
 
 @implementer(IStorage)
@@ -54,6 +76,16 @@ class DirectFileStorable:
         if not isinstance(data, DirectFile):
             raise NotStorable("Could not store data (not a DirectFile).")
         attach(blob, data.connection, data.staged)
+
+
+@implementer(IStorage)
+class LentFileStorable:
+    """Raises what ``lend`` raises."""
+
+    def store(self, data, blob):
+        if not isinstance(data, LentFile):
+            raise NotStorable("Could not store data (not a LentFile).")
+        lend(blob, data.staged)
 
 
 @implementer(IFieldDeserializer)
@@ -67,14 +99,7 @@ class DirectFileDeserializer(NamedFieldDeserializer):
     def __call__(self, value):
         if not isinstance(value, DirectFile):
             return super().__call__(value)
-        if not IBlobby.implementedBy(self.field._type):
-            raise ValueError("The field keeps its file outside of blobs.")
-        # Under this type even where the name of the file promises another one, as plone.namedfile would have it.
-        made = self.field._type(data=value, contentType=value.content_type, filename=value.filename)
-        made.contentType = value.content_type
-        if not INamedImage.providedBy(made):
-            # It would be told by opening the blob, for which a request is made. An image was opened, and turned maybe.
-            vars(made)["size"] = value.staged.size
+        made = value_of(self.field, value)
         try:
             self.field.validate(made)
         except ValidationError:
