@@ -116,7 +116,9 @@ def test_what_is_committed_meanwhile_is_not_in_it(site, settings, tmp_path):
     second, lines = written(conf, tmp_path / "two", store=settings)
     assert (first["blobs"], second["blobs"]) == (2, 4)
     told = document(manifest(conf, "--verify", tmp_path / "one", "--json", store=settings))
-    assert told["found"]["there"]["blobs"] == 2 and told["new"] == {"blobs": 2, "bytes": len(b"secondlater")}
+    assert told["found"]["there"]["blobs"] == 2 and told["new"]["blobs"] == 2
+    if settings.encryption is None:  # else by what is stored
+        assert told["new"]["bytes"] == len(b"secondlater")
     new = manifest(conf, "--new-since", tmp_path / "one", "--of", tmp_path / "two", store=settings)
     assert new.returncode == 0
     assert sorted(new.stdout.split()) == sorted(line["key"] for line in lines[1:-1] if line["tid"] > first["tid"])
@@ -201,6 +203,7 @@ def test_one_that_was_changed_or_cut_is_refused(site, settings, tmp_path, name):
     assert ("newer release" in result.stderr) == (name == "newer")
 
 
+@pytest.mark.clear
 def test_inline_blobs_are_in_it(site, settings, tmp_path):
     conf, db = site("filestorage", "inline-size 50")
     commit_blobs(db, a=b"tiny", b=b"x" * 51)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import pytest
@@ -43,6 +44,7 @@ def test_by_a_manifest_as_with_the_database(old_site, settings, tmp_path, monkey
     assert again["written"]["blobs"] == 0 and again["found"]["there"]["blobs"] == told["kept_revisions"]
 
 
+@pytest.mark.clear
 def test_inline_blobs_come_from_the_manifest(old_site, settings, tmp_path, monkeypatch):
     site = old_site()
     conf = site.conf(settings, OWNER, "inline-size 50")
@@ -114,3 +116,17 @@ def test_wrong_options(old_site, settings, tmp_path, arguments, said):
     conf = old_site().conf(settings, OWNER)
     result = export(conf, tmp_path / "files", *arguments, store=settings)
     assert result.returncode == 2 and said in result.stderr and not (tmp_path / "files").exists()
+
+
+def test_of_migrated_blobs_the_store_is_asked(old_site, settings, tmp_path):
+    """Their records say nothing: with --ask the manifest has size and hash, also where an object was sealed."""
+    site = old_site()
+    db = site.db()
+    commit_blobs(db, a=b"x" * 1000)
+    db.close()
+    conf = site.conf(settings, OWNER)
+    assert migrate(conf, site, store=settings).returncode == 0
+    _, lines = written(conf, tmp_path / "m", "--ask", store=settings)
+    assert (lines[1]["size"], lines[1]["sha256"]) == (1000, hashlib.sha256(b"x" * 1000).hexdigest())
+    told = document(manifest(conf, "--verify", tmp_path / "m", "--json", store=settings))
+    assert told["found"]["there"] == {"blobs": 1, "bytes": 1000}

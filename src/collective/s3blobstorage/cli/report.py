@@ -84,7 +84,9 @@ def _made(database: Database, kind: str, top: int) -> tuple[bytes, _Report] | No
         store, marker = opened_store(stack, database, writable=False, concurrency=1)
 
         def work(running: Shown) -> tuple[bytes, _Report] | None:
-            found = Inventory(looked(database), store, marker, spool, running.stop, with_content=kind != "growth")
+            found = Inventory(
+                looked(database), store, marker, spool, running.stop, with_content=kind != "growth", stored_sizes=True
+            )
             try:
                 found.look(running.phase("reading the database"))
             except Stopped:

@@ -32,8 +32,10 @@ class Inventory:
     """``look`` at base and bucket, perhaps ``ask`` for each object, then ``entries``. For one thread at a time.
 
     Memory does not grow: what was found is in ``spool``. ``tid``: the last transaction when ``look`` began; what was
-    committed later is not in it. ``with_content``: entries say which content they belong to. Of a base without history
-    a blob that was changed after that transaction, while ``look`` read, is not in it either: its old record is gone.
+    committed later is not in it. ``with_content``: entries say which content they belong to. ``stored_sizes``: where
+    neither record nor ``ask`` tells the size of a blob that may be encrypted before it is sent, that of its object
+    stands for it, 64 bytes or 0.02% more. Of a base without history a blob that was changed after that
+    transaction, while ``look`` read, is not in it either: its old record is gone.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Inventory:
         stop: threading.Event,
         *,
         with_content: bool = True,
+        stored_sizes: bool = False,
     ) -> None:
         self.tid = z64
         self._base = base
@@ -55,6 +58,8 @@ class Inventory:
         self._contents = Contents(spool) if with_content else None
         self._rows = spool.table(*REVISION, "damaged TEXT", "key TEXT", "missing INTEGER", "data BLOB")
         self._told: Table | None = None
+        # A listing does not tell whether an object is in clear or was encrypted here, which makes it longer.
+        self._lists_sizes = stored_sizes or store.encryption.ring is None
 
     @property
     def count(self) -> int:
@@ -101,25 +106,26 @@ class Inventory:
             size = place.object_size if place.object_size is not None else place.old_size
             key = place.old_key if place.object_size is None and place.old_key else revision.key
             missing = size is None
-            if revision.size is None:
+            if revision.size is None and (self._lists_sizes or place.object_size is None):
                 revision = replace(revision, size=size)
         self._rows.add(*revision_row(revision), revision.damaged, key, int(missing), data)
 
     def ask(self, concurrency: int, advance: Advance) -> None:
-        """Of each object which key encrypts it, and its SHA-256 where the record has none: one or two requests each.
+        """Of each object which key encrypts it, and size and SHA-256 where the record has none: one or two requests.
 
         Raises Stopped, Unavailable and Refused.
         """
-        told = self._spool.table("oid BLOB", "tid BLOB", "key_id TEXT", "sha256 BLOB")
+        told = self._spool.table("oid BLOB", "tid BLOB", "key_id TEXT", "size INTEGER", "sha256 BLOB")
         tasks = (entry for entry in map(_entry, self._rows.rows()) if entry.key and not entry.missing)
 
-        def look(entry: Entry) -> tuple[str, bytes | None]:
+        def look(entry: Entry) -> tuple[str, int | None, bytes | None]:
             protection = self._store.protection(entry.key)
-            sha256 = entry.revision.sha256
-            if sha256 is None:
+            size, sha256 = entry.revision.size, entry.revision.sha256
+            if size is None or sha256 is None:
                 info = self._store.head(entry.key)
-                sha256 = None if info is None else info.sha256 or recorded_sha256(info.metadata)
-            return "" if protection is None else protection.key, sha256
+                if info is not None:
+                    size, sha256 = info.size, info.sha256 or recorded_sha256(info.metadata)
+            return "" if protection is None else protection.key, size, sha256
 
         running = in_parallel(tasks, look, concurrency=concurrency, stop=self._stop, name="s3blobs-manifest")
         with closing(running):
@@ -141,7 +147,9 @@ class Inventory:
                 if entry.missing and not is_kept(base, revision.oid, revision.tid):
                     continue
                 if answer is not None and answer[:2] == (revision.oid, revision.tid):
-                    entry = replace(entry, key_id=answer[2], revision=replace(revision, sha256=answer[3]))
+                    entry = replace(
+                        entry, key_id=answer[2], revision=replace(revision, size=answer[3], sha256=answer[4])
+                    )
                     answer = next(told, None)
                 yield entry if self._contents is None else replace(entry, content=self._contents.of(revision.oid))
 
