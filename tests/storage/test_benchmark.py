@@ -80,3 +80,13 @@ def test_garbage_runs_from_end_to_end(s3_server):
     rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     bases = {"plan-FileStorage", "plan-RelStorage", "plan-ZEO"}
     assert set(rows) == {"plan", "plan-20ms", "round", *bases}, done.stdout
+
+
+@pytest.mark.slow
+def test_fsck_runs_from_end_to_end(s3_server):
+    """Each base has just what is listed: the benchmark itself checks that nothing is found."""
+    command = [sys.executable, "benchmarks/fsck.py", "--quick"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert set(rows) == {"fsck", "fsck-FileStorage", "fsck-RelStorage"}, done.stdout

@@ -168,12 +168,13 @@ def test_a_part_is_no_job(command):
     assert not [key for key in bucket_keys(command.store) if key.startswith("jobs/")]
 
 
-def test_an_outage_is_no_finding(command, proxy):
+def test_an_outage_is_no_finding(command, proxy, tmp_path):
     command.store = dataclasses.replace(command.store, endpoint_url=proxy.endpoint_url)
     command.conf("outage-patience 1s", "s3-download-max-attempts 1")
     proxy.fail(faults.answer(503), target="prefix=blobs", times=10**6)
-    result = command.run()
+    result = command.run("--ndjson", tmp_path / "findings")
     assert result.returncode == 2 and "unavailable" in one_line(result) and result.stdout == ""
+    assert not (tmp_path / "findings").exists()
 
 
 def test_ctrl_c_tells_where_it_goes_on(command, proxy):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from blob_sites import undo_last
-from checked_sites import ENCRYPTIONS, ONE, TWO, Checked, Quiet, encrypted
+from checked_sites import ENCRYPTIONS, ONE, TWO, Bucket, Checked, Quiet, encrypted
 from rings import client_side, sse_c
 from servers import faults
 from sites import commit_blobs, connected, read_blob, wait_until
@@ -17,7 +17,7 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.utils import oid_repr
 
 from collective.s3blobstorage.errors import Unavailable
-from collective.s3blobstorage.keys import blob_key, draw_name
+from collective.s3blobstorage.keys import blob_key, draw_name, foreign_keys
 from collective.s3blobstorage.maintenance.fsck import mend
 from collective.s3blobstorage.maintenance.gc.control import read_control
 from collective.s3blobstorage.maintenance.gc.lease import Taken, leased
@@ -446,6 +446,26 @@ def test_a_source_that_is_away_leaves_it_unknown(old_site, checked):
         old.blobs.rename(old.folder / "away")
         assert again.fsck() == {} and again.report.unknown == 1
         assert "files" in again.report.unknown_of[0]["reason"]
+
+
+def test_objects_of_zodb_s3blobs_are_read_where_they_are(old_site, checked, settings):
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, a=b"a" * 3000, b=b"b" * 4000)
+    db.close()
+    theirs = Bucket(settings)
+    for (oid, tid), data in old.files().items():
+        theirs.put(foreign_keys(oid, tid)[len(data) == 4000], data)
+    theirs.close()
+    site = checked()
+    site.site.close_all()
+    site.site.folder = old.folder
+    with Checked(site.site) as again:
+        assert again.fsck() == {} and (again.report.old.blobs, again.report.orphaned.blobs) == (2, 0)
+        assert again.fsck(deep=True) == {} and again.report.reading.by_size == 2
+        first = next(revision for revision in again.kept() if again.key("a") == revision.key)
+        again.bucket.delete(foreign_keys(first.oid, first.tid)[0])
+        assert again.fsck(deep=True) == {"missing": 1} and again.report.reading.by_size == 1
 
 
 # What lies beside

@@ -109,3 +109,14 @@ def test_an_older_version_is_read_and_compared(store, put, s3, settings):
         whole(store, version=found[0].version, size=100_000)
     with pytest.raises(Corrupt):
         whole(store, version=found[0].version, sha256=hashlib.sha256(right).digest())
+
+
+def test_also_in_a_bucket_that_keeps_versions(store, put, s3, settings):
+    s3.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+    put(b"wrong")
+    etag = store.head(KEY).etag
+    put(b"right", if_match=etag)
+    assert whole(store)[0] == b"right"
+    with pytest.raises(PreconditionFailed):
+        put(b"another", if_match=etag)
+    assert whole(store)[0] == b"right"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def fsck(
         raise ConfigurationError("read-only is on, and --repair writes into the bucket: set read-only off")
     started = time.monotonic()
     with ExitStack() as stack:
-        lines = stack.enter_context(_new_file(ndjson)) if ndjson not in (None, "-") else sys.stdout
+        lines = sys.stdout if ndjson in (None, "-") else stack.enter_context(_new_file(Path(str(ndjson))))
         spool = stack.enter_context(Spool())
         writable = repair and not dry_run
         store, marker = opened_store(
@@ -111,8 +112,10 @@ def fsck(
         def work(running: Any) -> Report:
             return run_fsck(run, wish, running, *opening(Elsewhere(settings.sources), database, store))
 
-        # A part is no job, since others look at theirs at the same time; nor is what may not write what it found.
-        if oid_range is not None or settings.read_only or (repair and dry_run):
+        # A part is no job, since others look at theirs at the same time; nor is what may not write what it found, or
+        # what no site has opened yet.
+        noted = not settings.read_only and marker.owner == settings.owner and not (repair and dry_run)
+        if oid_range is not None or not noted:
             report = shown_until_interrupted(work, "reads")
         else:
             options = {"dry_run": not repair, "deep": deep, "sample": wish.sample}
@@ -149,11 +152,19 @@ def _refuse_contradictions(
         raise click.UsageError("--ndjson - and --json both print: give --ndjson a file, or leave out one of them.")
 
 
-def _new_file(path: str | None) -> Any:
+@contextmanager
+def _new_file(path: Path) -> Iterator[Any]:
+    """Before anything is looked at, since that may take hours; it goes again where nothing came of it."""
     try:
-        return Path(str(path)).open("x", encoding="utf-8")
+        file = path.open("x", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--ndjson {path}: {error.strerror}; give a file that is not there yet") from None
+    with file:
+        try:
+            yield file
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_json: bool, orphans: bool) -> None:

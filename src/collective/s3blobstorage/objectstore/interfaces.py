@@ -186,8 +186,9 @@ class IObjectStore(Interface):
 
         ``if_match``: the ETag (without quotes) of the object that is to be replaced; raises PreconditionFailed where it
         is another one, or gone. It is looked at just before the bytes become an object, and asked of the store too
-        where the object goes out in one PUT and ``conditional_put`` is true: a store that ignores that leaves the
-        moment between the two. What is wrong with the store's answer then raises, and nothing is deleted.
+        where the object goes out in one PUT and ``conditional_put`` is true. A store that ignores that, or refuses it
+        for an object that is the right one (Ceph, where versions are kept), leaves the moment between the two. What is
+        wrong with the store's answer then raises, and nothing is deleted.
 
         ``cancelled`` is asked between blocks; when true, ``Cancelled`` is raised and a multipart upload is aborted.
         ``progress(bytes)`` is called with increments, from the threads that send; an attempt that failed takes back
