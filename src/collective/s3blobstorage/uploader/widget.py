@@ -92,9 +92,9 @@ class _Uploader:
         }
 
     def action(self):
-        if self._extracted is None:
-            return super().action()
-        return "nochange" if self.chosen is None else "direct"
+        """With an upload too: the script takes it off again by what Plone had chosen, and without the script the
+        button of the upload is the last one that is checked, which holds."""
+        return super().action() if self._extracted is None else "nochange"
 
     @property
     def file_upload_id(self):
