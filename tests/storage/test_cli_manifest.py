@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import threading
+import tracemalloc
 import uuid
 from contextlib import closing
 
@@ -17,9 +19,17 @@ from command_line import document, keys_of, one_line, s3blobs
 from sites import as_ours, bucket_keys, commit_blobs, raw_client
 from test_cli_migrate import switched
 from test_iam_policies import ACTIONS, allowed_by, policy, resource
+from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
+from ZODB.utils import p64, z64
 
 from collective.s3blobstorage.keys import BLOBS, MANIFESTS
-from collective.s3blobstorage.maintenance.manifest import Manifest
+from collective.s3blobstorage.maintenance.inventory import Inventory
+from collective.s3blobstorage.maintenance.manifest import Header, Manifest, write
+from collective.s3blobstorage.maintenance.spool import Spool
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.storage.owner import Marker
+from collective.s3blobstorage.storage.record import BlobState, record_of
 
 OWNER = "owner old.example.org"
 
@@ -345,3 +355,46 @@ def test_the_policy_for_manifests_allows_what_the_command_does_and_no_more(site,
             used.add(pair)
     keys = {(action, where) for action, where in granted if where.endswith("/keys/*")}  # for who encrypts
     assert granted - keys <= used
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_blobs(settings, tmp_path):
+    """Twice as many blobs, each in its content, take as much memory; both are more than what is remembered."""
+    peaks = [peak(settings, tmp_path, count) for count in (6000, 12_000)]
+    assert peaks[1] < peaks[0] * 1.15, peaks
+
+
+def peak(settings, folder, count):
+    """Bytes of Python's memory at most while a manifest of so many blobs is made, whose objects are all lost."""
+    path = str(folder / f"{count}.fs")
+    blobs = ((p64(number), p64(number + 1)) for number in range(2, 2 * count + 2, 2))
+    base = FileStorage(path)
+    metadata = TransactionMetaData()
+    base.tpc_begin(metadata)
+    item = (
+        b"\x80\x03cvanished.addon\nItem\n.\x80\x03}(X\x02\0\0\0idX\x04\0\0\0same"
+        b"X\x0b\0\0\0portal_typeX\x04\0\0\0FileX\x04\0\0\0fileC\x08%bQX\x0a\0\0\0__parent__C\x08%bQu."
+    )
+    base.store(z64, z64, b"\x80\x03cno.such\nMapping\n.\x80\x03}X\x04\0\0\0siteC\x08%bQs." % p64(1), "", metadata)
+    base.store(p64(1), z64, b"\x80\x03cno.such\nFolder\n.\x80\x03}X\x02\0\0\0idX\x04\0\0\0sites.", "", metadata)
+    for content, blob in blobs:
+        base.store(content, z64, item % (blob, p64(1)), "", metadata)
+        base.store(blob, z64, record_of(BlobState(blob.hex() * 2, 7, b"h" * 32)), "", metadata)
+    base.tpc_vote(metadata)
+    base.tpc_finish(metadata)
+    base.close()
+    with closing(open_store(settings)) as store, Spool() as spool, open(folder / "out", "w+b") as file:
+        assert store.now()
+        tracemalloc.start()
+        try:
+            look = lambda: closing(FileStorage(path, read_only=True))  # noqa: E731
+            found = Inventory(look, store, Marker("x", False), spool, threading.Event())
+            found.look(lambda count: None)
+            header = Header("x", "main", found.tid, store.now(), "1")
+            totals = write(file, header, found.entries())
+            assert (totals.blobs, totals.missing) == (count, count)
+            first = next(Manifest.opened(file, "out").entries())
+            assert first.content.path == "/site/same"
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
