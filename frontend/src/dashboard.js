@@ -33,12 +33,12 @@ export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard 
 
   const uppy = new Uppy({
     // Refusals in our words are shown by `problems`; Uppy's own for the same is switched off by it.
-    onBeforeFileAdded(file, files) {
-      const why = Object.hasOwn(files, file.id) ? say('twice') : check({ ...file, name: file.name ?? '' })
+    onBeforeFileAdded(file) {
+      const why = check({ ...file, name: file.name ?? '' })
       if (why) problems.add({ key: `refused ${file.id}`, name: file.name, text: why })
       return why ? false : file
     },
-    locale,
+    locale: { ...locale, strings: { ...locale?.strings, noDuplicates: say('twice') } },
     ...own,
   })
   const title = say(settings.kind === 'page' ? 'files' : 'file')

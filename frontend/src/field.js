@@ -61,6 +61,7 @@ class Field {
   show() {
     this.input.after(this.uploader.root)
     this.input.hidden = true
+    this.input.required = false // a browser cannot point to what is hidden, and would not send the form: the site says it
     const [label] = this.input.labels
     if (label) this.uploader.root.setAttribute('aria-label', label.textContent.trim())
     this.uploader.root.setAttribute('role', 'group')
