@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from editor_browser import Browsing
 from editor_site import EditorSite
 from fixtures_servers import s3_client
 from payloads import fingerprint
@@ -129,3 +130,34 @@ def editor_site(running_editor_site) -> Iterator[EditorSite]:
     running_editor_site.as_it_was()
     yield running_editor_site
     running_editor_site.as_it_was()
+
+
+@pytest.fixture
+def browse(chromium, editor_site) -> Iterator[Any]:
+    """Makes contexts of a browser; at the end no script of the pages may have failed."""
+    made = []
+
+    def browse(**options):
+        made.append(Browsing(chromium, editor_site, **options))
+        return made[-1]
+
+    browse.made = made
+    yield browse
+    errors = [error for browsing in made for error in browsing.errors]
+    for browsing in made:
+        browsing.close()
+    assert errors == []
+
+
+@pytest.fixture
+def folder(editor_site) -> str:
+    """An empty one of the editor; its path in the site."""
+    return editor_site.new_folder()
+
+
+@pytest.fixture
+def editing(browse) -> Browsing:
+    """A browser of the editor, who is logged in."""
+    browsing = browse()
+    browsing.login()
+    return browsing

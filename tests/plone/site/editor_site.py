@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from command_line import s3blobs
+from fixtures_servers import s3_client
 from front import Front
 from servers.proxy import Proxy
 from web_client import WebClient
 from zope_instance import SECTION, ZopeInstance
 
-ENABLED = "collective.s3blobstorage.upload_enabled"
+PREFIX = "collective.s3blobstorage."
+# Records of the site that tests change, as they are in the site otherwise.
+RECORDS = {
+    f"{PREFIX}upload_enabled": True,
+    f"{PREFIX}upload_maximum_size": 0,
+    f"{PREFIX}upload_mime_types": [],
+    f"{PREFIX}upload_portal_types": [],
+    "plone.available_languages": ["en"],
+    "plone.default_language": "en",
+}
 MB = 1024 * 1024
 
 
@@ -32,12 +42,12 @@ class Chosen:
 
 
 def file_of(path: Path, size: int, start: bytes = b"") -> Chosen:
-    """Made there, of random bytes behind ``start``, a megabyte at a time."""
+    """Made there: ``start`` and random bytes behind it, ``size`` in all, a megabyte at a time."""
     digest, left = hashlib.sha256(), size
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         while left:
-            piece = (start + os.urandom(min(MB, left)))[: min(MB, left)]
+            piece = (start + os.urandom(min(MB, left)))[:left]
             start = b""
             digest.update(piece)
             file.write(piece)
@@ -54,6 +64,7 @@ class EditorSite:
     def __init__(self, home: Path, cache: Path, server: Any) -> None:
         self.bucket = f"editor-{uuid.uuid4().hex[:20]}"
         self.proxy = Proxy(server.endpoint_url)
+        self.store = s3_client(server)  # past the package and the proxy
         section = SECTION.format(bucket=self.bucket, server=server, cache_dir=cache, home=home)
         section = section.replace("owner tests", f"owner tests\n    s3-public-endpoint-url {self.proxy.endpoint_url}")
         password = secrets.token_urlsafe(12)
@@ -66,31 +77,46 @@ class EditorSite:
         self.front = Front(self.zope.port)
         self.front.__enter__()
         self.let_pages_send(self.front.origin)
-        self.switch(True)
+        self.set_records({})
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.front.__exit__()
         self.zope.stop()
         self.proxy.close()
+        self.store.close()
 
     def let_pages_send(self, origin: str) -> None:
         """As an administrator does: the command writes the bucket's rule."""
         done = s3blobs("--config", self.zope.home / "etc" / "zope.conf", "cors", "--origin", origin, "--yes")
         assert done.returncode == 0, done.stderr
 
-    def switch(self, on: bool) -> None:
-        """Direct upload of the site."""
-        self.manager.api("PATCH", "@registry", {ENABLED: on}, expect=204)
+    def set_records(self, values: dict[str, Any]) -> None:
+        """These records of the registry, and the others of ``RECORDS`` as they are in the site otherwise."""
+        self.manager.api("PATCH", "@registry", RECORDS | values, expect=204)
+
+    def speak(self, language: str) -> None:
+        """The site is in that language."""
+        self.set_records({"plone.available_languages": [language], "plone.default_language": language})
 
     def as_it_was(self) -> None:
-        """No faults, nothing counted, direct upload on."""
+        """No faults, no policy, nothing counted, its records as they were."""
         self.proxy.up()
         self.proxy.forgive()
         self.proxy.reset()
         self.front.reset()
         self.front.policy = ""
-        self.switch(True)
+        self.set_records({})
+
+    def new_folder(self) -> str:
+        """An empty folder in which the editor may add; its path in the site."""
+        return self.editor.add("files", "Folder", f"folder-{secrets.token_hex(4)}")
+
+    def staged(self) -> tuple[list[str], int]:
+        """Keys of objects that wait below ``uploads/``, and the number of multipart uploads that are not completed."""
+        listing = self.store.list_objects_v2(Bucket=self.bucket, Prefix="plone/site/uploads/")
+        unfinished = self.store.list_multipart_uploads(Bucket=self.bucket)
+        return [entry["Key"] for entry in listing.get("Contents", ())], len(unfinished.get("Uploads", ()))
 
     @property
     def editor(self) -> WebClient:
@@ -131,6 +157,10 @@ class EditorSite:
             return size, digest.hexdigest()
         finally:
             connection.close()
+
+    def holds(self, path: str, file: Chosen, field: str = "file") -> None:
+        """Fails unless a download has the file, byte for byte."""
+        assert self.found(path, field) == (file.size, file.sha256)
 
     def _login(self) -> dict[str, str]:
         return {"Host": f"localhost:{self.zope.port}", "Authorization": f"Bearer {self.token()}"}
