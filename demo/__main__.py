@@ -181,6 +181,9 @@ def greeting(folders: Folders, store: MiniStack, port: int, password: str | None
   What to try
     - Upload a file or an image, then list the bucket in another terminal:
           {listing}
+    - Drop files, large ones too, on http://localhost:{port}/files/@@upload-files
+      They go from the browser to the bucket. What Zope gets of them is in its log, a line for each request:
+          tail -f {typed(folders.log / "zope.log")}
     - Stop the demo, remove the cache ({typed(folders.cache)}), start it again: every file is still there.
     - Read the configuration: {typed(folders.zope_conf)}
 

@@ -28,6 +28,8 @@ Nothing about working with them is different:</p>
 <li>Log in and upload a file or an image; the terminal that runs the demo says how to list the bucket.</li>
 <li>Look at <a href="resolveuid/{files}">the files</a> and <a href="resolveuid/{pictures}">the pictures</a> that are
 there: each was written to the bucket when the site was made, and is read from it again.</li>
+<li>Drop large files on <a href="resolveuid/{files}/@@upload-files">this page</a>: they go from the browser straight to
+the bucket, can be paused, and go on where a connection was lost.</li>
 <li>Edit a file, look at its history, go back to the older version; copy it, rename it, delete it.</li>
 </ul>
 """

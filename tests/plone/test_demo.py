@@ -218,6 +218,8 @@ def test_demo(started, tmp_path):
     )
     assert all(key in listing.stdout for key in kept), listing.stderr
 
+    assert f"http://localhost:{port}/files/@@upload-files" in first.output
+    assert f'href="http://localhost:{port}/files/@@upload-files"'.encode() in page
     upload_directly(port, password, var)
     kept = objects(var)
 
