@@ -374,6 +374,16 @@ def test_a_part_that_is_sent_again_while_they_are_put_together(site, folder):
     assert complete(site.editor, begun).status == 201
 
 
+def test_parts_of_a_size_that_cannot_be_are_refused_before_anything_is_begun(site, folder):
+    """Uppy cuts files by itself; the store is not asked at all."""
+    metadata = {"size": 5000, "@type": "File", "part-size": 1000}
+    body = json.dumps({"filename": "a.bin", "type": "video/mp4", "metadata": metadata}).encode()
+    site.between.reset()
+    answer = site.editor.request("POST", f"{folder}/@blob-upload/companion/s3/multipart", body, JSON)
+    refused(answer, 400, "part-size is not from 5242880")
+    assert not site.between.exchanges
+
+
 def gone(site: Site, before: dict[str, int], left: int, staged: int = 0) -> None:
     """So many objects more than before are left, and so many in the staging area. Deletions are in the background."""
     for _ in range(100):
