@@ -33,7 +33,8 @@ export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard 
 
   const uppy = new Uppy({
     // Refusals in our words are shown by `problems`; Uppy's own for the same is switched off by it.
-    onBeforeFileAdded(file) {
+    onBeforeFileAdded(file, files) {
+      if (Object.hasOwn(files, file.id)) return false // Uppy then says `noDuplicates`
       const why = check({ ...file, name: file.name ?? '' })
       if (why) problems.add({ key: `refused ${file.id}`, name: file.name, text: why })
       return why ? false : file
