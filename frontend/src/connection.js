@@ -3,8 +3,9 @@
 import { aborted } from './failure.js'
 
 /**
- * Seconds: `first` is the pause after a failed request; each next one is twice as long, up to `longest`; after `patience`
- * of pauses the upload fails, and the editor has to retry. `stalled`: without any progress a request counts as lost.
+ * Seconds: `first` is the pause after a failed request; each next one is twice as long, up to `longest`; after
+ * `patience` of pauses the upload fails, and the editor has to retry. `stalled`: without any progress a request counts
+ * as lost.
  */
 export const WAITING = { first: 1, longest: 30, patience: 30 * 60, stalled: 60 }
 
@@ -26,6 +27,7 @@ export class Connection {
     const { first, longest, patience } = this.waiting
     let pause = first
     let waited = 0
+    let waits = false
     try {
       for (;;) {
         try {
@@ -35,13 +37,14 @@ export class Connection {
         } catch (failure) {
           if (failure.kind !== 'lost' || waited >= patience) throw failure
         }
-        if (!waited) this.#count(1)
+        if (!waits) this.#count(1)
+        waits = true
         await this.#pause(pause, signal)
         waited += pause
         pause = Math.min(2 * pause, longest)
       }
     } finally {
-      if (waited) this.#count(-1)
+      if (waits) this.#count(-1)
     }
   }
 

@@ -70,7 +70,8 @@ export class DirectUpload {
         this.#forget()
         return made
       } catch (failure) {
-        if (failure.kind !== 'incomplete' || time === AGAIN) throw this.#afterwards(failure)
+        const again = failure.kind === 'incomplete' || failure.kind === 'conflict'
+        if (!again || time === AGAIN) throw this.#afterwards(failure)
         await this.#look(signal)
       }
     }

@@ -10,6 +10,7 @@
  *   `incomplete`  parts are missing that were thought to be there
  *   `wrong`       other bytes have come than were announced: another upload has to be begun
  *   `failed`      nobody knows what: the same again, or another file
+ *   `conflict`    others did something with it meanwhile: the same again
  *   `ended`       there is no such upload any more: another one has to be begun
  *   `changed`     the file cannot be read from the disk any more
  * `words`: name of the text that says it, in `settings.words`; null: `message` is for the editor as it is
@@ -35,8 +36,7 @@ export function failureOf(status, told = {}) {
   if (status >= 500 || status === 408 || status === 429) return new Failure('lost', more)
   if (incomplete) return new Failure('incomplete', { ...more, words: 'failed' })
   if (type === 'UploadWrong') return new Failure('wrong', { ...more, words: 'failed' })
-  // 409 without a reason: somebody sent other bytes while the file was looked at, and it may be completed again.
-  if (status === 409 && !reason) return new Failure('lost', more)
+  if (status === 409 && !reason) return new Failure('conflict', { ...more, words: 'failed' })
   if (reason) return new Failure(reason, { ...more, words: null })
   return new Failure('refused', { ...more, words: said ? 'refused' : 'failed' })
 }

@@ -31,7 +31,7 @@ export class NormalUpload {
       }
     }
     const { stalled } = this.connection.waiting
-    const answer = await this.#sent(body, { signal, progress, stalled })
+    const answer = await this.#sent(body, { signal, progress, stalled, answers: 0 })
     const told = asJson(answer.text)
     if (answer.status >= 400) {
       const failure = failureOf(answer.status, told ?? {})

@@ -5,10 +5,11 @@ import { aborted, Failure } from './failure.js'
 /**
  * Sends, and gives the answer as `{ status, text }` whatever its status is.
  *
- * `progress(bytes, total)`: of the body; `stalled`: seconds without progress or answer after which it counts as lost.
+ * `progress(bytes, total)`: of the body; `stalled`: seconds without progress after which it counts as lost;
+ * `answers`: the same for the answer to a body that has been sent; 0: as long as it takes.
  * Throws a Failure `lost`, and an AbortError where the signal says so.
  */
-export function send(method, url, body, { headers = {}, signal, progress = () => {}, stalled = 60 }) {
+export function send(method, url, body, { headers = {}, signal, progress = () => {}, stalled, answers = stalled }) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(aborted())
     const xhr = new XMLHttpRequest()
@@ -23,25 +24,26 @@ export function send(method, url, body, { headers = {}, signal, progress = () =>
       over(reject, aborted())
     }
     const lost = () => over(reject, new Failure('lost'))
-    const moved = () => {
+    const within = (seconds) => {
       clearTimeout(timer)
-      if (stalled) {
+      if (seconds) {
         timer = setTimeout(() => {
           xhr.abort()
           lost()
-        }, stalled * 1000)
+        }, seconds * 1000)
       }
     }
     xhr.upload.addEventListener('progress', (event) => {
-      moved()
+      within(stalled)
       progress(event.loaded, event.total)
     })
+    xhr.upload.addEventListener('load', () => within(answers))
     xhr.addEventListener('load', () => over(resolve, { status: xhr.status, text: xhr.responseText }))
     xhr.addEventListener('error', lost)
     signal?.addEventListener('abort', stop)
     xhr.open(method, url)
     for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value)
-    moved()
+    within(stalled)
     xhr.send(body)
   })
 }

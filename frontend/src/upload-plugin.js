@@ -18,8 +18,8 @@ const FILES_AT_ONCE = 3
  * Options: `settings` (`UploaderSettings`), `remembered`, and `waiting` (seconds, as `WAITING` of `connection.js`).
  *
  * Of each file's `meta` it takes `type` (one of `settings.types`; else that of the field, or the first one), `title`,
- * `folder` (address with ++api++ of the folder that it goes into), and `replaces` (`{ place, field }`: the content whose
- * file is replaced, with ++api++, and which of its fields).
+ * `folder` (address with ++api++ of the folder that it goes into), and `replaces` (`{ place, field }`: the content
+ * whose file is replaced, with ++api++, and which of its fields).
  *
  * `upload-success` has as `response.body` what became of it, `{ '@id', UID, title }`; of a field in a form `{ token }`.
  * `upload-error` has a `Failure` whose message is in words of the editor. Further events: `blob-upload-waiting` with
