@@ -79,7 +79,8 @@ def call(functional, jobs, status):
         request.set("ACTUAL_URL", f"{SITE}/{path}")
         request.set("QUERY_STRING", query)
         request.form.update(parse_qsl(query))
-        service = getMultiAdapter((functional["portal"], request), name=f"{method}_application_json_{name}")
+        request._rest_service_id = f"{method}_application_json_"
+        service = getMultiAdapter((functional["portal"], request), name=f"{request._rest_service_id}{name}")
         for part in below:
             service = service.publishTraverse(request, part)
         request._rest_cors_preflight = False

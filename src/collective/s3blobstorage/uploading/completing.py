@@ -23,7 +23,9 @@ from z3c.form.interfaces import IDataManager
 from zExceptions import BadRequest, Unauthorized
 from zope.component import getMultiAdapter, getUtility, queryMultiAdapter
 from zope.event import notify
+from zope.i18n import translate
 from zope.i18nmessageid import MessageFactory
+from zope.interface import Invalid
 from zope.lifecycleevent import ObjectCreatedEvent
 
 from ..directupload.interfaces import UploadWrong
@@ -182,17 +184,26 @@ def made(context, request, announced, values):
 
     Raises Refusal, also for what plone.restapi does not take, and Unauthorized.
     """
-    obj = context if announced.replaces else _created(context, announced, values)
+    if not announced.replaces:
+        return added(context, request, announced.portal_type, values)
     try:
-        return _filled(obj, context, request, values, creates=not announced.replaces)
+        return _filled(context, context, request, values, creates=False)
     except BadRequest as error:
         raise refusal_of_values(error, announced.portal_type, request) from None
 
 
-def _created(container, announced, values):
+def added(container, request, portal_type, values):
+    """New content of that type in the container, with these values. Raises as ``made``."""
+    try:
+        return _filled(_created(container, portal_type, values), container, request, values, creates=True)
+    except BadRequest as error:
+        raise refusal_of_values(error, portal_type, request) from None
+
+
+def _created(container, portal_type, values):
     """New content, not in its container yet."""
     try:
-        obj = create(container, announced.portal_type, id_=values.get("id"), title=values.get("title"))
+        obj = create(container, portal_type, id_=values.get("id"), title=values.get("title"))
     except Unauthorized as error:  # what the type itself has to say
         raise Refusal(403, "Forbidden", str(error)) from None
     return obj if hasattr(obj, "aq_base") or not IAcquirer.providedBy(obj) else obj.__of__(container)
@@ -208,6 +219,9 @@ def _filled(obj, context, request, values, *, creates):
         deserializer(validate_all=creates, data=values, create=creates)
     except DeserializationError as error:
         raise Refusal(400, "DeserializationError", str(error)) from None
+    except Invalid as error:  # of a constraint of a text: plone.restapi takes ValidationError alone for a refusal
+        said = error.args[0] if error.args else str(error)
+        raise Refusal(400, "BadRequest", translate(said, context=request)) from None
     if not creates:
         return obj
     obj = aq_base(obj)

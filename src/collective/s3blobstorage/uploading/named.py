@@ -24,7 +24,8 @@ class ICompletingRequest(IBrowserRequest):
 
 def mark(request):
     """In front of the layers of add-ons: a deserializer of theirs would not know a ``DirectFile``."""
-    directlyProvides(request, ICompletingRequest, directlyProvidedBy(request))
+    if not ICompletingRequest.providedBy(request):
+        directlyProvides(request, ICompletingRequest, directlyProvidedBy(request))
 
 
 class DirectFile:

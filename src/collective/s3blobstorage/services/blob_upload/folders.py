@@ -5,18 +5,15 @@ or id. The answer is the same when it is sent again.
 """
 
 from AccessControl import getSecurityManager
-from Acquisition import aq_base
 from plone.dexterity.interfaces import IDexterityContainer
 from plone.i18n.normalizer.interfaces import IUserPreferredURLNormalizer
-from plone.restapi.services.content.utils import add, create
 from Products.CMFCore.permissions import AddPortalContent, View
 from Products.CMFCore.utils import getToolByName
 from zExceptions import Unauthorized
-from zope.event import notify
 from zope.i18nmessageid import MessageFactory
-from zope.lifecycleevent import ObjectCreatedEvent
 
 from ...uploader.types import folder_type, page_types
+from ...uploading.completing import added
 from ...uploading.interfaces import UploadRefused
 from ...uploading.policy import check_filename
 from ..refusal import Refusal, bad_field
@@ -32,8 +29,8 @@ DEEPEST = 20  # folders of a path
 class MakeFolders(UploadService):
     """200 and the address of the folder of each path, in the order that was sent. All of them, or none.
 
-    The right to add such content is asked for in each container in which something is missing. Direct upload need not
-    be on. No request to the store.
+    The right to add such content is asked for in each container in which something is missing, and what its type asks
+    of a title is asked of the name. Direct upload need not be on. No request to the store.
     """
 
     def answer(self):
@@ -68,13 +65,9 @@ class MakeFolders(UploadService):
         if portal_type is None:
             raise UploadRefused(_("You may add no folder “${name}” here.", mapping={"name": name}), "folders")
         try:
-            obj = create(container, portal_type, title=name)
+            return added(container, self.request, portal_type, {"title": name})
         except Unauthorized as error:
             raise Refusal(403, "Forbidden", str(error)) from None
-        obj = aq_base(obj)
-        obj.title = name
-        notify(ObjectCreatedEvent(obj))
-        return add(container, obj)
 
 
 def _paths_of(body):
