@@ -11,12 +11,13 @@ from logging import getLogger
 import transaction
 from Acquisition import aq_base
 from plone.dexterity.interfaces import IDexterityContent
+from plone.dexterity.utils import iterSchemata
 from plone.formwidget.namedfile.datamanager import NamedImageAttributeField
 from plone.namedfile.interfaces import INamedBlobFileField, INamedBlobImageField
 from plone.uuid.interfaces import IUUID
 from z3c.form.datamanager import AttributeField
-from z3c.form.interfaces import ActionExecutionError
-from zope.component import adapter
+from z3c.form.interfaces import ActionExecutionError, IDataManager
+from zope.component import adapter, getMultiAdapter
 from zope.interface import Interface
 from zope.lifecycleevent.interfaces import IObjectAddedEvent
 from ZPublisher.interfaces import IPubBeforeCommit
@@ -24,7 +25,7 @@ from ZPublisher.interfaces import IPubBeforeCommit
 from ..storage.lending import attach_lent
 from ..uploading.dropping import drop_after_commit
 from ..uploading.open_uploads import OpenUploads
-from ..uploading.places import current_site
+from ..uploading.places import current_site, file_fields
 from .reasons import REASONS, not_taken
 
 logger = getLogger(__name__)
@@ -42,6 +43,8 @@ class Saving:
         self._request = request
         self._before = None  # a savepoint
         self._content = None
+        self._value = None
+        self._others = False
 
     def set_on(self, content, value):
         """ActionExecutionError where the store fails: the form is shown again then, and nothing of it is committed."""
@@ -56,22 +59,31 @@ class Saving:
             transaction.doom()  # Zope commits after any answer that is no exception, and other fields are set already
             raise ActionExecutionError(not_taken(error, self._request)) from None
         if creates:
-            self._content = aq_base(content)
+            self._content, self._value = aq_base(content), value
             _waiting().append(self)
 
     def is_of(self, content):
-        return self._content is aq_base(content)
+        """Whether that is the content, or has got its value from it: a form may throw away what it had made first."""
+        return self._content is aq_base(content) or any(value is self._value for value in _files_of(content))
 
     def added(self, content):
         self._finish(content)
+
+    def added_other(self):
+        """Other content came behind the savepoint, which must not go with what came to nothing."""
+        self._others = True
 
     def _finish(self, content):
         OpenUploads(current_site()).finish(self._ticket, IUUID(content))
         drop_after_commit(self._area, self._ticket.upload)
 
     def take_back(self):
-        """The content came to nothing, and yet all will be committed: with it the blob, which belongs to nothing."""
-        if self._before.valid:  # else an earlier savepoint was rolled back, and it is forgotten already
+        """The content came to nothing, and yet all will be committed: with it the blob, which belongs to nothing.
+
+        Where more would go with it, it stays until the database is packed.
+        """
+        # Where it is not valid, an earlier one was rolled back, and all of it is forgotten already.
+        if self._before.valid and not self._others:
             self._before.rollback()
         logger.info("What was uploaded as %s was not saved: its content was not added", self._ticket.upload.id)
 
@@ -109,9 +121,18 @@ class UploadedImageField(NamedImageAttributeField):
 @adapter(IDexterityContent, IObjectAddedEvent)
 def content_added(content, event):
     waiting = _waiting(make=False)
-    for saving in [one for one in waiting if one.is_of(content)]:
-        saving.added(content)
-        waiting.remove(saving)
+    for saving in list(waiting):
+        if saving.is_of(content):
+            saving.added(content)
+            waiting.remove(saving)
+        else:
+            saving.added_other()
+
+
+def _files_of(content):
+    for schema in iterSchemata(content):
+        for field in file_fields([schema]):
+            yield getMultiAdapter((content, schema[field.name]), IDataManager).query(default=None)
 
 
 @adapter(IPubBeforeCommit)
