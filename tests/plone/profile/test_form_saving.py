@@ -20,6 +20,7 @@ from ZPublisher.pubevents import PubBeforeCommit
 
 from collective.s3blobstorage.interfaces import IBlobStorages
 from collective.s3blobstorage.uploader.saving import Saving, await_saving
+from collective.s3blobstorage.uploading.completing import complete
 from collective.s3blobstorage.uploading.interfaces import Announced, Ticket
 from collective.s3blobstorage.uploading.named import LentFile, value_of
 from collective.s3blobstorage.uploading.open_uploads import OpenUploads
@@ -106,3 +107,18 @@ def test_other_content_that_was_added_meanwhile_stays(functional, portal, field,
     portal._p_jar.cacheMinimize()
     assert portal["other"].title == "Other"
     assert OpenUploads(portal).is_open(ticket.upload.id) and len(staged(portal)) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_savepoint_takes_back_is_not_deleted(functional, portal, field, ticket, value, again):
+    """As an add-on does it that tries one thing, and then another."""
+    before = transaction.savepoint()
+    content = createContent("File", title="Tried")
+    set_on(content, field, value)
+    addContentToContainer(portal, content)
+    before.rollback()
+    if again:
+        complete(portal, functional["request"], ticket, {})
+    commit(functional)
+    assert "a.bin" in portal.objectIds() if again else OpenUploads(portal).is_open(ticket.upload.id)
+    assert len(staged(portal)) == (0 if again else 1)

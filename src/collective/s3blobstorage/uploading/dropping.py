@@ -10,13 +10,9 @@ logger = getLogger(__name__)
 
 
 def drop_after_commit(area, upload):
-    """It is needed again where the transaction failed: Zope may try it once more, or the user."""
-
-    def drop(committed):
-        if committed:
-            _drop(area, upload)
-
-    transaction.get().addAfterCommitHook(drop)
+    """It is needed again where the transaction failed: Zope may try it once more, or the user. So it is where a
+    savepoint from before was rolled back, and with it what had become of the upload."""
+    _Drops.of(transaction.get()).add(area, upload)
 
 
 def drop_after_abort(area, upload):
@@ -31,3 +27,61 @@ def _drop(area, upload):
         logger.warning(
             "What there is of upload %s stays in the staging area until it is swept", upload.id, exc_info=True
         )
+
+
+_DROPS = object()
+
+
+class _Drops:
+    """What is to go after the commit of one transaction. A resource of it, for savepoints alone."""
+
+    transaction_manager = None
+
+    def __init__(self):
+        self._uploads = ()
+
+    @classmethod
+    def of(cls, current):
+        try:
+            made = current.data(_DROPS)
+        except KeyError:
+            made = None
+        if made is None:
+            made = cls()
+            current.set_data(_DROPS, made)
+            current.join(made)
+            current.addAfterCommitHook(made._committed)
+        return made
+
+    def add(self, area, upload):
+        self._uploads += ((area, upload),)
+
+    def _committed(self, committed):
+        if committed:
+            for area, upload in self._uploads:
+                _drop(area, upload)
+
+    def sortKey(self):
+        return "~collective.s3blobstorage:dropped"
+
+    def savepoint(self):
+        return _Savepoint(self, self._uploads)
+
+    def abort(self, current):
+        """Of all of it, or back to a savepoint from before, which takes this one out of the transaction."""
+        self._uploads = ()
+        current.set_data(_DROPS, None)
+
+    def _nothing(self, current):
+        pass
+
+    tpc_begin = commit = tpc_vote = tpc_finish = tpc_abort = _nothing
+
+
+class _Savepoint:
+    def __init__(self, drops, uploads):
+        self._drops = drops
+        self._uploads = uploads
+
+    def rollback(self):
+        self._drops._uploads = self._uploads
