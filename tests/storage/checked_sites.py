@@ -57,8 +57,8 @@ class Bucket:
         written = more or self._encryption.write_parameters()
         self._client.put_object(**self._named(key), **written, Body=data, Metadata=metadata or {})
 
-    def delete(self, key: str) -> None:
-        self._client.delete_object(**self._named(key))
+    def delete(self, key: str, **more: str) -> None:
+        self._client.delete_object(**self._named(key), **more)
 
     def damage(self, key: str, kind: str) -> None:
         """So that an fsck finds it as that kind."""

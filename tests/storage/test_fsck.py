@@ -277,6 +277,52 @@ def test_a_sealed_object_that_lost_its_metadata_comes_back(checked):
     assert site.fsck(deep=True) == {}
 
 
+# What proves nothing
+
+
+def _another_blobs(site):
+    """The object of a blob whose record has neither size nor hash, replaced by one of another blob, metadata included;
+    its key."""
+    data, metadata = site.bucket.get(site.key("b"))
+    key = site.key("a")
+    site.bucket.put(key, data, metadata)
+    return key
+
+
+def test_another_blobs_object_is_not_taken_for_the_right_one(old_site, checked, versioned):
+    """Its bytes have the SHA-256 of its metadata: but these are of another blob."""
+    old = old_site()
+    db = old.db()
+    commit_blobs(db, a=b"a" * 3000, b=b"b" * 3000)
+    db.close()
+    site = checked(sources=(BlobDirSettings(SourceOptions("files", mirror="on"), old.blobs),))
+    site.site.close_all()
+    site.site.folder = old.folder
+    with Checked(site.site) as filling:
+        assert read_blob(filling.db, "a") == b"a" * 3000 and read_blob(filling.db, "b") == b"b" * 3000
+        filling.site.close_all()
+        filling.site.cold()
+    site.site.settings = dataclasses.replace(site.site.settings, sources=())
+    with Checked(site.site) as again:
+        right = again.bucket.get(again.key("a"))
+        key = _another_blobs(again)
+        other = again.bucket.get(key)
+        # Only the older version is of this blob, and it is the one that comes back.
+        assert again.fsck(deep=True, repair=True, dry_run=True) == {"wrong-metadata": 1}
+        origin = again.findings[0]["repair"]["origin"]
+        assert origin.startswith("version ")
+        again.bucket.delete(key, VersionId=origin.split()[1])
+        assert again.fsck(deep=True, repair=True) == {"wrong-metadata": 1}
+        assert again.report.repaired == {"not repaired": 1} and again.bucket.get(key) == other
+        # Nor is it, where nothing is there any more and it is an older version.
+        again.bucket.delete(key)
+        assert again.fsck(repair=True) == {"missing": 1}
+        assert again.report.repaired == {"not repaired": 1}, again.findings
+        assert "another blob" in again.findings[0]["repair"]["detail"]
+        again.bucket.put(key, *right)
+        assert again.fsck(deep=True) == {}
+
+
 # Beside a site
 
 
@@ -373,8 +419,11 @@ def test_each_revision_that_needs_a_wrong_object_is_named_and_the_object_is_read
     site.bucket.damage(first.key, "wrong-bytes")
     assert site.fsck(deep=True) == {"wrong-bytes": 2}
     assert len({finding["tid"] for finding in site.findings}) == 2
+    proxy.reset()
     site.fsck(deep=True, repair=True)
-    assert site.report.repaired.get("repaired") and site.fsck(deep=True) == {}
+    assert site.report.repaired == {"repaired": 2} and site.report.wrong == 0
+    assert proxy.counts(first.key)["PutObject"] == 1
+    assert site.fsck(deep=True) == {}
 
 
 def test_nothing_is_asked_for_a_blob_alone(checked, settings, proxy):
@@ -559,6 +608,34 @@ def test_objects_that_no_credentials_may_read_are_unknown(checked, settings, pro
     filled(site)
     proxy.fail(faults.answer(403, "AccessDenied"), method="GET", target="/blobs/", times=10**6)
     assert site.fsck(deep=True) == {} and site.report.unknown == len(DAMAGES) + 2
+
+
+def test_credentials_that_end_meanwhile_make_no_findings(checked, settings, proxy):
+    """Some could be read, and then everything is refused: also what was read before."""
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    filled(site)
+    for method in ("GET", "HEAD"):
+        proxy.fail(faults.answer(403, "AccessDenied"), method=method, target="/blobs/", nth=3, times=10**6)
+    assert site.fsck(deep=True, concurrency=1) == {}, site.findings
+    assert site.report.reading.by_record == 2 and site.report.unknown == len(DAMAGES)
+
+
+def test_an_object_that_alone_is_refused_is_a_finding(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    filled(site)
+    for method in ("GET", "HEAD"):
+        proxy.fail(faults.answer(403, "AccessDenied"), method=method, target=site.key("right"), times=10**6)
+    assert site.fsck(deep=True) == {"wrong-encryption": 1} and site.report.unknown == 0
+
+
+def test_where_the_bucket_takes_no_object_findings_are_told_all_the_same(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    filled(site, ("missing", "truncated"))
+    damage_all(site, ("missing", "truncated"))
+    proxy.fail(faults.answer(403, "AccessDenied"), method="PUT", target="/blobs/", times=10**6)
+    assert site.fsck(repair=True) == {"missing": 1, "truncated": 1}
+    assert site.report.repaired == {"not repaired": 2}
+    assert all("does not take it" in finding["repair"]["detail"] for finding in site.findings)
 
 
 def test_what_only_the_size_proves_is_counted_as_such(checked):

@@ -25,7 +25,7 @@ from ...errors import (
 from ...objectstore.connection import recorded_sha256, recorded_size
 from ...objectstore.content import sha256_of
 from ...objectstore.download import write_whole
-from ...objectstore.interfaces import IObjectStore
+from ...objectstore.interfaces import IObjectStore, ObjectInfo
 from ...objectstore.upload import opened
 from ...overlay.interfaces import IOverlay, Revision
 from .finding import DAMAGED, MISSING, WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA, Finding
@@ -116,6 +116,8 @@ class Mender:
                 mended = self._bring(finding, wanted, origin)
             except (ObjectMissing, FileNotFoundError):
                 continue
+            except (Refused, EncryptionNotHonoured) as error:
+                return Mended(NOT, detail=f"the store does not take it: {error}")
             except PreconditionFailed:
                 return Mended(CHANGED, detail="the object is another one by now: run it again")
             except Corrupt as error:
@@ -138,7 +140,7 @@ class Mender:
             except (Corrupt, Refused, EncryptionNotHonoured):
                 info = None
             told = recorded_size(info.metadata) if info is not None else None
-            if info is not None and size in (None, told):
+            if info is not None and size in (None, told) and _is_of(finding, info):
                 size, sha256 = told, recorded_sha256(info.metadata)
         return _Wanted(size, sha256)
 
@@ -147,7 +149,7 @@ class Mender:
     def _origins(self, finding: Finding, wanted: _Wanted) -> Iterator[_Origin]:
         revision = finding.revision
         oid, tid = revision.oid, revision.tid
-        if finding.kind == WRONG_METADATA:
+        if finding.kind == WRONG_METADATA and wanted.sha256 is not None:  # else it may be another blob's, as it says
             yield _Origin("object", lambda file: self._own(finding, wanted, file), known=False)
         if self.cache.get_text(oid, tid) is not None:
             yield _Origin("cache", lambda file: self._cached(oid, tid, file), known=False)
@@ -161,8 +163,11 @@ class Mender:
         yield from self._versions(finding, wanted)
 
     def _own(self, finding: Finding, wanted: _Wanted, file: BinaryIO) -> bool:
-        info = self.store.get_file(finding.key, file, size=wanted.size, sha256=wanted.sha256)
-        return wanted.sha256 is not None or recorded_sha256(info.metadata) is not None
+        try:
+            self.store.get_file(finding.key, file, size=wanted.size, sha256=wanted.sha256)
+        except (Refused, EncryptionNotHonoured) as error:
+            raise _NotHad(str(error)) from error
+        return True
 
     def _cached(self, oid: bytes, tid: bytes, file: BinaryIO) -> bool:
         path = self.cache.path(oid, tid, lambda: _Nothing(oid, tid))  # type: ignore[arg-type, return-value]
@@ -189,17 +194,21 @@ class Mender:
                     continue
                 yield _Origin(
                     f"version {version.version}",
-                    lambda file, version=version.version: self._version(key, version, wanted, file),  # type: ignore[misc]
+                    lambda file, version=version.version: self._version(  # type: ignore[misc]
+                        finding, version, wanted, file
+                    ),
                     known=False,
                 )
         except Refused as error:
             yield _Origin("older versions", _refusing(f"they may not be listed (s3:ListBucketVersions): {error}"))
 
-    def _version(self, key: str, version: str, wanted: _Wanted, file: BinaryIO) -> bool:
+    def _version(self, finding: Finding, version: str, wanted: _Wanted, file: BinaryIO) -> bool:
         try:
-            info = self.store.get_file(key, file, size=wanted.size, sha256=wanted.sha256, version=version)
+            info = self.store.get_file(finding.key, file, size=wanted.size, sha256=wanted.sha256, version=version)
         except (Refused, EncryptionNotHonoured) as error:
             raise _NotHad(str(error)) from error
+        if wanted.sha256 is None and not _is_of(finding, info):
+            raise Corrupt("its metadata say that it is of another blob")
         # Its metadata were written with it: they tell whether it is whole where the record does not.
         if wanted.size is None and recorded_size(info.metadata) != info.size:
             raise Corrupt("nobody knows how many bytes it should have")
@@ -245,6 +254,11 @@ class Mender:
             self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_absent=True)
         else:
             self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_match=finding.etag)
+
+
+def _is_of(finding: Finding, info: ObjectInfo) -> bool:
+    """Whether the metadata do not say that it is of another blob: then their size and SHA-256 are that one's."""
+    return info.metadata.get("oid") in (None, finding.revision.oid.hex())
 
 
 class _NotHad(Exception):

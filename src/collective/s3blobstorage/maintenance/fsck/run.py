@@ -123,6 +123,7 @@ class _Fsck:
         self._there = spool.table(*REVISION, "key TEXT", "bytes INTEGER") if wish.deep else None
         self._contents: dict[bytes, Content] = {}  # by oid, of findings
         self._bytes = 0  # of what is in ``_there``
+        self._right = ""  # the key of an object that could be read
         self.report = Report()
         self.report.told = spool.table("oid BLOB", "tid BLOB", "text TEXT")
         self.report.orphan_rows = spool.table("oid BLOB", "key TEXT", "bytes INTEGER")
@@ -252,6 +253,7 @@ class _Fsck:
             for revision in task.revisions:
                 self._doubtful.add(*_found(looked, revision).row)
             return False
+        self._right = looked.key
         if looked.proof == BY_RECORD:
             reading.by_record += 1
         elif looked.proof == BY_METADATA:
@@ -319,7 +321,7 @@ class _Fsck:
         try:
             looked = look(self._store, revision, keys)
         except Refused:
-            if finding.etag == _REFUSED:
+            if finding.etag == _REFUSED and self._may_read():
                 return replace(finding, etag="")
             raise
         if looked.kind is RIGHT and finding.etag:
@@ -331,6 +333,12 @@ class _Fsck:
         if looked.kind == MISSING and overlay.has(Revision(revision.oid, revision.tid, revision.state)):
             return "elsewhere"
         return _found(looked, revision)
+
+    def _may_read(self) -> bool:
+        """Whether the store does not refuse everything by now, as where credentials ended meanwhile: what could be read
+        before is asked for once more. Raises Refused where it does."""
+        self._store.stored(self._right)
+        return True
 
     def _settle(self, finding: Finding, future: Future[Finding | str]) -> None:
         report, error = self.report, future.exception()
@@ -376,11 +384,11 @@ class _Fsck:
         self, base: Any, overlay: IOverlay, cache: Callable[[IOverlay], AbstractContextManager[IBlobCache]]
     ) -> None:
         self._contents = self._content_of_findings(base)
-        findings = map(Finding.from_row, self._findings.rows("oid", "tid"))
         if not self._wish.repair or self.report.stopped or not len(self._findings):
-            for finding in findings:
+            for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
                 self._tell(finding, None)
             return
+        by_object = self._by_object()
         self.report.repaired = {}
         dry_run, advance = self._wish.dry_run, self._running.phase("repairing", len(self._findings))
 
@@ -393,21 +401,37 @@ class _Fsck:
             mender = Mender(self._store, overlay, through, check, moved, dry_run)
             stop = _Either(self._stop)
             running = in_parallel(
-                findings, mender.mend, concurrency=self._wish.concurrency, stop=stop, name="s3blobs-fsck"
+                by_object,
+                lambda findings: mender.mend(findings[0]),
+                concurrency=self._wish.concurrency,
+                stop=stop,
+                name="s3blobs-fsck",
             )
             with closing(running):
-                for finding, future in running:
-                    error = future.exception()
+                for findings, future in running:
+                    error, mended = future.exception(), None
                     if isinstance(error, Unavailable):
                         self.report.outage = str(error)
                         stop.here.set()
-                        self._tell(finding, None)
                     else:
-                        self._tell(finding, future.result())
-                    advance(1)
-        for finding in findings:
-            self._tell(finding, None)
+                        mended = future.result()
+                    for finding in findings:
+                        self._tell(finding, mended)
+                    advance(len(findings))
+        for findings in by_object:
+            for finding in findings:
+                self._tell(finding, None)
         self.report.stopped = self._stop.is_set()
+
+    def _by_object(self) -> Iterator[list[Finding]]:
+        """Those of one object are mended once, and never at the same time: of the record that says most of it."""
+        rows = self._findings.rows("oid", "key", "tid")
+        for (_, key), same in groupby(rows, key=lambda row: (row[0], row[7])):
+            findings = list(map(Finding.from_row, same))
+            if key:
+                yield sorted(findings, key=lambda finding: finding.revision.sha256 is None)
+            else:  # of damaged records nobody knows the object
+                yield from ([finding] for finding in findings)
 
     def _content_of_findings(self, base: Any) -> dict[bytes, Content]:
         """One pass over the database, where there are findings. Who stopped does not wait for it."""
