@@ -139,5 +139,8 @@ class Status:
     def trial(self) -> list[dict[str, Any]]:
         return []
 
+    def broken(self) -> dict[tuple[str, str], Any]:
+        return {}
+
     def counters(self) -> dict[str, int]:
         return {}

@@ -698,6 +698,9 @@ def test_a_job_of_the_site(checked):
     told = ended()
     assert told["dry_run"] and told["found"]["missing"] == 1 and told["repaired"] is None
     assert [line["kind"] for line in ended(deep=True, sample=100)["findings"]] == ["missing", "wrong-bytes"]
+    told = ended(deep=True, repair=True)  # which says from where, and changes nothing
+    assert told["dry_run"] and told["repaired"] == {"would be repaired": 2}
+    assert {line["repair"]["origin"] for line in told["findings"]} == {"cache"} and len(site.fsck(deep=True)) == 2
     told = ended(deep=True, dry_run=False)
     assert told["repaired"] == {"repaired": 2} and site.fsck(deep=True) == {}
     for options, message in (({"sample": 0}, "sample"), ({"limit_rate": -1}, "limit_rate"), ({"path": "x"}, "path")):

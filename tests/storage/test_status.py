@@ -123,6 +123,37 @@ def test_an_upload_under_way_is_counted(site, proxy):
     connection.close()
 
 
+def test_what_is_broken_is_read_behind_and_seldom(site, settings, proxy):
+    """However many pages are viewed. Known at once where this process ran the check."""
+    db = site.db()
+    commit_blobs(db, a=b"x" * 1000, b=b"y" * 1000)
+    assert status_of(db).broken() == {}  # before anybody looked
+    lost = next(key for key in bucket_keys(settings) if key.startswith("blobs/"))
+    prefix = f"{settings.prefix}/" if settings.prefix else ""
+    raw_client(settings).delete_object(Bucket=settings.bucket, Key=prefix + lost)
+    jobs = db.storage.jobs()
+    job = jobs.start("fsck", {})
+    wait_until(lambda: jobs.get(job.id).state != "running", 30)
+    wait_until(lambda: status_of(db).broken())
+    ((_, finding),) = status_of(db).broken().items()
+    assert finding["kind"] == "missing"
+    document = status_of(db).document()
+    assert (document["fsck"]["job"], document["fsck"]["wrong"]) == (job.id, 1)
+    proxy.reset()
+    for _ in range(1000):
+        assert len(status_of(db).broken()) == 1
+    assert proxy.exchanges == []
+    # Another process has it within a minute, by a listing and a GET of each run until one that read everything.
+    db.storage._known.broken.forget()
+    proxy.reset()
+    for _ in range(100):
+        status_of(db).broken()
+        time.sleep(0.01)
+    assert dict(proxy.counts()) == {"ListObjectsV2": 1, "GetObject": 1}
+    jobs.start("fsck", {"dry_run": False})
+    wait_until(lambda: status_of(db).broken() == {}, 30)
+
+
 def test_a_cache_that_is_broken_tells_of_this_process(site):
     db = site.db()
     commit_blobs(db, a=b"x" * 1000)

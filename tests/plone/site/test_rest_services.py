@@ -43,6 +43,10 @@ OPERATE = [
     ("POST", "@blob-gc", {}, (202, 409)),  # 409 where one runs
     ("GET", "@blob-gc/gc-0", None, (404,)),
     ("DELETE", "@blob-gc/gc-0", None, (404,)),
+    ("GET", "@blob-fsck", None, (200,)),
+    ("POST", "@blob-fsck", {}, (202, 409)),
+    ("GET", "@blob-fsck/fsck-0", None, (404,)),
+    ("DELETE", "@blob-fsck/fsck-0", None, (404,)),
     ("GET", "@blob-jobs", None, (200,)),
     ("POST", "@blob-jobs", {"kind": "count"}, (202, 409)),
     ("GET", "@blob-jobs/gc-0", None, (404,)),
@@ -130,9 +134,11 @@ def test_the_root_asks_for_each_database_from_any_site(sites):
 CHANGING = [
     ("POST", "@blob-storage/check", {}),
     ("POST", "@blob-gc", {}),
+    ("POST", "@blob-fsck", {"repair": True, "dry_run": False}),
     ("POST", "@blob-jobs", {"kind": "mirror", "dry_run": False}),
     ("DELETE", "@blob-jobs/{job}", None),
     ("DELETE", "@blob-gc/{job}", None),
+    ("DELETE", "@blob-fsck/{job}", None),
 ]
 
 
@@ -257,6 +263,10 @@ def test_jobs_of_all_kinds(sites):
         ("POST", "@blob-gc", {"dry_run": False}, "plan"),
         ("POST", "@blob-gc", {"dry_run": False, "plan": 7}, "plan"),
         ("POST", "@blob-gc", {"kind": "mirror"}, "kind"),
+        ("POST", "@blob-fsck", {"dry_run": False}, "repair"),
+        ("POST", "@blob-fsck", {"dry_run": False, "repair": 1}, "repair"),
+        ("POST", "@blob-fsck", {"deep": "yes"}, "deep"),
+        ("POST", "@blob-fsck", {"plan": "x"}, "plan"),
         ("POST", "@blob-jobs", {}, "kind"),
         ("POST", "@blob-jobs", {"kind": "format the disk"}, "kind"),
         ("POST", "@blob-jobs", {"kind": ["gc"]}, "kind"),
@@ -347,25 +357,30 @@ def test_sites_without_the_add_on_have_none_of_them(admin, zope):
     from web_client import WebClient
 
     client = WebClient(zope.port, "without", admin.user)
-    for name in ("@blob-storage", "@blob-gc", "@blob-jobs"):
+    for name in ("@blob-storage", "@blob-gc", "@blob-fsck", "@blob-jobs"):
         assert client.get(name, Accept="application/json").status == 404
 
 
 # The documentation
 
-EXAMPLES = [one for name in ("@blob-storage", "@blob-gc", "@blob-jobs") for one in exchanges(name)]
+EXAMPLES = [one for name in ("@blob-storage", "@blob-gc", "@blob-fsck", "@blob-jobs") for one in exchanges(name)]
 
 
 def test_the_examples_of_the_documentation(sites):
     """One after the other, in a database where nothing runs."""
-    for kind in ("gc", "count"):
+    for kind in ("gc", "count", "fsck"):
         ended(sites, "second/site", kind)
     assert sites.ask("second/site", "Manager", "POST", "@blob-storage/check", {}).status == 200
     for example in EXAMPLES:
+        if (example.method, example.path) == ("GET", "/plone/@blob-fsck"):
+            ended(sites, "second/site", "fsck", deep=True)  # the one that an example before it began, or another
         user = "Site Administrator" if example.path.endswith("@blob-storage") else "Manager"
         path = example.path.removeprefix("/plone/")
         answer = sites.ask("second/site", user, example.method, path, example.body)
         assert answer.status == example.status, answer.body
+        if "job" in example.answer:  # what phases follow the two, and whether the last has a total, is the run's own
+            assert answer.json["job"]["progress"].keys() == example.answer["job"]["progress"].keys()
+            answer.json["job"] |= {"progress": example.answer["job"]["progress"], "log": answer.json["job"]["log"][:2]}
         assert form(answer.json) == form(example.answer), example
         if "Location" in example.answered:
             assert answer.headers["Location"] == answer.json["@id"]

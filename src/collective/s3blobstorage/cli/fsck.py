@@ -118,7 +118,12 @@ def fsck(
         if oid_range is not None or not noted:
             report = shown_until_interrupted(work, "reads")
         else:
-            options = {"dry_run": not repair, "deep": deep, "sample": wish.sample}
+            options = {
+                "dry_run": not repair,
+                "deep": deep,
+                "sample": wish.sample,
+                **({"after": after} if after else {}),
+            }
             report = in_job(store, "fsck", options, work, "reads", lambda report: checked(report, dry_run=not repair))
         if ndjson is not None:
             for line in report.each():

@@ -17,8 +17,6 @@ from .configuration import Database
 from .keys_list import described
 from .request import Request, pass_request
 
-_FEW = 10  # of the last fsck jobs are looked at, until one that came to its end
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
@@ -144,25 +142,22 @@ def _print(document: dict[str, Any]) -> None:
 
 def _last_fsck(store: Any) -> dict[str, Any] | None:
     """When the last one that came to its end did, and how much it found; None: there was none, or nobody may know."""
-    from ..maintenance.jobs.interfaces import DONE
-    from ..maintenance.jobs.jobs import Jobs
+    from ..maintenance.fsck.told import RUNS, told_by
+    from ..maintenance.jobs.board import Board
 
     try:
-        jobs, _ = Jobs(store).list("fsck", size=_FEW)
+        last = told_by(Board(store).newest_first("fsck", RUNS)).last
     except Refused:
         return None
-    for job in jobs:
-        told = job.result or {}
-        if job.state == DONE and job.ended is not None and not told.get("stopped") and not told.get("outage"):
-            repaired = (told.get("repaired") or {}).get("repaired", 0)
-            return {
-                "job": job.id,
-                "ended": job.ended.isoformat(),
-                "deep": bool(job.options.get("deep")),
-                "findings": sum(told.get("found", {}).values()) - repaired,
-                "unknown": told.get("unknown", 0),
-            }
-    return None
+    if last is None:
+        return None
+    return {
+        "job": last["job"],
+        "ended": last["at"],
+        "deep": last["deep"],
+        "findings": last["wrong"],
+        "unknown": last["unknown"],
+    }
 
 
 def _checked(told: dict[str, Any]) -> str:

@@ -51,6 +51,9 @@ class IStatus(Interface):
              "requests": {"since", "verbs": {"get": {"requests", "errors", "bytes", "p50", "p95", "p99"}, …},
                           "all": {…}},                  # latencies in seconds, to the first byte
              "jobs": {kind: {"last": as ``job_document`` | None, "running": … | None}},
+             "fsck": {"job", "at", "deep", "found": {kind: number}, "repaired", "wrong", "unknown", "earlier"} | None,
+                # of the last one that came to its end: ``wrong`` of what it found is so still, of ``unknown`` it could
+                # not tell; ``earlier``: of what one before it read, and nobody read again since
              "covers": {"host", "processes"}}           # whose counters these are
         """
 
@@ -66,6 +69,14 @@ class IStatus(Interface):
 
         A plain dict for each step, with ``name``, ``ok`` (None: not tried), ``seconds`` and ``detail``. Where the
         storage may not write, below a DemoStorage too, nothing is tried. Raises nothing of the store's.
+        """
+
+    def broken():
+        """What the last fsck found, and nobody repaired since: {(oid, tid): as in ``findings`` of its report}, with
+        both as ``oid_repr`` and ``tid_repr`` write them; of as many as reports name (200 each).
+
+        For every view of a page: makes no request and waits for nothing. What is known is read behind, at most once a
+        minute, and is empty until then.
         """
 
     def counters():

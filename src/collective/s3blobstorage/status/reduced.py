@@ -8,7 +8,7 @@ from typing import Any
 # Every part of ``IStatus.document``.
 PARTS = (
     "database", "base", "at", "store", "reachable", "read", "encryption", "sources", "mirrored", "check", "figures",
-    "outside", "cache", "requests", "jobs", "covers",
+    "outside", "cache", "requests", "jobs", "fsck", "covers",
 )  # fmt: skip
 UNKNOWN: dict[str, Any] = dict.fromkeys(PARTS)
 

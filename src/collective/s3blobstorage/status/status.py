@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,8 @@ from zope.interface import implementer
 from ..cache import history
 from ..cache.counters import counted_since_made, of_cache
 from ..errors import RecordError, StoreError, Unavailable
-from ..maintenance.jobs.board import latest_documents
+from ..maintenance.fsck.told import RUNS, Told, told_by
+from ..maintenance.jobs.board import Board, latest_documents
 from ..maintenance.key_states import told as told_keys
 from ..objectstore import open_store, traffic
 from ..objectstore.clock import Clock
@@ -47,6 +48,9 @@ _ENOUGH, _KEEP_BY = 12.0, 20.0
 # How long the sum of a cache's files is good: it reads every folder of the cache. Seconds.
 _USE_FRESH = 60.0
 
+# For how long what an fsck found is good: reading it is a listing and a GET or two, of each process with editors.
+_BROKEN_FRESH = 60.0  # seconds
+
 _BASES = {"clientstorage": "zeoclient"}  # by the name of the class, where zope.conf has another one
 
 
@@ -61,6 +65,7 @@ class Kept:
     keys: dict[str, Any] | None = None
     keys_error: str | None = None
     jobs: dict[str, Any] | None = None
+    fsck: Mapping[str, Any] | None = None
 
 
 class Known:
@@ -80,6 +85,9 @@ class Known:
             fresh=_USE_FRESH,
             ended=ended,
         )
+        self.broken: Remembered[Told] = Remembered(
+            lambda known: _fsck(storage.store_), clock, fresh=_BROKEN_FRESH, ended=ended
+        )
         self.checking = threading.Lock()  # one check at a time: they write to the same cache-dir and prefix
         self.check: dict[str, Any] | None = None  # the last one of this process, also where it could not be kept
 
@@ -87,6 +95,12 @@ class Known:
         """The storage is closed: nothing is read any more, see ``Remembered.join``."""
         self.kept.join()
         self.use.join()
+        self.broken.join()
+
+    def forget(self) -> None:
+        """What the bucket keeps has changed: the next look reads it again."""
+        self.kept.forget()
+        self.broken.forget()
 
     @property
     def away(self) -> bool:
@@ -105,6 +119,7 @@ class Known:
             "check": lambda: checked.read(store),
             "mirrored": lambda: _mirrored(store),
             "jobs": lambda: latest_documents(store),
+            "fsck": lambda: _fsck(store).last,
             "keys": lambda: told_keys(store),
         }
         read: dict[str, Any] = {}
@@ -166,8 +181,13 @@ class Status:
             "outside": kept.outside,
             **self._counted(uses),
             "jobs": kept.jobs,
+            "fsck": kept.fsck and dict(kept.fsck),
             "covers": {"host": socket.gethostname(), "processes": storage.cache.processes()},
         }
+
+    def broken(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        told, _ = self._known.broken.look(0.0)
+        return (told or Told()).findings
 
     def _encryption(self, kept: Kept) -> dict[str, Any]:
         encryption = self._storage.store_.encryption
@@ -289,6 +309,10 @@ def _quick(settings: StoreSettings) -> StoreSettings:
 
 def _quick_source(settings: ISourceSettings) -> ISourceSettings:
     return replace(settings, store=_quick(settings.store)) if isinstance(settings, S3Settings) else settings
+
+
+def _fsck(store: Any) -> Told:
+    return told_by(Board(store).newest_first("fsck", RUNS))
 
 
 def _mirrored(store: Any) -> dict[str, Any] | None:

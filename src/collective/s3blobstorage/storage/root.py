@@ -396,8 +396,15 @@ class S3BlobStorage:
         writable = writable and not self.isReadOnly()
         with self._known_lock:
             if writable not in self._jobs:
-                self._jobs[writable] = Jobs(self.store_, WORKS, self.operated(), writable=writable)
+                self._jobs[writable] = Jobs(
+                    self.store_, WORKS, self.operated(), writable=writable, when_ended=self._job_ended
+                )
             return self._jobs[writable]
+
+    def _job_ended(self) -> None:
+        known = self._known
+        if known is not None:  # who looks next sees what it found
+            known.forget()
 
     def operated(self) -> Operated:
         """What jobs work on. Any thread."""

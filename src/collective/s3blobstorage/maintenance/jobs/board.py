@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -204,6 +204,14 @@ class Board:
         except (RecordError, Corrupt) as error:
             logger.warning("%s is passed over: %s", job_key(kind, number), error)
             return None
+
+    def newest_first(self, kind: str, most: int) -> Iterator[Job]:
+        """The last ``most`` jobs of a kind at most: one request, and one for each that is taken."""
+        listing = self.listing(kind)
+        for number in sorted(listing.jobs.get(kind, ()), reverse=True)[:most]:
+            job = self._read_if_there(listing, kind, number)
+            if job is not None:
+                yield job
 
     def latest(self) -> dict[str, tuple[Job | None, Job | None]]:
         """Of each kind the newest that ended, and the one that runs. One request, and one or two for each kind."""

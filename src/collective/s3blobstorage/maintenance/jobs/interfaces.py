@@ -128,8 +128,9 @@ class IJobs(Interface):
 
     gc: ``dry_run``; true makes a plan and writes it (as ``s3blobs gc``); false executes ``plan``, the id of a plan that
     is not older than 24 h. ``allow``: the share that may go, 0.2.
-    fsck: ``dry_run``; true only looks, false also mends what it finds (``--repair``). ``deep``: read every object too
-    (false), of which ``sample`` percent (100). ``limit_rate``.
+    fsck: ``dry_run``; true only looks, false also mends what it finds (``--repair``). ``repair``: with ``dry_run`` say
+    what would be mended, and from where (false). ``deep``: read every object too (false), of which ``sample`` percent
+    (100). ``limit_rate``.
     mirror: ``dry_run``, ``limit_rate``.
     migrate: ``dry_run``, ``limit_rate``, ``source``: the name of a ``<blobdirsource>`` of zope.conf, never a path; may
     be left out where there is only one.

@@ -71,7 +71,8 @@ _COMMANDS = {
 @implementer(IJobs)
 class Jobs:
     """See ``IJobs``. ``works``: an ``IWork`` for each kind, and ``operated``: what they are done on; without them only
-    ``run`` starts anything. ``writable``: False where nothing may be started that writes."""
+    ``run`` starts anything. ``writable``: False where nothing may be started that writes. ``when_ended`` is called when
+    a job of this process has ended and its report is written, in the job's thread."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Jobs:
         writable: bool = True,
         clock: Clock | None = None,
         interrupted_after: float = INTERRUPTED_AFTER,
+        when_ended: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._works = works or {}
@@ -89,6 +91,7 @@ class Jobs:
         self._writable = writable
         self._clock = clock or Clock()
         self._after = interrupted_after
+        self._when_ended = when_ended
         self._board = Board(store, interrupted_after, self._clock)
         self._lock = threading.Lock()
         self._here: dict[str, _Attended] = {}  # by id
@@ -194,6 +197,7 @@ class Jobs:
     def ended(self, id: str) -> None:
         with self._lock:
             self._here.pop(id, None)
+        self._when_ended()
 
     @property
     def running_here(self) -> tuple[str, ...]:

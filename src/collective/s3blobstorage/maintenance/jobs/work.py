@@ -152,9 +152,10 @@ class Gc:
 
 @implementer(IWork)
 class Fsck:
-    """Whether everything that the database needs is there; without ``dry_run`` what is not is brought back."""
+    """Whether everything that the database needs is there; without ``dry_run`` what is not is brought back, and with
+    ``repair`` a dry run says from where it would be."""
 
-    defaults: Mapping[str, Any] = {"dry_run": True, "deep": False, "sample": 100.0, "limit_rate": 0}
+    defaults: Mapping[str, Any] = {"dry_run": True, "deep": False, "sample": 100.0, "repair": False, "limit_rate": 0}
 
     def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
         if not 0 < options["sample"] <= 100:
@@ -171,7 +172,8 @@ class Fsck:
             wish = fsck.Wish(
                 deep=options["deep"],
                 sample=options["sample"],
-                repair=not dry_run,
+                repair=options["repair"] or not dry_run,
+                dry_run=dry_run,
                 concurrency=AT_ONCE,
                 limit_rate=_rate(options),
             )

@@ -1,0 +1,1 @@
+"""``@blob-fsck``: whether every file that the database needs is there."""
