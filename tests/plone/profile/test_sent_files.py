@@ -14,6 +14,7 @@ from plone.app.testing import SITE_OWNER_NAME, login
 from plone.dexterity.fti import DexterityFTI
 from plone.dexterity.schema import SCHEMA_CACHE
 from plone.namedfile.field import NamedBlobFile, NamedBlobImage
+from plone.protect.authenticator import createToken
 from plone.supermodel import model
 from zope import schema
 from zope.component import getGlobalSiteManager
@@ -24,6 +25,7 @@ from collective.s3blobstorage.interfaces import IUploadPolicy
 from collective.s3blobstorage.layer import IS3BlobStorageLayer
 from collective.s3blobstorage.services.refusal import Refusal
 from collective.s3blobstorage.uploader.refused import said
+from collective.s3blobstorage.uploader.send import SendFile
 from collective.s3blobstorage.uploader.sent import Asked, default_type, make_of
 from collective.s3blobstorage.uploading.interfaces import UploadRefused
 from collective.s3blobstorage.uploading.places import FileField
@@ -167,6 +169,30 @@ def test_policies_of_add_ons_are_asked_where_direct_upload_is_on(portal, request
     assert refused(portal, request_, sent(b"no", "b.bin")) == (422, "a virus")
     made = make_of(portal, request_, sent(b"yes", "c.bin"), Asked(portal_type="Clip"))
     assert policy == ["b.bin", b"no", "c.bin", b"yes"] and made.file.data == b"yes"
+
+
+class NoSavepoints:
+    """What an add-on has in the transaction that sends something when it is committed."""
+
+    transaction_manager = None
+
+    def _nothing(self, current):
+        pass
+
+    abort = tpc_begin = commit = tpc_vote = tpc_finish = tpc_abort = _nothing
+
+    def sortKey(self):
+        return "test"
+
+
+def test_a_form_of_several_files_where_an_add_on_knows_no_savepoints(portal, request_):
+    transaction.get().join(NoSavepoints())
+    request_.method = "POST"
+    files = [sent(filename="one.bin"), sent(filename="two.bin")]
+    request_.form |= {"file": files, "type": "Clip", "_authenticator": createToken()}
+    SendFile(portal, request_)()
+    transaction.commit()
+    assert portal["one.bin"].clip.data == portal["two.bin"].clip.data == DATA
 
 
 def test_a_browser_that_does_not_know_a_type_leaves_it_to_plone(portal, request_):

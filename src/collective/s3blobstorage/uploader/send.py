@@ -91,7 +91,7 @@ class SendFile(BrowserView):
         else:
             for upload in files:
                 # What one file has changed before it was refused goes, and what those before it made stays.
-                before = transaction.savepoint()
+                before = transaction.savepoint(optimistic=True)
                 try:
                     made.append(make_of(self.context, self.request, upload, asked))
                 except (Refusal, UploadRefused) as error:
