@@ -1,6 +1,7 @@
 // One file to the bucket, in parts, and then content of it.
 
 import { aborted, Failure } from './failure.js'
+import { printOf } from './print.js'
 import { send } from './request.js'
 import { Service } from './service.js'
 
@@ -24,6 +25,7 @@ export class DirectUpload {
   #signing = null
   #beginning = null
   #toldAt = 0
+  #print = null // of the file's bytes, by which what is remembered of it is known
 
   /**
    * `data`: a Blob; `hooks`: functions `progress(bytes)`, `resumed(bytes)` and `completing()`; `claimed`: tokens that
@@ -90,7 +92,7 @@ export class DirectUpload {
    * service answers a completion that is repeated with what the first one made.
    */
   async #completedBefore(values, signal) {
-    const entry = this.#told ? null : this.remembered.find(this.about)
+    const entry = this.#told ? null : await this.#entryOfEarlier(signal)
     if (!entry?.completing || this.claimed.has(entry.token)) return null
     try {
       const made = await this.connection.persist(() => this.service.complete(entry.token, values, signal), signal)
@@ -117,7 +119,7 @@ export class DirectUpload {
 
   /** Whether there is an upload of earlier, which is taken up. */
   async #goOn(signal) {
-    const entry = this.remembered.find(this.about)
+    const entry = await this.#entryOfEarlier(signal)
     if (!entry || this.claimed.has(entry.token)) return false
     this.claimed.add(entry.token)
     try {
@@ -130,6 +132,12 @@ export class DirectUpload {
     }
     this.hooks.resumed(this.#bytes())
     return true
+  }
+
+  async #entryOfEarlier(signal) {
+    this.#print ??= await printOf(this.data)
+    if (signal.aborted) throw aborted()
+    return this.remembered.find({ ...this.about, print: this.#print })
   }
 
   /** Asks which parts have arrived. */
@@ -239,7 +247,7 @@ export class DirectUpload {
   }
 
   #entry() {
-    return { ...this.about, token: this.token, expires: this.#told.expires }
+    return { ...this.about, print: this.#print, token: this.token, expires: this.#told.expires }
   }
 
   #missing() {

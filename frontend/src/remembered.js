@@ -18,12 +18,15 @@ export class Remembered {
     return this.#read().filter(({ place }) => `${place}/`.startsWith(`${this.#place}/`))
   }
 
-  /** The upload of this very file to the same end, as `about` says (`direct.js`); undefined where there is none. */
+  /**
+   * The upload of this very file to the same end, as `about` says (`direct.js`) with `print` (`print.js`); undefined where
+   * there is none.
+   */
   find(about) {
     return this.#read().find((entry) => SAME.every((name) => entry[name] === about[name]))
   }
 
-  /** `entry`: what `about` says, with `token` and `expires` (ISO time). */
+  /** `entry`: what `about` says, with `print`, `token` and `expires` (ISO time). */
   keep(entry) {
     this.#write([entry, ...this.#read().filter(({ token }) => token !== entry.token)])
   }
@@ -53,5 +56,4 @@ export class Remembered {
   }
 }
 
-// A file is the same for a browser that may not look into gigabytes by its name, size and time.
-const SAME = ['name', 'size', 'lastModified', 'place', 'type', 'field', 'replaces']
+const SAME = ['name', 'size', 'lastModified', 'print', 'place', 'type', 'field', 'replaces']

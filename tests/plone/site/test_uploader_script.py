@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from urllib.parse import urlsplit
 
 import pytest
-from editor_site import MB, file_of
+from editor_site import MB, Chosen, file_of
 from frontend_build import bundle, install
 from servers import faults
 
@@ -384,6 +386,29 @@ def test_another_file_or_another_end_does_not_go_on(tab, film, tmp_path, editor_
     # Another user of this browser knows nothing of it.
     tab.open(user="somebody-else")
     assert tab.run("() => remembered.all()") == []
+
+
+@pytest.mark.parametrize("part", [0, 2, 4])
+def test_a_file_of_the_same_name_size_and_time_does_not_go_on(tab, film, tmp_path, editor_site, part):
+    """As of two cameras, or a container of one size whose time is kept: parts of both would be neither."""
+    slowed(editor_site)
+    tab.open().choose(film)
+    tab.start()
+    half_way(tab, size=MB)
+    tab.open()
+    editor_site.proxy.forgive()
+    data = bytearray(film.path.read_bytes())
+    data[part * PART : part * PART + MB] = os.urandom(MB)
+    other = Chosen(tmp_path / "other" / "film.mp4", film.size, hashlib.sha256(data).hexdigest())
+    other.path.parent.mkdir()
+    other.path.write_bytes(data)
+    times = film.path.stat()
+    os.utime(other.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    tab.choose(other)
+    tab.start()
+    told = tab.over()
+    assert told["failed"] == {} and [event for event, *_ in told["events"]] == ["completing"]
+    tab.holds(other)
 
 
 def test_what_became_of_it_while_the_page_was_closed(tab, tmp_path, editor_site):
