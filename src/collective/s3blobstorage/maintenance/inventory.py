@@ -10,6 +10,7 @@ from typing import Any
 
 from ZODB.utils import z64
 
+from ..errors import Corrupt, EncryptionKeyMissing, EncryptionNotHonoured
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from ..storage.owner import Marker
@@ -102,6 +103,8 @@ class Inventory:
         revision, key, missing, data = place.revision, "", False, None
         if revision.inline:
             data = read_inline(record_of(base, revision.oid, revision.tid))
+            if data is None:
+                return  # a pack has removed it since
         elif not revision.damaged:
             size = place.object_size if place.object_size is not None else place.old_size
             key = place.old_key if place.object_size is None and place.old_key else revision.key
@@ -113,19 +116,28 @@ class Inventory:
     def ask(self, concurrency: int, advance: Advance) -> None:
         """Of each object which key encrypts it, and size and SHA-256 where the record has none: one or two requests.
 
-        Raises Stopped, Unavailable and Refused.
+        Of one whose envelope does not open, or whose key is not here, nothing more is known than before. Raises
+        Stopped, Unavailable and Refused.
         """
-        told = self._spool.table("oid BLOB", "tid BLOB", "key_id TEXT", "size INTEGER", "sha256 BLOB")
+        told = self._spool.table(
+            "oid BLOB", "tid BLOB", "key_id TEXT", "size INTEGER", "sha256 BLOB", "missing INTEGER"
+        )
         tasks = (entry for entry in map(_entry, self._rows.rows()) if entry.key and not entry.missing)
 
-        def look(entry: Entry) -> tuple[str, int | None, bytes | None]:
-            protection = self._store.protection(entry.key)
-            size, sha256 = entry.revision.size, entry.revision.sha256
-            if size is None or sha256 is None:
-                info = self._store.head(entry.key)
-                if info is not None:
-                    size, sha256 = info.size, info.sha256 or recorded_sha256(info.metadata)
-            return "" if protection is None else protection.key, size, sha256
+        def look(entry: Entry) -> tuple[str | None, int | None, bytes | None, int]:
+            size, sha256, key_id = entry.revision.size, entry.revision.sha256, None
+            try:
+                protection = self._store.protection(entry.key)
+                if protection is None:
+                    return None, size, sha256, 1
+                key_id = protection.key
+                info = self._store.head(entry.key) if size is None or sha256 is None else None
+            except (Corrupt, EncryptionKeyMissing, EncryptionNotHonoured):
+                return key_id, size, sha256, 0
+            # What the record says stands: an object that has another size is a wrong one.
+            if info is not None and size in (None, info.size):
+                size, sha256 = info.size, sha256 or info.sha256 or recorded_sha256(info.metadata)
+            return key_id, size, sha256, 0
 
         running = in_parallel(tasks, look, concurrency=concurrency, stop=self._stop, name="s3blobs-manifest")
         with closing(running):
@@ -144,13 +156,12 @@ class Inventory:
             for row in self._rows.rows():
                 entry = _entry(row)
                 revision = entry.revision
+                if answer is not None and answer[:2] == (revision.oid, revision.tid):
+                    revision = replace(revision, size=answer[3], sha256=answer[4])
+                    entry = replace(entry, key_id=answer[2], missing=bool(answer[5]), revision=revision)
+                    answer = next(told, None)
                 if entry.missing and not is_kept(base, revision.oid, revision.tid):
                     continue
-                if answer is not None and answer[:2] == (revision.oid, revision.tid):
-                    entry = replace(
-                        entry, key_id=answer[2], revision=replace(revision, size=answer[3], sha256=answer[4])
-                    )
-                    answer = next(told, None)
                 yield entry if self._contents is None else replace(entry, content=self._contents.of(revision.oid))
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from persistent.TimeStamp import TimeStamp
 
 from ..errors import RecordError, StagingError
+from ..keys import is_name
 from .content import Content
 from .findings import Count
 from .kept import KeptRevision
@@ -66,8 +67,8 @@ class Header:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One revision. ``key``: of its object, "" where it has none or it is not known. ``key_id``: of the key that
-    encrypts it, None where nobody asked. ``missing``: its object was not in the bucket. ``data``: what its record holds
-    itself.
+    encrypts it, None where nobody asked, or it could not be told. ``missing``: its object was not in the bucket.
+    ``data``: what its record holds itself.
     """
 
     revision: KeptRevision
@@ -105,6 +106,8 @@ class Entry:
     def from_json(cls, told: Any) -> Entry:
         """Raises KeyError, TypeError, ValueError, AttributeError where it is something else."""
         sha256, name, inline = told["sha256"], told["name"], told.get("inline")
+        if name is not None and not is_name(name):
+            raise ValueError("name")
         revision = KeptRevision(
             _fixed(told["oid"], 8),
             _fixed(told["tid"], 8),

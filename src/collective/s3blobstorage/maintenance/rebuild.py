@@ -13,7 +13,14 @@ from typing import Any
 
 from ZODB.utils import z64
 
-from ..errors import BlobMissing, ConfigurationError, Corrupt, ObjectMissing
+from ..errors import (
+    BlobMissing,
+    ConfigurationError,
+    Corrupt,
+    EncryptionKeyMissing,
+    EncryptionNotHonoured,
+    ObjectMissing,
+)
 from ..keys import BLOBS, blob_key, is_name, read_foreign_key, read_key
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
@@ -85,7 +92,7 @@ def plan_by_objects(
     """Plan what can be placed: objects that are called after their tid, or whose metadata have it; tell the others.
 
     One listing, and a request for each object with a name that was drawn: its metadata are asked for. In the thread of
-    the caller. Raises Stopped, Unavailable, Refused.
+    the caller. What does not open is noted, and the others go on. Raises Stopped, Unavailable, Refused.
     """
     found = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB")
     unplaced = Unplaced(spool.table("oid BLOB", "name TEXT", "size INTEGER"))
@@ -93,8 +100,11 @@ def plan_by_objects(
         _objects(store, stop), lambda key: _said(store, key), concurrency=concurrency, stop=stop, name="s3blobs-export"
     )
     with closing(running):
-        for _, future in running:
+        for key, future in running:
             advance(1)
+            if isinstance(error := future.exception(), (Corrupt, EncryptionKeyMissing, EncryptionNotHonoured)):
+                planned.findings.blame("different", read_key(key)[0], z64, f"{key}: {error}")  # type: ignore[index]
+                continue
             said = future.result()
             if said is None:
                 continue
