@@ -69,6 +69,20 @@ def test_nothing_is_wrong(command):
     assert set(told["found"].values()) == {0} and told["findings"] == [] and told["repaired"] is None
 
 
+def test_status_says_that_every_object_was_read_only_where_it_was(command):
+    def said(*arguments):
+        assert command.run(*arguments).returncode == 0
+        return next(line for line in command.run(verb="status").stdout.splitlines() if line.startswith("last fsck"))
+
+    assert "read" not in said()
+    assert ", every object read: nothing was wrong" in said("--deep")
+    with Checked(command.site) as site:
+        keys = sorted(revision.key for revision in site.kept())
+        command.site.close_all()
+    assert ", 2 objects read: nothing was wrong" in said("--deep", "--after", keys[2])
+    assert "every object" not in said("--deep", "--sample", "50%")
+
+
 def test_findings_are_printed_in_each_form_and_mended(command, tmp_path):
     keys = damaged(command, blob0="missing", blob1="truncated", blob2="wrong-bytes")
     result = command.run()

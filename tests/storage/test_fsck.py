@@ -681,6 +681,21 @@ def test_findings_have_the_content_that_they_belong_to(checked):
     assert site.fsck(quiet) == {} and "finding their content" not in quiet.phases
 
 
+@pytest.mark.parametrize("encryption", ["none", "client-side"])
+def test_a_job_tells_the_bucket_no_paths_that_encryption_keeps_from_it(checked, encryption):
+    site = checked(encryption=encryption)
+    filled(site, ("missing",))
+    damage_all(site, ("missing",))
+    jobs = site.storage.jobs()
+    job = jobs.start("fsck", {})
+    wait_until(lambda: jobs.get(job.id).state != "running", 60)
+    [finding] = jobs.get(job.id).result["findings"]
+    assert (finding["content"] is None) == (encryption == "client-side")
+    assert site.fsck() == {"missing": 1} and site.findings[0]["content"]["path"] == "/missing"
+    stored = b"".join(site.bucket.get(line.key)[0] for line in site.bucket.opened.list("jobs/"))
+    assert (b"/missing" in stored) == (encryption == "none")
+
+
 def test_a_job_of_the_site(checked):
     site = checked()
     filled(site, ("missing", "wrong-bytes"))

@@ -12,7 +12,9 @@ from persistent import Persistent
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import p64
 
+from collective.s3blobstorage.maintenance.content import Contents
 from collective.s3blobstorage.maintenance.references import Found, Kind, read_record
+from collective.s3blobstorage.maintenance.spool import Spool
 
 
 class Content(Persistent):
@@ -120,3 +122,11 @@ def test_damage_never_raises(sound, data):
 @given(st.binary(max_size=200).filter(lambda value: b"r" not in value))
 def test_anything_at_all(value):
     assert isinstance(read_record(value), Found)
+
+
+def test_half_a_surrogate_is_written_down_so_that_it_can_be_stored():
+    """Names of files that were decoded wrongly have them; neither SQLite nor a UTF-8 file takes one."""
+    found = read_record(record(Content(), id="caf\udce9", portal_type="caf\xe9"))
+    assert (found.id, found.portal_type) == ("caf\\udce9", "caf\xe9")
+    with Spool() as spool:
+        Contents(spool).add(p64(1), p64(2), record(Content(), files={"caf\udce9": Content()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -124,7 +125,11 @@ def fsck(
                 "sample": wish.sample,
                 **({"after": after} if after else {}),
             }
-            report = in_job(store, "fsck", options, work, "reads", lambda report: checked(report, dry_run=not repair))
+
+            def told(report: Report) -> Any:
+                return checked(report, dry_run=not repair, sealed=store.encryption.seals)
+
+            report = in_job(store, "fsck", options, work, "reads", told)
         if ndjson is not None:
             for line in report.each():
                 print(line, file=lines)
@@ -161,7 +166,8 @@ def _refuse_contradictions(
 def _new_file(path: Path) -> Iterator[Any]:
     """Before anything is looked at, since that may take hours; it goes again where nothing came of it."""
     try:
-        file = path.open("x", encoding="utf-8")
+        # Mode 0600: it has the paths of content.
+        file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--ndjson {path}: {error.strerror}; give a file that is not there yet") from None
     with file:
@@ -217,7 +223,8 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     read = told["read"]
     if read is not None:
         share = "" if read["sample"] == 100 else f", {read['sample']:g} % at random"
-        lines.append(("read", f"{_amount(read, 'objects')}{share}"))
+        behind = f", behind {read['begun_after']}" if read["begun_after"] else ""
+        lines.append(("read", f"{_amount(read, 'objects')}{share}{behind}"))
         proven = read["proven"]
         lines.append(
             (

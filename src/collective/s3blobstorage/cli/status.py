@@ -155,6 +155,7 @@ def _last_fsck(store: Any) -> dict[str, Any] | None:
         "job": last["job"],
         "ended": last["at"],
         "deep": last["deep"],
+        "read": last["read"],
         "findings": last["wrong"],
         "unknown": last["unknown"],
     }
@@ -163,7 +164,10 @@ def _last_fsck(store: Any) -> dict[str, Any] | None:
 def _checked(told: dict[str, Any]) -> str:
     what = f"{told['findings']:,} blobs are wrong: `s3blobs fsck`" if told["findings"] else "nothing was wrong"
     unknown = f", of {told['unknown']:,} nobody could tell" if told["unknown"] else ""
-    return f"{told['ended'][:16].replace('T', ' ')} UTC{', every object read' if told['deep'] else ''}: {what}{unknown}"
+    read = f", {told['read']:,} objects read" if told["read"] else ""
+    if told["deep"]:
+        read = ", every object read"
+    return f"{told['ended'][:16].replace('T', ' ')} UTC{read}: {what}{unknown}"
 
 
 def _encryption(store: Any) -> dict[str, Any]:

@@ -177,4 +177,7 @@ def _references(value: Any) -> Iterator[tuple[str, bytes]]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Half a surrogate, as names of files that were decoded wrongly have it, is in no database on disk and in no JSON.
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

@@ -88,6 +88,7 @@ def as_json(finding: Finding, content: Content | None = None, mended: Any = None
 class Reading:
     """What ``deep`` read. ``objects``: all, wrong ones too; the next three: those that are right, by what proved it:
     the SHA-256 of the record, that of the object's metadata, or nothing but the size. ``sample``: the share in percent.
+    ``begun_after``: the key behind which it began, "" at the first one.
     """
 
     objects: Count = field(default_factory=Count)
@@ -95,6 +96,7 @@ class Reading:
     by_metadata: int = 0
     by_size: int = 0
     sample: float = 100.0
+    begun_after: str = ""
 
 
 @dataclass
@@ -181,6 +183,7 @@ def document(report: Report, *, listed: int = LISTED, orphans: bool = False) -> 
         else {
             **asdict(reading.objects),
             "sample": reading.sample,
+            "begun_after": reading.begun_after or None,
             "proven": {"record": reading.by_record, "metadata": reading.by_metadata, "size_only": reading.by_size},
         },
         "waiting_for_rotate": asdict(report.waiting),

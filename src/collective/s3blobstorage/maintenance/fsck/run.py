@@ -193,7 +193,7 @@ class _Fsck:
         """Each object once, however many revisions need it. After ``stop`` those under way end."""
         assert self._there is not None
         report, wish = self.report, self._wish
-        reading = report.reading = Reading(sample=wish.sample)
+        reading = report.reading = Reading(sample=wish.sample, begun_after=wish.after)
         report.waiting = type(report.waiting)()
         advance = self._running.phase("reading", len(self._there), self._bytes)
 

@@ -74,11 +74,13 @@ def _last(job: Job) -> dict[str, Any]:
     result = job.result or {}
     found = {str(kind): int(number) for kind, number in result["found"].items() if number}
     repaired = int((result.get("repaired") or {}).get(REPAIRED, 0))
+    read = result.get("read") or {}
     assert job.ended is not None
     return {
         "job": job.id,
         "at": job.ended.isoformat(timespec="seconds"),
-        "deep": bool(job.options.get("deep")),
+        "deep": _read_all(job),
+        "read": int(read.get("blobs") or 0),
         "found": found,
         "repaired": repaired,
         "wrong": sum(found.values()) - repaired,

@@ -96,9 +96,14 @@ def rotated(report: rotation.Report, *, dry_run: bool = False) -> dict[str, Any]
     return {"dry_run": dry_run, **told, "failures": told["failures"][:LISTED]}
 
 
-def checked(report: fsck_finding.Report, *, dry_run: bool) -> dict[str, Any]:
-    """The report of an fsck. While its spool is open."""
-    return {"dry_run": dry_run, **fsck_finding.document(report, listed=LISTED)}
+def checked(report: fsck_finding.Report, *, dry_run: bool, sealed: bool) -> dict[str, Any]:
+    """The report of an fsck. While its spool is open. ``sealed``: blobs are encrypted before they are sent, and a job's
+    object is not: then it has no paths of content, which manifests are encrypted for."""
+    told = {"dry_run": dry_run, **fsck_finding.document(report, listed=LISTED)}
+    if sealed:
+        for finding in told["findings"]:
+            finding["content"] = None
+    return told
 
 
 def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
@@ -184,7 +189,7 @@ class Fsck:
                 lambda base: nullcontext(operated.overlay),
                 lambda sources: nullcontext(operated.cache),
             )
-            return checked(report, dry_run=dry_run)
+            return checked(report, dry_run=dry_run, sealed=operated.store.encryption.seals)
 
 
 @implementer(IWork)
