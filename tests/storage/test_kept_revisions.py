@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 import pytest
 import transaction
@@ -11,6 +12,7 @@ from blob_sites import KINDS, fill, undo_last
 from sites import commit_blobs, connected
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
+from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import POSKeyError
@@ -156,7 +158,15 @@ def test_a_file_storage_that_cannot_be_read_to_its_end_is_no_ground_for_anything
     assert len(list(base.iterator())) == 3 and len(whole) == 6
     with pytest.raises(ConfigurationError, match="cannot be read to its end"):
         kept(base)
-    base.close()
+    # Nor is one behind a DemoStorage, whose iterator goes on with what was committed there.
+    with closing(DemoStorage(base=base, changes=MappingStorage())) as demo:
+        later = TransactionMetaData()
+        demo.tpc_begin(later)
+        demo.store(p64(1000), z64, demo.load(z64)[0], "", later)
+        demo.tpc_vote(later)
+        demo.tpc_finish(later)
+        with pytest.raises(ConfigurationError, match="cannot be read to its end"):
+            kept(demo)
 
 
 def test_old_and_strange_bases(tmp_path):

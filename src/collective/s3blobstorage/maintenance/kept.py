@@ -18,7 +18,7 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IStorageCurrentRecordIteration, IStorageIteration
 from ZODB.POSException import POSKeyError
-from ZODB.utils import maxtid, oid_repr, p64, u64, z64
+from ZODB.utils import maxtid, oid_repr, p64, u64
 
 from ..errors import ConfigurationError, RecordError
 from ..keys import blob_key
@@ -214,9 +214,11 @@ def _of_transactions(
     base: Any, scope: Scope, spool: Spool, advance: Callable[[int], None], other: Other | None = None
 ) -> Iterator[KeptRevision]:
     table = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER", "damaged")
-    seen, last, end = 0, scope.since, _end(base)
+    seen, reached = 0, dict.fromkeys(_ends(base), scope.since)
     for transaction in _transactions(base, scope):
-        last = transaction.tid
+        for end, last in reached.items():
+            if last < transaction.tid <= end:
+                reached[end] = transaction.tid
         for record in transaction:
             seen += 1
             if seen % _STEP == 0:
@@ -229,18 +231,24 @@ def _of_transactions(
             elif other is not None:
                 other(record.oid, record.tid, record.data)
     advance(seen % _STEP)
-    if last < end:
-        raise ConfigurationError(
-            f"the database cannot be read to its end: after transaction 0x{last.hex()} it is damaged, and its last one"
-            f" is 0x{end.hex()}; look at it with ZODB's fstest, or restore it"
-        )
+    for end, last in reached.items():
+        if last < end:
+            raise ConfigurationError(
+                f"the database cannot be read to its end: after transaction 0x{last.hex()} it is damaged, and its last"
+                f" one is 0x{end.hex()}; look at it with ZODB's fstest, or restore it"
+            )
     return _last_of_each(KeptRevision(*row[:5], bool(row[5]), row[6]) for row in table.rows("oid", "tid"))
 
 
-def _end(base: Any) -> bytes:
-    """The last transaction of a FileStorage opened just now, whose iterator takes damage for the end; else none."""
+def _ends(base: Any) -> Iterator[bytes]:
+    """The last transaction of each FileStorage, opened just now, whose iterator takes damage for the end: a DemoStorage
+    has two storages, and goes on with the second one."""
     inner = innermost(base)
-    return inner.lastTransaction() if isinstance(inner, FileStorage) else z64
+    if isinstance(inner, FileStorage):
+        yield inner.lastTransaction()
+    elif hasattr(inner, "changes"):
+        yield from _ends(inner.base)
+        yield from _ends(inner.changes)
 
 
 def _last_of_each(revisions: Iterable[KeptRevision]) -> Iterator[KeptRevision]:
