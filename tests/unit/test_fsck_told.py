@@ -49,8 +49,8 @@ def test_the_last_one_that_came_to_its_end_counts():
     told = told_by(jobs)
     assert wrong(*jobs) == ["0x1", "0x2"]
     assert told.last == {
-        "job": "fsck-2", "at": "2026-11-27T08:30:00+00:00", "deep": False, "read": 0, "found": {"missing": 1, "truncated": 1},
-        "repaired": 0, "wrong": 2, "unknown": 5, "earlier": 0,
+        "job": "fsck-2", "at": "2026-11-27T08:30:00+00:00", "deep": False, "read": 0,
+        "found": {"missing": 1, "truncated": 1}, "repaired": 0, "wrong": 2, "unknown": 5, "earlier": 0,
     }  # fmt: skip
 
 
