@@ -19,8 +19,9 @@ from collective.s3blobstorage.errors import RecordError
 from collective.s3blobstorage.keys import blob_key
 from collective.s3blobstorage.maintenance.blobdir import BlobDirectory
 from collective.s3blobstorage.maintenance.export import Plan
+from collective.s3blobstorage.maintenance.findings import Count
 from collective.s3blobstorage.maintenance.inventory import Inventory
-from collective.s3blobstorage.maintenance.manifest import Entry, Header, Manifest, write
+from collective.s3blobstorage.maintenance.manifest import Entry, Header, Manifest, added, write
 from collective.s3blobstorage.maintenance.rebuild import plan_by_objects
 from collective.s3blobstorage.maintenance.spool import Spool
 from collective.s3blobstorage.objectstore import open_store
@@ -148,3 +149,12 @@ def test_by_the_objects_alone_one_damaged_envelope_is_named(store, tmp_path):
         assert rest.count.blobs == 1
     [problem] = planned.findings.problems
     assert problem.what == "different" and problem.oid == "0x01" and key in problem.detail
+
+
+def test_what_was_missing_in_the_earlier_manifest_is_new_in_the_later_one():
+    """As a blob that was only in a source until it was mirrored: no backup has it."""
+    revisions = [dataclasses.replace(Entry.from_json(_line(name * 32)), key=f"blobs/{name}") for name in "abc"]
+    earlier = [dataclasses.replace(revisions[0], missing=True), revisions[1], revisions[2]]
+    later = [revisions[0], revisions[1], dataclasses.replace(revisions[2], missing=True)]
+    count = Count()
+    assert list(added(later, earlier, count)) == [("blobs/a", 1)] and (count.blobs, count.bytes) == (1, 1)

@@ -262,13 +262,13 @@ def _disk() -> Iterator[None]:
 
 def added(later: Iterable[Entry], earlier: Iterable[Entry], count: Count) -> Iterator[tuple[str, int | None]]:
     """Key and size of each object that ``later`` has and ``earlier`` has not, each once, in the order of oids; counted
-    in ``count``. Memory: one blob's revisions."""
+    in ``count``. What was missing then and is there now is new. Memory: one blob's revisions."""
     before = _by_oid(earlier)
     known = next(before, None)
     for oid, entries in _by_oid(later):
         while known is not None and known[0] < oid:
             known = next(before, None)
-        had = {entry.key for entry in known[1]} if known is not None and known[0] == oid else set()
+        had = {entry.key for entry in known[1] if not entry.missing} if known is not None and known[0] == oid else set()
         for entry in entries:
             if entry.key and not entry.missing and entry.key not in had:
                 had.add(entry.key)
