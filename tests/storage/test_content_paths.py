@@ -90,6 +90,25 @@ def test_cycles_and_damage_are_not_found(make_site):
     base.close()
 
 
+def test_what_leads_nowhere_in_many_revisions_is_followed_once():
+    """Folders in each other, of which each has a hundred revisions and the outermost is in nothing."""
+    folder = b"\x80\x03cno.such\nFolder\n.\x80\x03}(X\x02\0\0\0idX\x02\0\0\0f%dX\x02\0\0\0f%dC\x08%bQu."
+    with Spool() as spool:
+        contents, asked = Contents(spool), []
+        for number in range(1, 8):
+            for tid in range(1, 101):
+                contents.add(p64(number), p64(tid), folder % (number, number + 1, p64(number + 1)))
+        edges_to = contents._edges_to
+
+        def counted(*of):
+            asked.append(of)
+            assert len(asked) < 1000
+            return edges_to(*of)
+
+        contents._edges_to = counted
+        assert contents.of(p64(8)) is None
+
+
 def test_memory_does_not_grow():
     """Four times as many content objects take as much memory: what refers to what is on disk."""
     peaks = [peak(10_000), peak(40_000)]

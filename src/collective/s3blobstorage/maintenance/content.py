@@ -170,12 +170,12 @@ class Contents:
             above = self._path(node.parent, past, below)
             if above is not None:
                 return f"{above}/{node.id}"
-        for edge in edges:
-            if edge.label == node.id:
-                for owner in self._owners(edge.parent, past):
-                    above = self._path(owner, past, below)
-                    if above is not None:
-                        return f"{above}/{node.id}"
+        # Each once: with ``past`` all revisions of a container refer to it.
+        for container in dict.fromkeys(edge.parent for edge in edges if edge.label == node.id):
+            for owner in self._owners(container, past):
+                above = self._path(owner, past, below)
+                if above is not None:
+                    return f"{above}/{node.id}"
         return None
 
     def _owners(self, oid: bytes, past: bool) -> list[bytes]:
