@@ -8,6 +8,7 @@ from plone.app.testing import SITE_OWNER_NAME, login
 from plone.dexterity.fti import DexterityFTI
 from plone.dexterity.schema import SCHEMA_CACHE
 from plone.supermodel import model
+from Products.CMFPlone.CatalogTool import CatalogTool
 from zope import schema
 from zope.interface import Invalid, invariant
 
@@ -80,3 +81,20 @@ def test_its_constraints_and_invariants_are_asked(portal, make, name, says):
     assert transaction.isDoomed()
     transaction.abort()
     assert set(portal.objectIds()) == before
+
+
+def test_what_a_container_has_is_asked_for_once(portal, make, monkeypatch):
+    """Each query has the catalog index what was made up to then."""
+    make("old/a")
+    transaction.commit()
+    asked, search = [], CatalogTool.searchResults
+    monkeypatch.setattr(
+        CatalogTool,
+        "searchResults",
+        lambda self, *args, **query: asked.append(query.get("path")) or search(self, *args, **query),
+    )
+    status, answer = make("old/a", "old/b", "new/c/d", "new/c/e", "other")
+    paths = [path["query"] for path in asked if path]
+    assert status == 200 and sorted(paths) == ["/plone", "/plone/old"]
+    transaction.commit()
+    assert make("old/a", "old/b", "new/c/d", "new/c/e", "other") == (status, answer)

@@ -37,6 +37,7 @@ class MakeFolders(UploadService):
         self.admitted()
         body = self.body()
         only_known(body, ("paths",))
+        self._titles = {}
         made, items = {}, []
         for path in _paths_of(body):
             container, names = self.context, tuple(path.split("/"))
@@ -49,14 +50,23 @@ class MakeFolders(UploadService):
 
     def _there(self, container, name):
         """The folder of that title, else of that id, among those that this user may see; None where there is none."""
-        catalog = getToolByName(container, "portal_catalog")
-        here = {"query": "/".join(container.getPhysicalPath()), "depth": 1}
-        titled = [brain.getId for brain in catalog(path=here, is_folderish=True) if brain.Title == name]
+        titled = self._titled(container).get(name, ())
         for id in (*titled, name, IUserPreferredURLNormalizer(self.request).normalize(name)):
             obj = container._getOb(id, None)
             if IDexterityContainer.providedBy(obj) and getSecurityManager().checkPermission(View, obj):
                 return obj
         return None
+
+    def _titled(self, container):
+        """Ids of what was in the container before, by their titles. Asked for once: each query has the catalog index
+        what was made up to then, and a container may have thousands."""
+        path = "/".join(container.getPhysicalPath())
+        if path not in self._titles:
+            found = self._titles[path] = {}
+            catalog = getToolByName(container, "portal_catalog")
+            for brain in catalog(path={"query": path, "depth": 1}, is_folderish=True):
+                found.setdefault(brain.Title, []).append(brain.getId)
+        return self._titles[path]
 
     def _made(self, container, name):
         portal_type = None
@@ -65,9 +75,11 @@ class MakeFolders(UploadService):
         if portal_type is None:
             raise UploadRefused(_("You may add no folder “${name}” here.", mapping={"name": name}), "folders")
         try:
-            return added(container, self.request, portal_type, {"title": name})
+            made = added(container, self.request, portal_type, {"title": name})
         except Unauthorized as error:
             raise Refusal(403, "Forbidden", str(error)) from None
+        self._titles["/".join(made.getPhysicalPath())] = {}
+        return made
 
 
 def _paths_of(body):
