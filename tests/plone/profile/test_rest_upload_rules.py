@@ -102,10 +102,10 @@ def unfinished(functional, s3, layer_bucket):
 
 
 def became(answer):
-    """Status, and reason or field of an error."""
+    """Status, and field or reason of an error."""
     status, told = answer
     error = (told or {}).get("error", {})
-    return status, error.get("reason") or error.get("field")
+    return status, error.get("field") or error.get("reason")
 
 
 # Transactions

@@ -364,7 +364,11 @@ def test_what_is_locked_is_not_replaced(editor, manager, folder):
     asked = {"replace": "1", "field": "image"}
     manager.api("POST", f"{path}/@lock", {}, expect=200)
     status, told = send_json(editor, path, picture, **asked)
-    assert (status, told["error"]["message"]) == (403, "This content is locked by somebody else.")
+    locked = (403, "This content is locked by somebody else.", "locked")
+    assert (status, told["error"]["message"], told["error"]["reason"]) == locked
+    begins = {"filename": "a.png", "size": 9, "content-type": "image/png", "replace": True, "field": "image"}
+    told = editor.api("POST", f"{path}/@blob-upload", begins, expect=403)["error"]
+    assert (403, told["message"], told["reason"]) == locked
     manager.api("DELETE", f"{path}/@lock", {"force": True}, expect=200)
     status, told = send_json(editor, path, picture, **asked)
     assert (status, told["field"], told["title"]) == (200, "image", "news")

@@ -66,7 +66,7 @@ class BlobService(Service):
             told = refusal
         except S3BlobStorageError as error:
             told = refusal_of(error)
-        return told.answer(response)
+        return told.translated(self.request).answer(response)
 
     @property
     def query(self):

@@ -1,7 +1,7 @@
 """Why a form did not take an upload, in words for the editor."""
 
 from zope.i18n import translate
-from zope.i18nmessageid import MessageFactory
+from zope.i18nmessageid import Message, MessageFactory
 from zope.interface import Invalid
 
 from ..directupload.interfaces import UploadWrong
@@ -48,6 +48,8 @@ def _message(error):
     if isinstance(error, Refusal):
         if error.status == 401:
             return _("You are logged out. Please log in, and save once more.")
+        if isinstance(error.message, Message):
+            return error.message
         return _("You may not save a file here any more.")
     return error
 

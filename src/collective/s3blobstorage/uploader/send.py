@@ -60,7 +60,7 @@ class SendFile(BrowserView):
             completed = make_of(self.context, self.request, files[0], self._asked())
         except (Refusal, UploadRefused) as error:
             transaction.doom()  # Zope commits after any answer that is no exception
-            told = said(error, self.context, self.request).answer(response)
+            told = said(error, self.request).answer(response)
         else:
             obj = completed.obj
             response.setStatus(201 if completed.created else 200)
@@ -96,7 +96,7 @@ class SendFile(BrowserView):
                     made.append(make_of(self.context, self.request, upload, asked))
                 except (Refusal, UploadRefused) as error:
                     before.rollback()
-                    refused.append(self._not_uploaded(upload, said(error, self.context, self.request)))
+                    refused.append(self._not_uploaded(upload, said(error, self.request)))
         self._tell(files, made, refused)
         place = self.context.absolute_url()
         response.redirect(f"{place}/view" if asked.replaces else f"{place}/{PAGE}", 303)
@@ -129,7 +129,7 @@ class SendFile(BrowserView):
             CheckAuthenticator(self.request)
         except Forbidden:
             current_user()  # whose session is over has no authenticator that is good: 401
-            raise Refusal(403, "Forbidden", _("This page is too old. Please load it again.")) from None
+            raise Refusal(403, "Forbidden", _("This page is too old. Please load it again."), reason="page") from None
 
     def _files(self):
         """Those that were chosen: a field without a file is sent too, with an empty name."""

@@ -2,7 +2,7 @@
 
 As plone.restapi asks when it adds or changes content, and asked before anything is begun: a refusal after gigabytes
 helps nobody. All of it is asked again when the upload becomes content. In the request's thread; no request to a store.
-Raises ``services.refusal.Refusal``.
+Raises ``services.refusal.Refusal``; one with a ``reason`` has a message for the editor.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,13 @@ from plone.uuid.interfaces import IUUID
 from Products.CMFCore.interfaces import ISiteRoot
 from Products.CMFCore.permissions import AddPortalContent, ModifyPortalContent
 from zope.component import getUtility, queryUtility
+from zope.i18nmessageid import MessageFactory
 from zope.schema import getFieldsInOrder
 from zope.security.interfaces import IPermission
 
 from ..services.refusal import Refusal, bad_field
+
+_ = MessageFactory("collective.s3blobstorage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +73,19 @@ def container_id(context):
 def field_to_add(container, portal_type, name=""):
     """The ``FileField`` of content of that type that this user may add here."""
     if not _may(AddPortalContent, container):
-        raise Refusal(403, "Forbidden", "you may not add content here")
+        raise Refusal(403, "Forbidden", _("You may not upload here."), reason="place")
     if portal_type not in addable_types(container):
-        raise Refusal(403, "Forbidden", f"content of the type {portal_type!r} cannot be added here", field="@type")
+        message = _("Content of this type cannot be added here.")
+        raise Refusal(403, "Forbidden", message, reason="portal-type", field="@type")
     return _chosen(file_fields(iterSchemataForType(portal_type)), name, container)
 
 
 def field_to_replace(content, request, name=""):
     """The ``FileField`` of this content that this user may change."""
     if not _may(ModifyPortalContent, content):
-        raise Refusal(403, "Forbidden", "you may not change this content")
+        raise Refusal(403, "Forbidden", _("You may not change this content."), reason="place")
     if is_locked(content, request):
-        raise Refusal(403, "Forbidden", "this content is locked by somebody else")
+        raise Refusal(403, "Forbidden", _("This content is locked by somebody else."), reason="locked")
     if IPloneSiteRoot.providedBy(content):
         raise Refusal(403, "Forbidden", "a site has no file that could be replaced")
     return _chosen(file_fields(iterSchemata(content)), name, content)
