@@ -66,8 +66,9 @@ export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard 
   })
   uppy.on('upload-error', (file, error) => {
     if (!file) return
-    // Without a name of ours for it, the site said in its own words that it does not take this file.
-    const again = !dashboard.hideRetryButton && error.words !== null
+    // Without a name of ours for it, the site said in its own words that it does not take this file. What it does not
+    // take from this user, as what somebody else has locked, it may take later.
+    const again = !dashboard.hideRetryButton && (error.words !== null || error.kind === 'forbidden')
     problems.add({
       key: file.id,
       name: file.name,
@@ -135,12 +136,19 @@ function tellProgress(uppy, settings, { say, size, rate, status }) {
     const all = files.length > 1 && files.every((one) => one.progress.uploadComplete)
     status(all ? say('all-done') : say('done', { name: file.name }))
   })
-  for (const event of ['upload-error', 'file-removed']) {
-    uppy.on(event, () => {
-      if (!uppy.getFiles().some(isSending)) stop()
-    })
-  }
-  for (const event of ['complete', 'cancel-all', 'resume-all']) uppy.on(event, stop)
+  uppy.on('upload-error', () => {
+    if (uppy.getFiles().some(isSending)) return
+    stop()
+    status('') // what was said of its state is over, and what went wrong is said elsewhere
+  })
+  uppy.on('resume-all', () => {
+    stop()
+    status('')
+  })
+  uppy.on('file-removed', () => {
+    if (!uppy.getFiles().some(isSending)) stop()
+  })
+  for (const event of ['complete', 'cancel-all']) uppy.on(event, stop)
 }
 
 /** Whether something of the file is on its way, or will be without anybody's doing. */

@@ -81,9 +81,14 @@ export class DirectUpload {
 
   /** Ends it, here and in the store. Never throws: what cannot be ended now expires. */
   async cancel() {
-    await this.#beginning?.catch(() => {})
-    const { token } = this
+    // Forgotten first: no list shall offer it while the site is asked to end it.
+    let { token } = this
     this.#forget()
+    if (!token && this.#beginning) {
+      await this.#beginning.catch(() => {})
+      token = this.token
+      this.#forget()
+    }
     if (token) await this.service.cancel(token).catch(() => {})
   }
 

@@ -4,7 +4,7 @@
  * `kind`: what can be done about it:
  *   `lost`        no network, or the site or the store is out: the same again, later
  *   `logged-out`  the same again after a login
- *   `forbidden`   the user may not (any more), or the content is locked
+ *   `forbidden`   the user may not (any more), or the content is locked: the same again, when that is over
  *   `refused`     the site does not take the file or its values, and says why
  *   `type`, `too-large`, `quota`, …  so too; the site's own `reason`
  *   `incomplete`  parts are missing that were thought to be there
@@ -30,7 +30,7 @@ export function failureOf(status, told = {}) {
   const said = typeof message === 'string' ? message : JSON.stringify(message)
   const more = { message: said, status }
   if (status === 401) return new Failure('logged-out', more)
-  if (status === 403) return new Failure('forbidden', more)
+  if (status === 403) return new Failure('forbidden', reason ? { ...more, words: null } : more)
   if (status === 404 || status === 410) return new Failure('ended', more)
   if (status === 413) return new Failure('too-large', { ...more, words: 'large-for-server' })
   if (status >= 500 || status === 408 || status === 429) return new Failure('lost', more)

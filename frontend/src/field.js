@@ -5,11 +5,12 @@
 
 import { askBeforeLeaving, isSending, makeUploader } from './dashboard.js'
 import { make } from './dom.js'
-import { FormGate, goTo, keptFile, saves, sendForm, showErrors } from './form.js'
+import { FormGate } from './form.js'
 import { uppyLocale } from './locales.js'
 import { Remembered } from './remembered.js'
 import { refusal } from './restrictions.js'
 import { BlobUpload } from './upload-plugin.js'
+import { sendsWithForm } from './with-form.js'
 import { speaker } from './words.js'
 
 /** Puts the uploader beside the field's own input, which it hides. If anything here fails, the field is as it was. */
@@ -62,16 +63,26 @@ class Field {
     this.input.after(this.uploader.root)
     this.input.hidden = true
     this.input.required = false // a browser cannot point to what is hidden, and would not send the form: the site says it
+    for (const radio of this.radios) radio.addEventListener('change', () => this.#decided(radio))
     const [label] = this.input.labels
     if (label) this.uploader.root.setAttribute('aria-label', label.textContent.trim())
     this.uploader.root.setAttribute('role', 'group')
   }
 
-  /** A file is chosen: what is there will be replaced, and the choice is off as long as the file is in the list. */
+  /** A file is chosen: what is there will be replaced. */
   chosen() {
     const replace = this.radios.find((radio) => radio.value === 'replace')
+    this.before = this.radios.find((radio) => radio.checked)
     if (replace) replace.checked = true
     this.input.disabled = false
+  }
+
+  /** Who keeps or removes what is there wants no other file. */
+  #decided(radio) {
+    const { uppy } = this.uploader
+    if (radio.value === 'replace') return
+    this.before = radio
+    for (const { id } of uppy.getFiles()) uppy.removeFile(id)
   }
 
   /** The form is sent with values instead of the file: those of an upload, or of a file that the site has kept. */
@@ -79,6 +90,13 @@ class Field {
     for (const radio of this.radios) radio.disabled = true
     this.input.disabled = true
     this.#send(values)
+  }
+
+  /** The form is sent with the file again. */
+  sendsOwn() {
+    this.#send({})
+    for (const radio of this.radios) radio.disabled = false
+    this.input.disabled = false
   }
 
   get sendsFile() {
@@ -145,105 +163,8 @@ function readyAlready(field, { root, size }) {
     field.plain()
     dashboard.querySelector('button')?.focus()
   })
-  // What says the same without the script: a radio button, its label, and the token.
-  const own = field.radios.find((radio) => radio.value === 'direct')
-  own?.closest('.form-check')?.remove()
-  field.radios = field.radios.filter((radio) => radio !== own)
   field.before = field.radios.find((radio) => radio.value === 'nochange')
   dashboard.hidden = true
   root.prepend(line)
   field.sendsInstead({ upload, action: 'direct' })
-}
-
-function sendsWithForm(field) {
-  const { input, settings, say, gate, form } = field
-  const { uppy, status, problems, size } = field.uploader
-  let sending = null
-
-  uppy.on('file-added', (file) => {
-    field.chosen()
-    const chosen = new DataTransfer()
-    const { data, name } = file
-    chosen.items.add(data instanceof File ? data : new File([data], name, { type: file.type }))
-    input.files = chosen.files
-  })
-  uppy.on('file-removed', () => {
-    sending?.abort()
-    field.plain()
-  })
-
-  // After the listeners of the form itself, which may refuse it or fill it (an editor of text does); another field of
-  // the form may be the one that sends.
-  document.addEventListener('submit', async (event) => {
-    const [file] = uppy.getFiles()
-    if (event.target !== form || event.defaultPrevented || !file || !field.sendsFile) return
-    const { submitter } = event
-    if (!saves(submitter)) return
-    event.preventDefault()
-    await Promise.resolve()
-    await send(submitter)
-  })
-
-  async function send(submitter) {
-    const [file] = uppy.getFiles()
-    sending = new AbortController()
-    problems.remove(file.id)
-    uppy.emit('upload-start', [file])
-    status(say('form-sends'))
-    const sends = sendForm(form, submitter, {
-      login: settings.login,
-      signal: sending.signal,
-      onprogress: (loaded, total) => {
-        const bytesUploaded = Math.min(file.size, Math.round((loaded / total) * file.size))
-        const now = uppy.getFile(file.id)
-        const { uploadStarted } = now?.progress ?? {}
-        if (now) uppy.emit('upload-progress', now, { uploadStarted, bytesUploaded, bytesTotal: file.size })
-      },
-    })
-    gate.close(field, say('form-sends'), status) // the form was read by sendForm: a disabled button is not part of it
-    const answer = await sends
-    sending = null
-    gate.open(field)
-    if (answer.kind === 'aborted') return
-    if (answer.kind === 'moved') {
-      uppy.emit('upload-success', uppy.getFile(file.id), { status: 200, body: {} })
-      goTo(answer.url, answer.document)
-      return
-    }
-    if (answer.kind === 'shown') refused(file, answer.document)
-    else fails(file, answer)
-  }
-
-  /** The site shows the form again. Where it has kept the file, the next time goes without it, and is a page's own. */
-  function refused(file, answer) {
-    const { marked, texts } = showErrors(form, answer)
-    const kept = keptFile(answer, settings.input)
-    const text = [say(marked || texts.length ? 'form-errors' : 'form-failed', { status: 200 }), ...texts].join(' ')
-    if (kept) {
-      uppy.emit('upload-success', uppy.getFile(file.id), { status: 200, body: {} })
-      field.sendsInstead(kept)
-    } else {
-      asBefore(file)
-    }
-    problems.add({ key: file.id, name: file.name, text })
-  }
-
-  function fails(file, { kind, status: code }) {
-    const texts = {
-      lost: say('form-lost'),
-      'logged-out': say('form-logged-out'),
-      'too-large': say('large-for-server', { size: size(file.size) }),
-      failed: say('form-failed', { status: code }),
-    }
-    asBefore(file)
-    problems.add({ key: file.id, name: file.name, text: texts[kind], login: kind === 'logged-out' })
-  }
-
-  /** The file is in the list, and goes with the form when that is sent again. */
-  function asBefore(file) {
-    const progress = { uploadStarted: null, uploadComplete: false, percentage: 0, bytesUploaded: false }
-    uppy.setFileState(file.id, { progress: { ...progress, bytesTotal: file.size }, error: null })
-    uppy.setState({ error: null, totalProgress: 0 })
-    status('')
-  }
 }

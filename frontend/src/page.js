@@ -6,7 +6,7 @@ import { askBeforeLeaving, isSending, makeUploader } from './dashboard.js'
 import { make } from './dom.js'
 import { uppyLocale } from './locales.js'
 import { Remembered } from './remembered.js'
-import { refusal, typeByItself, typesFor } from './restrictions.js'
+import { largest, refusal, typeByItself, typesFor } from './restrictions.js'
 import { Service } from './service.js'
 import { makeUnfinishedList } from './unfinished.js'
 import { BlobUpload } from './upload-plugin.js'
@@ -59,7 +59,8 @@ export async function mountPage(element, settings) {
 function notes(settings, say, size) {
   const texts = []
   const direct = settings.types.some((type) => type.mode === 'direct')
-  if (direct && settings['maximum-size'] !== null) texts.push(say('limit', { limit: size(settings['maximum-size']) }))
+  const limit = largest(settings, settings.types.find((type) => type.mode === 'direct') ?? settings.types[0])
+  if (limit !== null) texts.push(say('limit', { limit: size(limit) }))
   if (direct && settings['mime-types'].length) texts.push(say('takes', { types: settings['mime-types'].join(', ') }))
   if (settings.folders === null) texts.push(say('no-folders'))
   return texts.map((text) => make('p', { class: 's3blobs-note' }, text))

@@ -21,21 +21,27 @@ export function typeByItself(types, file) {
   return possible.find((type) => type.image) ?? possible[0]
 }
 
+/** Bytes that a file of this type may have; null where nobody has set a bound. */
+export function largest(settings, type) {
+  return settings[type.mode === 'direct' ? 'maximum-size' : 'normal-maximum-size']
+}
+
 /**
  * Why the file is not taken as content of this type, in words; null where it is taken.
  *
- * `maximum-size` and `mime-types` are those of direct upload: what goes the normal way is asked by the site.
+ * `maximum-size` and `mime-types` are those of direct upload: what goes the normal way is asked by the site, but for
+ * what Zope takes in one request: it would say so after the last byte.
  */
 export function refusal(settings, say, file, type) {
   const kind = file.type || say('unknown-type')
   if (!file.size) return say('empty')
   if (!type) return say('no-type', { type: kind })
+  const limit = largest(settings, type)
+  if (limit !== null && file.size > limit) {
+    const text = (bytes) => sizeText(bytes, settings.language)
+    return say('too-large', { size: text(file.size), limit: text(limit) })
+  }
   if (type.mode === 'direct') {
-    const limit = settings['maximum-size']
-    if (limit !== null && file.size > limit) {
-      const text = (bytes) => sizeText(bytes, settings.language)
-      return say('too-large', { size: text(file.size), limit: text(limit) })
-    }
     const site = settings['mime-types']
     if (site.length && !site.some((one) => fits(one, file))) {
       return say('wrong-type', { type: kind, types: site.join(', ') })

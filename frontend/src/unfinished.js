@@ -39,12 +39,16 @@ export function makeUnfinishedList({ say, size, remembered, serviceOf, busy, sta
     return made
   }
 
+  let latest = 0
+
   return {
     element: section,
     async refresh() {
+      const own = (latest += 1)
       const waiting = remembered.all().filter((entry) => !busy(entry))
       // What cannot be asked now is not shown now; it is asked again when the page is opened the next time.
       const items = await Promise.all(waiting.map((entry) => item(entry).catch(() => null)))
+      if (own !== latest) return // what is remembered has changed meanwhile, and a later one knows it
       list.replaceChildren(...items.filter(Boolean))
       shown()
     },

@@ -89,6 +89,7 @@ def test_without_direct_upload_everything_goes_the_normal_way(told, portal):
     assert page["login"] == "http://nohost/plone/login"
     assert (page["language"], page["rtl"]) == ("en", False)
     assert "${limit}" in page["words"]["too-large"]
+    assert page["normal-maximum-size"] == 2**30  # form-disk-limit, as Zope has it where zope.conf says nothing
     assert told(portal)["place"] == "http://nohost/plone/++api++"
 
 
@@ -99,6 +100,8 @@ def test_direct_upload_is_told_with_its_bounds_for_the_types_that_it_takes(told,
     assert (page["maximum-size"], page["mime-types"]) == (7 * 2**20, ["video/*"])
     choose(upload_portal_types=())
     assert modes(told(portal["up"])) == {"File": "direct", "Image": "direct"}
+    choose(upload_maximum_size=0)
+    assert told(portal["up"])["maximum-size"] is None  # what the store takes is no bound that anybody has set
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("_writable", False), ("_confirmed", False)])

@@ -182,9 +182,15 @@ def test_cancelled_nothing_is_left(uploader, editor_site, folder, tmp_path):
     uploader.send()
     wait_for_three_parts(editor_site, uploader)
     assert editor_site.staged() != before
+    listed = uploader.root.locator(".s3blobs-unfinished li")
+    uploader.page.route(  # as a site that takes its time: meanwhile nothing offers what was cancelled
+        "**/@blob-upload/*", lambda route: (uploader.page.wait_for_timeout(1000), route.continue_()), times=1
+    )
     uploader.press("Cancel")
+    uploader.page.wait_for_timeout(700)
+    assert listed.count() == 0
     uploader.wait_until(lambda: editor_site.staged() == before)
-    assert names(editor_site, folder) == []
+    assert listed.count() == 0 and names(editor_site, folder) == []
     assert editor_site.editor.api("GET", f"{folder}/@blob-upload", expect=200)["unfinished"]["count"] == 0
 
 

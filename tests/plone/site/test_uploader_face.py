@@ -391,6 +391,13 @@ def test_a_form_that_is_shown_again_has_its_upload(face):
 # The field of a form: normal
 
 
+def test_what_zope_does_not_take_in_one_request_is_not_sent(face):
+    face.open_form("++add++File", "normal", **{"normal-maximum-size": 2 * MB})
+    face.choose(("large.mp4", "video/mp4", bytes(3 * MB)))
+    assert "The file is 3 MB; this site takes up to 2 MB." in face.problem()
+    assert face.page.evaluate(SENT) == [["form.widgets.file", ""]]
+
+
 def test_a_form_sends_its_file(face, editor):
     """The message of the site is there on the next page, and the file is what was chosen."""
     face.open_form("++add++File", "normal")
@@ -414,6 +421,10 @@ def test_the_file_of_content_is_replaced_or_kept(face, editor):
     assert face.page.input_value(action) == "nochange"
     face.choose(NOTES)
     assert face.page.input_value(action) == "replace"
+    face.page.check("input[name='form.widgets.file.action'][value=nochange]")  # takes the new one off
+    face.page.wait_for_selector(".uppy-Dashboard-browse")
+    assert face.page.evaluate(SENT) == [["form.widgets.file.action", "nochange"]]
+    face.choose(NOTES)
     face.page.get_by_role("button", name="Remove file").click()
     assert face.page.input_value(action) == "nochange"
     assert face.page.evaluate(SENT) == [["form.widgets.file.action", "nochange"]]

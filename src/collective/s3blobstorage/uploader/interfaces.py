@@ -12,7 +12,8 @@ so that it works under a strict Content-Security-Policy. The attribute is a JSON
     plone.restapi are asked there. In an add form: of the container
 ``send``: address of ``@@upload-file`` of the same place, which takes a file the normal way
 ``authenticator``: that ``@@upload-file`` wants as ``_authenticator``
-``maximum-size``: bytes that direct upload takes; null where there is no bound
+``maximum-size``: bytes that direct upload takes; null where nobody has set a bound
+``normal-maximum-size``: bytes that Zope takes in one request, whose files all count (``form-disk-limit``)
 ``mime-types``: as ``video/mp4`` or ``video/*``, of direct upload; empty: all
 ``language``: of the user, as ``de`` or ``pt-br``; ``rtl``: whether it is written from right to left
 ``user``: a text that differs between users and sites, and says nothing of them: what the browser remembers of an

@@ -6,7 +6,6 @@ from Products.Five.browser import BrowserView
 from zExceptions import Forbidden, NotFound, Unauthorized
 from zope.cachedescriptors.property import Lazy
 from zope.component import getMultiAdapter
-from ZPublisher import HTTPRequest
 
 from ..messages import byte_count
 from ..services.refusal import Refusal
@@ -53,9 +52,9 @@ class UploadFiles(BrowserView):
     def limit(self):
         """The largest file that the plain form takes, as text: what Zope takes in one request, and no more than the
         site's own bound where that holds for all types."""
-        most = HTTPRequest.FORM_DISK_LIMIT
-        if all(one["mode"] == "direct" for one in self.settings["types"]):
-            most = min(most, self.settings["maximum-size"])
+        most, own = self.settings["normal-maximum-size"], self.settings["maximum-size"]
+        if own is not None and all(one["mode"] == "direct" for one in self.settings["types"]):
+            most = min(most, own)
         return byte_count(most)
 
 

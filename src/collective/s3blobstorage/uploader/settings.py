@@ -9,10 +9,12 @@ from plone.keyring.interfaces import IKeyManager
 from plone.protect.authenticator import createToken
 from zope.component import getMultiAdapter, getUtility
 from zope.i18n import translate
+from ZPublisher import HTTPRequest
 
 from ..errors import ConfigurationError
 from ..interfaces import IBlobStorages
 from ..services.refusal import Refusal
+from ..settings import MOST_UPLOADED
 from ..uploading.places import current_site, current_user, site_id
 from ..uploading.policy import site_policy
 from .types import folder_type, page_types
@@ -45,7 +47,9 @@ def common(context, request, policy):
         "place": f"{site_url}/++api++{url.removeprefix(site_url)}",
         "send": f"{url}/{SEND}",
         "authenticator": createToken(),
-        "maximum-size": None if policy is None else policy.maximum_size,
+        # The store's own bound is none that anybody set, and no page has to say it.
+        "maximum-size": None if policy is None or policy.maximum_size >= MOST_UPLOADED else policy.maximum_size,
+        "normal-maximum-size": HTTPRequest.FORM_DISK_LIMIT,
         "mime-types": [] if policy is None else sorted(policy.mime_types),
         "language": state.language(),
         "rtl": bool(state.is_rtl()),

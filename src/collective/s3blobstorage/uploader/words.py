@@ -23,13 +23,13 @@ WORDS = {
     "type-by-file": _("What fits each file"),
     # what is refused before anything is sent
     "too-large": _("The file is ${size}; this site takes up to ${limit}."),
+    "too-large-together": _("The files of this form have ${size} together; this site takes up to ${limit}."),
     "wrong-type": _("The file is of the type ${type}; this site takes ${types}."),
     "wrong-type-here": _("The file is of the type ${type}; taken is ${types}."),
     "no-type": _("The file is of the type ${type}; nothing that may be added here takes it."),
     "unknown-type": _("unknown"),
     "empty": _("The file is empty."),
     "twice": _("The file is in the list already."),
-    "one-file": _("Choose one file, not several."),
     # while it is sent
     "preparing": _("Looking what is there already"),
     "sending": _("Uploading: ${percent} percent."),
@@ -41,7 +41,6 @@ WORDS = {
     "done": _("${name} is uploaded."),
     "all-done": _("Everything is uploaded."),
     # what went wrong
-    "not-uploaded": _("Not uploaded"),
     "failed": _("The upload failed. Choose “Retry”."),
     "refused": _("The site does not take the file: ${reason}"),
     "lost": _("The connection is lost. Choose “Retry” when it is back: the upload goes on where it was."),
