@@ -6,7 +6,8 @@ import Dashboard from '@uppy/dashboard'
 
 import { make } from './dom.js'
 import { mend } from './mending.js'
-import { sizeText } from './words.js'
+import { Pace } from './pace.js'
+import { durationText, sizeText } from './words.js'
 
 // Ten seconds: a screen reader that is told more often says nothing else.
 const SAID_EVERY_MS = 10_000
@@ -51,6 +52,7 @@ export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard 
     direction: settings.rtl ? 'rtl' : 'ltr',
     proudlyDisplayPoweredByUppy: false,
     disableInformer: true, // its messages go away after seconds; ours stay
+    hideProgressDetails: true, // `tellProgress` has them, with a time left that is right (pace.js)
     locale: { strings: { dashboardTitle: title, done: say('upload-more') } },
     ...dashboard,
   })
@@ -91,28 +93,44 @@ export function makeUploader(settings, { say, locale, uppy: own = {}, dashboard 
   return { uppy, root, status, problems, size }
 }
 
-/** How fast it goes, once a second; how much is there, for who does not see the bar. */
+/** How much is sent, how fast, and how long it takes, once a second; a part of it for who does not see the bar. */
 function tellProgress(uppy, settings, { say, size, rate, status }) {
-  let before = null
+  const { i18n } = uppy.getPlugin('Dashboard')
+  const pace = new Pace()
+  let told = 0
   let said = 0
-  const sent = () => uppy.getFiles().reduce((sum, file) => sum + (Number(file.progress.bytesUploaded) || 0), 0)
+  const sum = (files, key) => files.reduce((all, file) => all + (Number(key(file)) || 0), 0)
+  const sent = (files) => sum(files, (file) => file.progress.bytesUploaded)
   const stop = () => {
-    before = null
+    pace.reset()
     rate.textContent = ''
+  }
+  const tell = (perSecond) => {
+    const files = uppy.getFiles().filter((file) => file.progress.uploadStarted && !file.error)
+    const bytes = sent(files)
+    const total = sum(files, (file) => file.size)
+    const texts = [i18n('dataUploadedOfTotal', { complete: size(bytes), total: size(total) })]
+    if (files.length > 1) {
+      const complete = files.filter((file) => file.progress.uploadComplete).length
+      texts.unshift(i18n('filesUploadedOfTotal', { complete, smart_count: files.length }))
+    }
+    if (perSecond) {
+      texts.push(say('speed', { rate: size(perSecond) }))
+      const left = (total - bytes) / perSecond
+      if (left > 0) texts.push(i18n('xTimeLeft', { time: durationText(left, settings.language) }))
+    }
+    // Each for itself: a number stays with its unit where the page goes from right to left.
+    rate.replaceChildren(...texts.flatMap((text, index) => [index ? ' · ' : '', make('bdi', {}, text)]))
   }
   uppy.on('upload-progress', () => {
     const now = performance.now()
-    if (before === null) {
-      before = { at: now, bytes: sent() }
-    } else if (now - before.at >= 1000) {
-      const bytes = sent()
-      const perSecond = Math.max(0, (bytes - before.bytes) / ((now - before.at) / 1000))
-      rate.textContent = say('speed', { rate: size(perSecond) })
-      before = { at: now, bytes }
-      if (now - said >= SAID_EVERY_MS) {
-        said = now
-        status(say('sending', { percent: uppy.getState().totalProgress }))
-      }
+    const perSecond = pace.at(now, sent(uppy.getFiles()))
+    if (perSecond === null || now - told < 1000) return
+    told = now
+    tell(perSecond)
+    if (now - said >= SAID_EVERY_MS) {
+      said = now
+      status(say('sending', { percent: uppy.getState().totalProgress }))
     }
   })
   uppy.on('blob-upload-waiting', (waiting) => {
@@ -120,7 +138,7 @@ function tellProgress(uppy, settings, { say, size, rate, status }) {
     status(waiting ? say('waiting') : '')
   })
   uppy.on('blob-upload-resumed', () => {
-    before = null // what was there already is not counted as sent now
+    pace.reset() // what was there already is not counted as sent now
     status(say('resumes'))
   })
   uppy.on('blob-upload-completing', () => {
@@ -131,6 +149,7 @@ function tellProgress(uppy, settings, { say, size, rate, status }) {
     status(say('paused'))
   })
   uppy.on('upload-success', (file) => {
+    told = 0
     const files = uppy.getFiles()
     if (!files.some(isSending)) stop()
     const all = files.length > 1 && files.every((one) => one.progress.uploadComplete)

@@ -13,13 +13,14 @@ export function makeUploadedList(settings, say) {
       // Plone's own address of a File is the file itself; with /view it is the page about it.
       const link = make('a', { href: `${made['@id']}/view` }, made.title || name)
       const id = `s3blobs-title-${++count}`
-      const input = make('input', { id, type: 'text', value: made.title || name, class: 's3blobs-input' })
+      const about = { id, type: 'text', value: made.title || name, 'aria-label': say('title-of', { name }) }
+      const input = make('input', { ...about, class: 's3blobs-input' })
       const told = make('span', { role: 'status', class: 's3blobs-told' })
       const button = make('button', { class: 's3blobs-button', 'aria-label': say('save-one', { name }) }, say('save'))
       const form = make(
         'form',
         { class: 's3blobs-title-form' },
-        make('label', { for: id, class: 's3blobs-hidden' }, say('title-of', { name })),
+        make('label', { for: id }, say('title')),
         input,
         button,
         told,

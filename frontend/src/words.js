@@ -22,6 +22,14 @@ export function sizeText(bytes, language) {
   return new Intl.NumberFormat(numbersOf(language), options).format(value)
 }
 
+/** Seconds for people, in the unit that fits: `8 seconds`, `12 minutes`. */
+export function durationText(seconds, language) {
+  const [unit, value] =
+    seconds < 90 ? ['second', seconds] : seconds < 5400 ? ['minute', seconds / 60] : ['hour', seconds / 3600]
+  const options = { style: 'unit', unit, unitDisplay: 'long' }
+  return new Intl.NumberFormat(numbersOf(language), options).format(Math.ceil(value))
+}
+
 // A language code that browsers do not know must not stop an upload.
 function numbersOf(language) {
   try {

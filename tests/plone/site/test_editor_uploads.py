@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from editor_browser import DESKTOP, NARROW, strict_policy
 from editor_pages import Uploader
@@ -121,6 +123,24 @@ def test_a_file_takes_the_place_of_one_that_is_there(uploader, open_page, editor
     editor_site.holds(path, after)
     editor_site.editor.api("PATCH", f"{path}/@history", {"version": 0}, expect=200)
     editor_site.holds(path, before)
+
+
+def test_how_fast_it_goes_and_how_long_it_takes(uploader, editor_site, tmp_path):
+    """The figures fit each other. The Dashboard's own would say minutes, since the first bytes came late."""
+    small, film = file_of(tmp_path / "small.bin", 2000), file_of(tmp_path / "film.mp4", 4 * PART)
+    editor_site.proxy.fail(faults.trickle(MB, "request"), method="PUT", nth=1, times=1000)
+    uploader.choose(small, film)
+    uploader.send()
+    rate = uploader.root.locator(".s3blobs-rate")
+    told = []
+    form = r"1 of 2 files uploaded · ([\d.]+) MB of 64 MB · ([\d.]+) MB per second · (\d+) seconds? left"
+    uploader.wait_until(lambda: told.append(re.fullmatch(form, rate.inner_text())) or told[-1])
+    done, per_second, left = map(float, told[-1].groups())
+    assert abs(left - (64 - done) / per_second) < 2
+    assert "left" not in uploader.root.locator(".uppy-Dashboard").inner_text()
+    editor_site.proxy.forgive()
+    uploader.uploaded(2)
+    assert rate.inner_text() == ""
 
 
 # What happens on the way
