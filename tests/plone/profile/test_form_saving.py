@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import transaction
+from Acquisition import aq_base
 from plone.app.testing import SITE_OWNER_NAME, login
 from plone.dexterity.utils import addContentToContainer, createContent, iterSchemataForType
 from plone.namedfile.interfaces import INamedBlobFileField
@@ -107,6 +108,22 @@ def test_other_content_that_was_added_meanwhile_stays(functional, portal, field,
     portal._p_jar.cacheMinimize()
     assert portal["other"].title == "Other"
     assert OpenUploads(portal).is_open(ticket.upload.id) and len(staged(portal)) == 1
+
+
+@pytest.mark.parametrize("way", ["before its values", "without an event"])
+def test_content_that_a_form_adds_by_itself(functional, portal, field, ticket, value, way):
+    content = createContent("File", id="own", title="Own").__of__(portal)
+    if way == "without an event":
+        set_on(content, field, value)
+        portal._setObject("own", aq_base(content), suppress_events=True)
+    else:
+        addContentToContainer(portal, aq_base(content))
+        set_on(portal["own"], field, value)
+    commit(functional)
+    portal._p_jar.cacheMinimize()
+    with portal["own"].file.open() as file:
+        assert file.read() == DATA
+    assert OpenUploads(portal).result(ticket.upload.id) == IUUID(portal["own"]) and staged(portal) == []
 
 
 @pytest.mark.parametrize("again", [False, True])

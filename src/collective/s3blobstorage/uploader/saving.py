@@ -9,7 +9,7 @@ thread and transaction.
 from logging import getLogger
 
 import transaction
-from Acquisition import aq_base
+from Acquisition import aq_base, aq_inner, aq_parent
 from plone.dexterity.interfaces import IDexterityContent
 from plone.dexterity.utils import iterSchemata
 from plone.formwidget.namedfile.datamanager import NamedImageAttributeField
@@ -48,7 +48,7 @@ class Saving:
 
     def set_on(self, content, value):
         """ActionExecutionError where the store fails: the form is shown again then, and nothing of it is committed."""
-        creates = not self._ticket.announced.replaces
+        creates = not (self._ticket.announced.replaces or _is_in_its_container(content))
         if creates:
             self._before = transaction.savepoint(optimistic=True)
         try:
@@ -59,12 +59,12 @@ class Saving:
             transaction.doom()  # Zope commits after any answer that is no exception, and other fields are set already
             raise ActionExecutionError(not_taken(error, self._request)) from None
         if creates:
-            self._content, self._value = aq_base(content), value
+            self._content, self._value = content, value
             _waiting().append(self)
 
     def is_of(self, content):
         """Whether that is the content, or has got its value from it: a form may throw away what it had made first."""
-        return self._content is aq_base(content) or any(value is self._value for value in _files_of(content))
+        return aq_base(self._content) is aq_base(content) or any(value is self._value for value in _files_of(content))
 
     def added(self, content):
         self._finish(content)
@@ -82,6 +82,9 @@ class Saving:
 
         Where more would go with it, it stays until the database is packed.
         """
+        if _is_in_its_container(self._content):  # it was added without an event
+            self._finish(self._content)
+            return
         # Where it is not valid, an earlier one was rolled back, and all of it is forgotten already.
         if self._before.valid and not self._others:
             self._before.rollback()
@@ -127,6 +130,14 @@ def content_added(content, event):
             waiting.remove(saving)
         else:
             saving.added_other()
+
+
+def _is_in_its_container(content):
+    """Whether it was added by now, by a form that does this before it sets values, or without an event."""
+    container = aq_parent(aq_inner(content))
+    if not hasattr(aq_base(container), "_getOb"):
+        return False
+    return aq_base(container._getOb(content.getId(), None)) is aq_base(content)
 
 
 def _files_of(content):
