@@ -18,10 +18,15 @@ from collective.s3blobstorage.encryption.envelope import SEALED
 from collective.s3blobstorage.errors import RecordError
 from collective.s3blobstorage.keys import blob_key
 from collective.s3blobstorage.maintenance.blobdir import BlobDirectory
-from collective.s3blobstorage.maintenance.export import Plan
+from collective.s3blobstorage.maintenance.compare import matched
+from collective.s3blobstorage.maintenance.comparing import reader_of
+from collective.s3blobstorage.maintenance.export import Plan, execute, plan
 from collective.s3blobstorage.maintenance.findings import Count
 from collective.s3blobstorage.maintenance.inventory import Inventory
+from collective.s3blobstorage.maintenance.kept import KeptRevision
 from collective.s3blobstorage.maintenance.manifest import Entry, Header, Manifest, added, write
+from collective.s3blobstorage.maintenance.migrate import Transfer
+from collective.s3blobstorage.maintenance.pace import Pace
 from collective.s3blobstorage.maintenance.rebuild import plan_by_objects
 from collective.s3blobstorage.maintenance.spool import Spool
 from collective.s3blobstorage.objectstore import open_store
@@ -158,3 +163,22 @@ def test_what_was_missing_in_the_earlier_manifest_is_new_in_the_later_one():
     later = [revisions[0], revisions[1], dataclasses.replace(revisions[2], missing=True)]
     count = Count()
     assert list(added(later, earlier, count)) == [("blobs/a", 1)] and (count.blobs, count.bytes) == (1, 1)
+
+
+def test_a_lost_key_is_no_reason_to_export_nothing(store, settings, tmp_path):
+    put(store, 5, 6)
+    with (
+        closing(
+            open_store(dataclasses.replace(settings, encryption=client_side(active="two", two=b"2" * 32)))
+        ) as other,
+        Spool() as spool,
+    ):
+        other.put_bytes(blob_key(p64(3), NAMES[3]), b"x" * 7)
+        planned, directory = Plan(spool), BlobDirectory.made(tmp_path / "files")
+        kept = [KeptRevision(p64(number), p64(9), NAMES[number], number + 4) for number in range(1, 4)]
+        stop = threading.Event()
+        plan(planned, matched(kept, (), ()), stop)
+        transfer = Transfer(2, stop, Pace(None), lambda blobs, size: None)
+        execute(planned, reader_of(other, Marker("x", False)), lambda oid, tid: b"", directory, transfer)
+        assert planned.findings.bad == {"failed": 2} and planned.findings.done.blobs == 1
+        assert directory.file(p64(3), p64(9)).read_bytes() == b"x" * 7
