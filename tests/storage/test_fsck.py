@@ -194,6 +194,17 @@ def test_what_was_changed_meanwhile_stays(checked, monkeypatch):
     assert {site.bucket.get(key)[0] for key in keys.values()} == {b"somebody else's"} and blobs
 
 
+def test_a_repair_whose_answer_was_lost_is_one(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    filled(site, ("missing", "truncated"))
+    keys = damage_all(site, ("missing", "truncated"))
+    for key in keys.values():
+        proxy.fail(faults.reset("answer"), method="PUT", target=key)
+    site.fsck(repair=True)
+    assert site.report.repaired == {"repaired": 2} and site.report.wrong == 0, site.findings
+    assert site.fsck(deep=True) == {}
+
+
 def test_one_writer_of_maintenance_at_a_time(checked):
     site = checked()
     filled(site, ("missing",))
