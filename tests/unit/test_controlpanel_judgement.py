@@ -14,12 +14,15 @@ from collective.s3blobstorage.controlpanel.words import Words
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 KEY = {"id": "k1", "state": "active", "in_configuration": True, "writes": True, "age_days": 3, "objects": 7}
+FSCK = {"job": "fsck-7", "at": NOW.isoformat(), "deep": False, "found": {}, "repaired": 0, "wrong": 0, "unknown": 0}
 WELL = {
     "reachable": True,
     "store": {"owner": "production", "bucket": "b"},
     "check": {"at": NOW.isoformat(), "ok": True, "findings": [{"name": "read", "ok": True}]},
     "encryption": {"mode": "client-side", "keys": [KEY], "key_max_age": 86400 * 365.0, "error": None},
     "outside": {"objects": 0, "bytes": 0},
+    "jobs": {},
+    "fsck": {**FSCK, "earlier": 0},
     "cache": {
         "used": 5,
         "bound": 10,
@@ -59,6 +62,9 @@ def test_all_is_well():
         ("check.ok", False, BAD, "something to mend"),
         ("check", None, UNKNOWN, "Nobody has tried"),
         ("check.at", (NOW - timedelta(days=31)).isoformat(), UNKNOWN, "The last check was"),
+        ("fsck", None, UNKNOWN, "whether every file"),
+        ("fsck.wrong", 3, BAD, "missing or damaged"),
+        ("fsck.earlier", 3, BAD, "missing or damaged"),
         ("outside.objects", 3, LOOK, "only in a source"),
         ("store.owner", None, LOOK, "whose bucket"),
         ("encryption.keys", [KEY | {"in_configuration": False}], BAD, "does not have the key"),
@@ -93,6 +99,10 @@ def test_what_a_source_has_is_not_known_before_it_was_counted():
     assert judged(document).safe[0].level == UNKNOWN
     assert judged(document | {"mirrored": {"complete_up_to": "1", "sources": ["old"]}}).level == GOOD
     assert judged(document | {"sources": []}).level == GOOD
+
+
+def test_who_may_not_know_of_jobs_is_not_told_that_nobody_looked():
+    assert judged(changed("jobs", None) | {"fsck": None}).level == GOOD
 
 
 def test_an_age_without_a_bound_is_no_trouble():

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collective.s3blobstorage.controlpanel import rows
-from collective.s3blobstorage.controlpanel.kinds import DESCRIPTIONS, STATES, TITLES
+from collective.s3blobstorage.controlpanel.kinds import DESCRIPTIONS, REPAIRS, STATES, TITLES, WRONG
 from collective.s3blobstorage.controlpanel.results import LABELS, result_rows
 from collective.s3blobstorage.controlpanel.words import Words
 from collective.s3blobstorage.maintenance.findings import Findings, document
+from collective.s3blobstorage.maintenance.fsck import finding, mend
 from collective.s3blobstorage.maintenance.gc.report import Outcome, Tally
 from collective.s3blobstorage.maintenance.jobs import interfaces as jobs
 from collective.s3blobstorage.maintenance.rotate import Report, as_json
@@ -179,6 +180,28 @@ PARTS = (
 )
 
 
+@pytest.mark.parametrize(
+    ("told", "level", "word"),
+    [
+        ({}, "good", "all is there"),
+        ({"deep": True}, "good", "all is there, and was read"),
+        ({"unknown": 4}, "look", "could not be told: 4"),
+        ({"wrong": 2, "unknown": 4}, "bad", "missing or damaged: 2"),
+        ({"earlier": 3}, "bad", "nothing new; damaged, as one before it read: 3"),
+    ],
+)
+def test_the_last_check_of_every_file(told, level, word):
+    last = {"job": "fsck-7", "at": iso(hours=3), "deep": False, "wrong": 0, "unknown": 0, "earlier": 0, **told}
+    row = rows.health_rows({"jobs": {}, "fsck": last}, WORDS)[-1]
+    assert (text(row.label), text(row.value)) == ("Last check of every file", "3 h ago")
+    assert (row.level, text(row.note)) == (level, word)
+
+
+def test_no_check_of_every_file():
+    assert said(rows.health_rows({"jobs": {}, "fsck": None}, WORDS))["Last check of every file"] == "none yet"
+    assert "Last check of every file" not in said(rows.health_rows(reduced({"jobs": {}, "fsck": {}}), WORDS))
+
+
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("document", [UNKNOWN, reduced(UNKNOWN), {}])
 def test_nothing_is_known(part, document):
@@ -233,6 +256,20 @@ def test_what_was_copied_and_what_failed():
     }
 
 
+REPAIRED = (mend.REPAIRED, mend.WOULD, mend.NOT, mend.CHANGED)
+
+
+def test_every_finding_and_repair_has_words():
+    assert set(WRONG) == set(finding.KINDS) and set(REPAIRS) == set(REPAIRED)
+
+
+def test_what_was_read_has_words():
+    report = finding.Report(reading=finding.Reading(by_record=1, by_metadata=2, by_size=3, sample=5.0))
+    report.reading.objects.add(1000)
+    shown = said(result_rows(finding.document(report), WORDS))
+    assert len(shown) == 5 and not [label for label in shown if "." in label or "_" in label], shown
+
+
 def test_every_part_of_a_report_has_words():
     reports = [
         {**asdict(Tally()), "judged": 1, "share": 0.1, "refused": ""},
@@ -240,11 +277,22 @@ def test_every_part_of_a_report_has_words():
         document(Findings(), "copied"),
         document(Findings(), "uploaded"),
         as_json(Report()),
+        finding.document(finding.Report(repaired=dict.fromkeys(REPAIRED, 1))),
     ]
-    without = ("foreign_keys", "failures", "usage", "versions", "resumed_after")
+    without = (
+        "foreign_keys",
+        "failures",
+        "usage",
+        "versions",
+        "resumed_after",
+        "findings",
+        "unknown_of",
+        "after",
+        "read",
+    )
     for report in reports:
         for name, value in report.items():
-            parts = [name] if name not in ("found", "extra") else [f"{name}.{part}" for part in value]
+            parts = [name] if name not in ("found", "extra", "repaired") else [f"{name}.{part}" for part in value]
             for part in parts:
                 assert part in LABELS or part in without, part
 

@@ -29,7 +29,12 @@ class Counted(Counting):
 
     def __init__(self, kind):
         super().__init__(STEPS, pause=0.1)
-        options = {"gc": {"plan": None, "allow": 0.2}, "migrate": {"source": None}, "rotate": {"convert": False}}
+        options = {
+            "gc": {"plan": None, "allow": 0.2},
+            "migrate": {"source": None},
+            "rotate": {"convert": False},
+            "fsck": {"deep": False, "repair": False},
+        }
         self.defaults = {} if kind == "count" else {"dry_run": True, **options.get(kind, {})}
         self.kind = kind
 
@@ -111,6 +116,16 @@ class Figures:
                 "total": {"objects": BLOBS + 53, "bytes": 913 * 10**9 + 404_000},
                 "uploads": {"count": 2, "oldest": _iso(hours=2)},
             },
+            "fsck": {
+                "job": "fsck-3",
+                "at": _iso(hours=30),
+                "deep": True,
+                "found": {},
+                "repaired": 0,
+                "wrong": 0,
+                "unknown": 0,
+                "earlier": 0,
+            },
             "outside": {"at": _iso(hours=5), "by": "count", "objects": 312, "bytes": 10**9},
             "cache": {
                 "folder": "/var/cache/plone/blobs",
@@ -135,6 +150,9 @@ class Figures:
             "jobs": {kind: {"last": None, "running": None} for kind in KINDS},
             "covers": {"host": "plone-1", "processes": 4},
         }
+
+    def broken(self):
+        return {}
 
     def check(self):
         self.checked = _iso()

@@ -123,6 +123,7 @@ def test_one_look(operator):
     assert "What to do next Make a new key active, then start the job “Change keys”." in said
     assert "Files in the bucket 1,004,223 (913 GB)" in said
     assert "7.4 GB of 10 GB are used (74 %)" in said
+    assert "Last check of every file ✓ 30 h ago , all is there, and was read" in said
     assert "Reading 120,333 3 100 GB 21 ms 80 ms 400 ms" in said
     assert "of all processes on plone-1 that share the cache folder (now: 4)" in said
 
@@ -259,6 +260,16 @@ def test_a_plan_its_progress_and_doing_it(open_page, no_job_runs):
     page.get_by_text("cancelled").first.wait_for()
     page.get_by_role("link", name="All jobs").click()
     assert page.locator("table tbody tr").first.inner_text().split("\t")[1] == "cancelled"
+
+
+def test_a_check_of_every_file_is_planned_with_what_can_be_brought_back(operator, no_job_runs):
+    for fields, deep in (({}, False), ({"deep": "on"}, True)):
+        operator.post("jobs", {"action": "plan", "kind": "fsck", **fields})
+        listed = operator.client.api("GET", "@blob-jobs?kind=fsck&b_size=1", expect=200)
+        assert listed["items"][0]["options"] == {"dry_run": True, "deep": deep, "repair": True}
+        operator.post("jobs", {"action": "cancel", "job": listed["items"][0]["id"]})
+        while _running(operator):
+            time.sleep(0.2)
 
 
 @pytest.mark.chromium

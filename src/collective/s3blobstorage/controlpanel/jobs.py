@@ -8,6 +8,7 @@ from zope.cachedescriptors.property import Lazy
 from ..errors import JobRuns, S3BlobStorageError, StoreError
 from ..maintenance.jobs.interfaces import DONE, RUNNING
 from . import kinds
+from .found import finding_line
 from .judgement import BAD, LOOK
 from .messages import _
 from .page import JOBS, Page
@@ -55,6 +56,8 @@ class Jobs(Page):
                 options[name] = self.request.form[name]
         if kind == "rotate" and self.request.form.get("convert"):
             options["convert"] = True
+        if kind == "fsck":
+            options |= {"repair": True, "deep": bool(self.request.form.get("deep"))}
         return self._start(kind, options)
 
     def do(self):
@@ -142,6 +145,7 @@ class Jobs(Page):
             and bool(job.options.get("dry_run"))
             and not (job.result or {}).get("refused")
             and (job.kind != "gc" or self.candidates is not None)  # it had nothing to delete, was executed, is too old
+            and (job.kind != "fsck" or bool((job.result or {}).get("findings")))
         )
 
     @property
@@ -178,6 +182,21 @@ class Jobs(Page):
             ],
             "count": self.words.number(count),
             **self._batch(count, job=job.id),
+        }
+
+    @Lazy
+    def findings(self):
+        """What a check found, a page of it; None where the job is no check."""
+        job = self.job
+        if job.kind != "fsck" or not job.result:
+            return None
+        found = job.result.get("findings") or ()
+        total = sum((job.result.get("found") or {}).values())
+        return {
+            "lines": [finding_line(each, self.context, self.blobs.name) for each in found[self.start :][:SIZE]],
+            "count": self.words.number(total),
+            "more": total > len(found),
+            **self._batch(len(found), job=job.id),
         }
 
     def _batch(self, count, **query):

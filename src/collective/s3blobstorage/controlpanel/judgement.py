@@ -77,6 +77,7 @@ def _safety(document: Mapping[str, Any], words: Words, now: datetime) -> Iterato
         )
     yield from _of_the_check(document, words, now)
     yield from _of_the_keys(document, words)
+    yield from _of_the_fsck(document, words)
     outside = document.get("outside") or {}
     if outside.get("objects"):
         yield Sign(
@@ -131,6 +132,27 @@ def _of_the_check(document: Mapping[str, Any], words: Words, now: datetime) -> I
 
 def _names(findings: list[Mapping[str, Any]]) -> str:
     return ", ".join(finding["name"] for finding in findings)
+
+
+def _of_the_fsck(document: Mapping[str, Any], words: Words) -> Iterator[Sign]:
+    if document.get("jobs") is None:  # not known, or not for this user
+        return
+    last = document.get("fsck")
+    if last is None:
+        yield Sign(
+            UNKNOWN,
+            _("Nobody has looked yet whether every file is in the bucket."),
+            _("Start the job “Check every file”."),
+        )
+    elif last["wrong"] or last["earlier"]:
+        yield Sign(
+            BAD,
+            _(
+                "Files that are missing or damaged: ${count}.",
+                mapping={"count": words.number(last["wrong"] + last["earlier"])},
+            ),
+            _("Look at the last job “Check every file” (“Long work” below): it names them, and says what can be done."),
+        )
 
 
 def _of_the_keys(document: Mapping[str, Any], words: Words) -> Iterator[Sign]:

@@ -34,5 +34,23 @@ STATES = {
     INTERRUPTED: (_("interrupted"), LOOK),
 }
 
+# Findings of a check of every file.
+WRONG = {
+    "missing": _("missing"),
+    "truncated": _("cut off"),
+    "wrong-size": _("longer than it was"),
+    "damaged-record": _("its record in the database cannot be read"),
+    "wrong-encryption": _("cannot be decrypted"),
+    "wrong-metadata": _("labelled wrongly"),
+    "wrong-bytes": _("has other contents"),
+}
+
+REPAIRS = {
+    "repaired": _("brought back"),
+    "would be repaired": _("can be brought back"),
+    "not repaired": _("cannot be brought back from here"),
+    "changed meanwhile": _("changed meanwhile"),
+}
+
 # What starts at once: it changes nothing that a plan could show first.
 WITHOUT_PLAN = frozenset({"count"})

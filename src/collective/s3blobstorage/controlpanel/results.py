@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..maintenance.fsck.finding import KINDS as FSCK_KINDS
 from .judgement import LOOK
 from .messages import _
 from .rows import Row
 from .words import Words
 
 # Said by the page otherwise, or too long for it: REST and the command line have all of it.
-_LEFT_OUT = frozenset({"dry_run", "plan", "owner", "usage", "failures", "foreign_keys", "objects.total"})
+_LEFT_OUT = frozenset(
+    {"dry_run", "plan", "owner", "usage", "failures", "foreign_keys", "objects.total"}
+    | {"findings", "unknown_of", "after", "read.sample"}
+)
 
 LABELS = {
     # gc
@@ -74,6 +78,32 @@ LABELS = {
     "converted": _("Encrypted in the new way"),
     "current": _("With the right key already"),
     "left": _("Encrypted in another way, and left so"),
+    # fsck
+    "there": _("In the bucket"),
+    "inline": _("In the database itself"),
+    "zodb_s3blobs": _("Written by zodb-s3blobs"),
+    "elsewhere": _("Files that are only in a source"),
+    "found.damaged-record": _("With a damaged record"),
+    "found.truncated": _("Cut off"),
+    "found.wrong-size": _("Longer than the database says"),
+    "found.wrong-encryption": _("Cannot be decrypted"),
+    "found.wrong-metadata": _("Labelled wrongly"),
+    "found.wrong-bytes": _("With other contents"),
+    "unknown": _("Could not be told"),
+    "read.blobs": _("Files that were read"),
+    "read.bytes": _("Size of what was read"),
+    "read.proven.record": _("Right, by the checksum in the database"),
+    "read.proven.metadata": _("Right, by the checksum in the bucket"),
+    "read.proven.size_only": _("Right, as far as the size tells"),
+    "waiting_for_rotate": _("Not encrypted as new files are"),
+    "orphaned": _("In the bucket, and not needed"),
+    "not_adopted": _("Written by zodb-s3blobs, and not read"),
+    "unfinished_uploads": _("Uploads that are not finished"),
+    "repaired.repaired": _("Brought back"),
+    "repaired.would be repaired": _("Can be brought back"),
+    "repaired.not repaired": _("Cannot be brought back from here"),
+    "repaired.changed meanwhile": _("Changed meanwhile"),
+    "outage": _("Ended early"),
     # count
     "objects.blobs": _("Files in the bucket"),
     "objects.zodb_s3blobs": _("Written by zodb-s3blobs"),
@@ -83,7 +113,10 @@ LABELS = {
     "objects.other": _("Not of this add-on"),
     "outside": _("Files that are only in a source"),
 }
-_TO_LOOK_AT = frozenset({"refused", "failed", "damaged", "missing", "different", "problems", "stopped"})
+_TO_LOOK_AT = frozenset(
+    {"refused", "failed", "damaged", "missing", "different", "problems", "stopped", "unknown", "outage"}
+    | {"repaired.not repaired", *(f"found.{kind}" for kind in FSCK_KINDS)}
+)
 _COUNTS = ({"blobs", "bytes"}, {"objects", "bytes"})
 
 

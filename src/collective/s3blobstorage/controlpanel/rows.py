@@ -129,7 +129,33 @@ def health_rows(document: Mapping[str, Any], words: Words) -> list[Row]:
             note=_("all is well") if well else _("there is something to mend"),
             at=at,
         )
-    return [answers[document.get("reachable")], last]
+    return [answers[document.get("reachable")], last, *_fsck_rows(document, words)]
+
+
+def _fsck_rows(document: Mapping[str, Any], words: Words) -> list[Row]:
+    if document.get("jobs") is None:  # not known, or not for this user
+        return []
+    last = document.get("fsck")
+    if last is None:
+        return [Row(_("Last check of every file"), _("none yet"), level=UNKNOWN)]
+    at = moment_of(last["at"])
+    level, note = fsck_result(last, words)
+    return [Row(_("Last check of every file"), words.ago(at) if at else NOT_KNOWN, level=level, note=note, at=at)]
+
+
+def fsck_result(last: Mapping[str, Any], words: Words) -> tuple[str, Any]:
+    """Level, and what came of the last check of every file: ``fsck`` of a status document."""
+    if last["wrong"]:
+        return BAD, _("missing or damaged: ${count}", mapping={"count": words.number(last["wrong"])})
+    if last["earlier"]:
+        return BAD, _(
+            "nothing new; damaged, as one before it read: ${count}", mapping={"count": words.number(last["earlier"])}
+        )
+    if last["unknown"]:
+        return LOOK, _("could not be told: ${count}", mapping={"count": words.number(last["unknown"])})
+    if last["deep"]:
+        return GOOD, _("all is there, and was read")
+    return GOOD, _("all is there")
 
 
 def finding_level(ok: bool | None) -> str:

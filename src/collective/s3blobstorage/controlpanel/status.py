@@ -153,6 +153,9 @@ class Status(Page):
                 level=level,
                 url=self.url(JOBS, job=last["id"]),
             )
+            found = self.document.get("fsck")
+            if found and found["job"] == last["id"]:
+                shown["level"], shown["state"] = rows.fsck_result(found, self.words)
         return shown
 
 
