@@ -188,7 +188,7 @@ def test_options_that_there_are_not(opened, settings):
     ):
         with pytest.raises(ValueError, match=message):
             jobs.start("count", options)
-    with pytest.raises(ValueError, match="kind is one of gc, mirror"):
+    with pytest.raises(ValueError, match="kind is one of gc, fsck, mirror"):
         jobs.start("format", {})
     assert bucket_keys(settings) == []
 
