@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import uuid
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from front import Front
 from servers.proxy import Proxy
 from web_client import WebClient
 from zope_instance import SECTION, ZopeInstance
+
+from collective.s3blobstorage.directupload.interfaces import Swept
+from collective.s3blobstorage.directupload.sweeping import LATE, sweep
+from collective.s3blobstorage.objectstore import open_store
+from collective.s3blobstorage.settings import StoreSettings
 
 PREFIX = "collective.s3blobstorage."
 # Records of the site that tests change, as they are in the site otherwise.
@@ -64,6 +70,7 @@ class EditorSite:
     def __init__(self, home: Path, cache: Path, server: Any) -> None:
         self.bucket = f"editor-{uuid.uuid4().hex[:20]}"
         self.proxy = Proxy(server.endpoint_url)
+        self._server = server
         self.store = s3_client(server)  # past the package and the proxy
         section = SECTION.format(bucket=self.bucket, server=server, cache_dir=cache, home=home)
         section = section.replace("owner tests", f"owner tests\n    s3-public-endpoint-url {self.proxy.endpoint_url}")
@@ -117,6 +124,15 @@ class EditorSite:
         listing = self.store.list_objects_v2(Bucket=self.bucket, Prefix="plone/site/uploads/")
         unfinished = self.store.list_multipart_uploads(Bucket=self.bucket)
         return [entry["Key"] for entry in listing.get("Contents", ())], len(unfinished.get("Uploads", ()))
+
+    def sweep(self) -> Swept:
+        """As it happens to what waits there, when it has expired and an hour has passed."""
+        settings = StoreSettings(
+            self.bucket, "plone/site", self._server.endpoint_url, region=self._server.region, addressing_style="path",
+            access_key=self._server.access_key, secret_key=self._server.secret_key,
+        )  # fmt: skip
+        with closing(open_store(settings)) as store:
+            return sweep(store, -LATE - 60.0)
 
     @property
     def editor(self) -> WebClient:

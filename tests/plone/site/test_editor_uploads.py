@@ -12,6 +12,8 @@ from panel_browser import violations, width_beyond
 from payloads import png
 from servers import faults
 
+from collective.s3blobstorage.directupload.interfaces import Swept
+
 pytestmark = [pytest.mark.chromium, pytest.mark.one_release]
 
 PART = 16 * MB  # what a part has where nobody asks for another size
@@ -227,6 +229,28 @@ def test_an_unfinished_upload_of_earlier_is_cancelled(uploader, open_page, edito
     again.wait_until(lambda: again.root.locator(".s3blobs-unfinished li").count() == 0)
 
 
+def test_nothing_is_left_after_the_sweep(uploader, open_page, editor_site, folder, tmp_path):
+    """Of a cancelled upload, and of one whose page was closed. Chosen again, that one begins anew."""
+    film = film_of_five_parts(editor_site, tmp_path)
+    uploader.choose(film)
+    uploader.send()
+    wait_for_three_parts(editor_site, uploader)
+    uploader.page.close()
+    _objects, unfinished = editor_site.staged()
+    again = open_page()
+    again.choose(film_of_five_parts(editor_site, tmp_path, "other.mp4"))
+    again.send()
+    again.wait_until(lambda: len(editor_site.parts_that_came()) >= 6)
+    again.press("Cancel")
+    again.wait_until(lambda: editor_site.staged()[1] == unfinished)
+    editor_site.proxy.forgive()
+    assert editor_site.sweep() == Swept(uploads=unfinished) and editor_site.staged() == ([], 0)
+    again.choose(film)
+    again.send()
+    editor_site.holds(again.uploaded(1)["film.mp4"], film)
+    assert names(editor_site, folder) == ["film.mp4"] and editor_site.staged() == ([], 0)
+
+
 def test_the_session_is_over_in_the_middle(editing, uploader, editor_site, tmp_path):
     """The editor logs in, in another tab, and goes on."""
     film = film_of_five_parts(editor_site, tmp_path)
@@ -344,6 +368,34 @@ def test_a_strict_policy_refuses_nothing_of_ours(browse, editor_site, folder, tm
     (browsing,) = browse.made
     assert browsing.refused_of_ours() == []
     assert browsing.refused  # stock Plone's styles: the policy is in force
+
+
+def test_in_german(browse, editor_site, folder, tmp_path):
+    """Texts of the page, of the script, of Uppy and of the site; numbers as Germans write them."""
+    editor_site.speak("de")
+    editor_site.manager.api("PATCH", "@registry", {"collective.s3blobstorage.upload_maximum_size": 2}, expect=204)
+    browsing = browse(language="de")
+    browsing.login()
+    uploader = Uploader(browsing.page(f"{folder}/@@upload-files"))
+    assert uploader.page.locator("h1").inner_text() == "Dateien hochladen"
+    assert "Dateien hier ablegen" in uploader.root.locator(".uppy-Dashboard-AddFiles-title").inner_text()
+    uploader.choose(file_of(tmp_path / "film.mp4", 3 * MB + MB // 2))
+    (told,) = uploader.problems()
+    assert "Die Datei hat 3,5 MB; diese Website nimmt bis zu 2 MB." in told
+    uploader.root.locator(".s3blobs-problems li button").click()
+    uploader.choose(file_of(tmp_path / "holiday.jpg", 100_000, b"<!doctype html><script>alert(1)</script>"))
+    uploader.root.get_by_role("button", name="Eine Datei hochladen").click()
+    (told,) = uploader.problems()
+    assert "Die Datei soll vom Typ image/jpeg sein und sieht wie text/html aus." in told
+    uploader.root.locator(".s3blobs-problems li button").click()
+    file = file_of(tmp_path / "notes.bin", 100_000)
+    uploader.choose(file)
+    uploader.root.get_by_role("button", name="Eine Datei hochladen").click()
+    editor_site.holds(uploader.uploaded(1)["notes.bin"], file)
+    uploader.root.get_by_text("notes.bin ist hochgeladen.").wait_for()
+    form = Uploader(browsing.page(f"{folder}/++add++File"))
+    form.choose(file_of(tmp_path / "form.bin", 100_000))
+    form.root.get_by_text("Die Datei ist hochgeladen. Das Formular kann gespeichert werden.").wait_for()
 
 
 def test_from_right_to_left(browse, editor_site, folder, tmp_path):
