@@ -1,11 +1,15 @@
-"""The control panel in a browser: who is logged in, how the page looks, and what axe-core says of it."""
+"""Our pages in a browser: who is logged in, how a page looks, and what axe-core says of it."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
+IMAGES = os.environ.get("S3BLOBS_SCREENSHOTS")  # a folder for the manual's pictures; without it they are thrown away
 PHONE = {"width": 375, "height": 812}
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -47,3 +51,15 @@ def violations(page: Any, within: str = CONTENT) -> list[str]:
         for rule in found.response["violations"]
         for node in rule["nodes"]
     ]
+
+
+def picture(page: Any, path: Path, *, of: str = "#content", height: int | None = None) -> None:
+    """Of what is ours, in as few colours as it has, since it is kept in the repository. ``height``: in pixels."""
+    whole = path.with_suffix(".whole.png")
+    page.locator(of).first.screenshot(path=whole, animations="disabled")
+    with Image.open(whole) as image:
+        if height:
+            image = image.crop((0, 0, image.width, min(height, image.height)))
+        image.convert("RGB").quantize(128).save(path, optimize=True)
+        assert image.width >= 250 and image.getextrema() != ((255, 255),) * len(image.getbands())
+    whole.unlink()

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from fixtures_servers import s3_client
-from panel_browser import DESKTOP, PHONE, cookies_of, theme, violations, width_beyond
+from panel_browser import DESKTOP, IMAGES, PHONE, cookies_of, picture, theme, violations, width_beyond
 from panel_forms import Panel, text_of
-from PIL import Image
 from servers.proxy import Proxy
 from web_client import WebClient
 from zope_instance import SECTION, ZopeInstance
@@ -321,9 +320,6 @@ def test_a_job_that_runs_fits_and_can_be_read(open_page, operator, no_job_runs):
 # Pictures
 
 
-IMAGES = os.environ.get("S3BLOBS_SCREENSHOTS")  # a folder; without it they are made and thrown away
-
-
 @pytest.mark.chromium
 def test_pictures_for_the_manual(open_page, operator, no_job_runs, tmp_path):
     folder = Path(IMAGES or tmp_path)
@@ -343,15 +339,3 @@ def test_pictures_for_the_manual(open_page, operator, no_job_runs, tmp_path):
     page.get_by_role("region", name="Clean up").get_by_role("button", name="Make a plan").click()
     page.get_by_role("button", name="Do it").wait_for()
     picture(page, folder / "panel-plan.png")
-
-
-def picture(page, path, *, height=None):
-    """Of what is ours, in as few colours as it has, since it is kept in the repository."""
-    whole = path.with_suffix(".whole.png")
-    page.locator("#content").screenshot(path=whole, animations="disabled")
-    with Image.open(whole) as image:
-        if height:
-            image = image.crop((0, 0, image.width, min(height, image.height)))
-        image.convert("RGB").quantize(128).save(path, optimize=True)
-        assert image.width >= 250 and image.getextrema() != ((255, 255),) * len(image.getbands())
-    whole.unlink()
