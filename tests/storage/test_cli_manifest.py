@@ -109,7 +109,8 @@ def test_what_is_in_it(site, settings, tmp_path, kind):
         if revision in current:
             data = current[revision]
             assert (entry["size"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-        assert raw.head_object(Bucket=settings.bucket, Key=f"{settings.prefix}/{entry['key']}".lstrip("/"))
+        key = f"{settings.prefix}/{entry['key']}".lstrip("/")
+        assert raw.list_objects_v2(Bucket=settings.bucket, Prefix=key)["KeyCount"] == 1  # a HEAD may need a key
         ring = settings.encryption and settings.encryption.ring
         assert entry["key_id"] is not None and bool(entry["key_id"]) == bool(ring)
     paths = {entry["path"]: entry for entry in entries}
