@@ -92,7 +92,7 @@ def refused(context, request, upload, portal_type="Clip"):
     """Status, and what the editor is told."""
     with pytest.raises((Refusal, UploadRefused)) as caught:
         make_of(context, request, upload, Asked(portal_type=portal_type))
-    told = said(caught.value, context, request)
+    told = said(caught.value, request)
     return told.status, told.message
 
 
