@@ -236,8 +236,9 @@ export class DirectUpload {
   /** What a failure leaves of the upload: of one that has ended nothing, so that the next run begins another. */
   #afterwards(failure) {
     if (failure.kind === 'ended') this.#forget()
-    // Refused by its bytes (422, and `wrong`): the site has deleted them, or will not take them; so we end it.
-    if (failure.status === 422 || failure.kind === 'wrong') this.cancel()
+    // Refused by its bytes: the site has deleted them, or will not take them; so we end it. Where the site's settings
+    // are to blame, or an add-on's policy, these may be others later: gigabytes are not sent anew for that.
+    if (failure.ended || failure.kind === 'wrong') this.cancel()
     return failure
   }
 

@@ -16,19 +16,20 @@
  * `words`: name of the text that says it, in `settings.words`; null: `message` is for the editor as it is
  * `message`: what the site said, in the language of the request; '' where it said nothing
  * `status`: of HTTP; 0 where there was no answer
+ * `ended`: whether the site has ended the upload because of it
  */
 export class Failure extends Error {
-  constructor(kind, { words = kind, message = '', status = 0 } = {}) {
+  constructor(kind, { words = kind, message = '', status = 0, ended = false } = {}) {
     super(message)
-    Object.assign(this, { name: 'Failure', kind, words, status })
+    Object.assign(this, { name: 'Failure', kind, words, status, ended })
   }
 }
 
 /** The Failure of an answer of the site with an error, whose body is `told` (JSON of plone.restapi, or of ours). */
 export function failureOf(status, told = {}) {
-  const { message = '', type, reason, incomplete } = told.error ?? told
+  const { message = '', type, reason, incomplete, ended } = told.error ?? told
   const said = typeof message === 'string' ? message : JSON.stringify(message)
-  const more = { message: said, status }
+  const more = { message: said, status, ended: Boolean(ended) }
   if (status === 401) return new Failure('logged-out', more)
   if (status === 403) return new Failure('forbidden', reason ? { ...more, words: null } : more)
   if (status === 404 || status === 410) return new Failure('ended', more)

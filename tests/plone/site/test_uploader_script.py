@@ -52,6 +52,7 @@ window.mount = (settings, waiting) => {
 """
 PAGE = b"<!doctype html><title>Upload</title><input type=file multiple id=chosen><script src=tested.js></script>"
 ENABLED = "collective.s3blobstorage.upload_enabled"
+MAXIMUM_SIZE = "collective.s3blobstorage.upload_maximum_size"
 PART = 16 * MB
 QUICK = {"first": 0.2, "longest": 0.5, "stalled": 20}
 TYPES = {
@@ -493,7 +494,15 @@ def test_a_browser_that_remembers_nothing(tab, tmp_path, storage):
     assert tab.run("() => remembered.all()") == []
 
 
-def test_a_retry_completes_without_sending_again(tab, tmp_path, editor_site):
+@pytest.mark.parametrize(
+    "setting, value, usual, failure",
+    [
+        (ENABLED, False, True, ("off", 409, "not uploaded directly")),
+        (MAXIMUM_SIZE, 1, 0, ("too-large", 422, "this site takes up to 1.0 MB")),
+    ],
+)
+def test_a_retry_completes_without_sending_again(tab, tmp_path, editor_site, setting, value, usual, failure):
+    """What the site's settings refuse for a while, as against what is refused by its bytes."""
     before, after = file_of(tmp_path / "before.bin", MB), file_of(tmp_path / "after.bin", 2 * MB)
     tab.open().choose(before)
     tab.start()
@@ -502,14 +511,14 @@ def test_a_retry_completes_without_sending_again(tab, tmp_path, editor_site):
     editor_site.proxy.reset()
     tab.run("() => uppy.clear()")
     place = f"{editor_site.front.origin}/with/++api++/{path}"
-    slowed(editor_site, MB)  # time for the site to switch it off meanwhile
+    slowed(editor_site, MB)  # time for the setting to change meanwhile
     tab.choose(after, replaces={"place": place, "field": "file"})
     tab.start()
     tab.until("() => told.progress['after.bin'] > 0")
-    editor_site.manager.api("PATCH", "@registry", {ENABLED: False}, expect=204)
+    editor_site.manager.api("PATCH", "@registry", {setting: value}, expect=204)
     failed = tab.over(2)["failed"]["after.bin"]
-    assert (failed["kind"], failed["status"]) == ("off", 409) and "not uploaded directly" in failed["message"]
-    editor_site.manager.api("PATCH", "@registry", {ENABLED: True}, expect=204)
+    editor_site.manager.api("PATCH", "@registry", {setting: usual}, expect=204)
+    assert (failed["kind"], failed["status"]) == failure[:2] and failure[2] in failed["message"]
     tab.run("() => { uppy.retryAll() }")
     assert tab.over(3)["failed"] == {}
     assert tab.path("after.bin") == path
@@ -528,7 +537,7 @@ def test_what_the_site_does_not_take(tab, tmp_path, editor_site):
     tab.start()
     failed = tab.over()["failed"]
     assert failed["empty.bin"] == {"kind": "empty", "message": "The file is empty.", "status": 422}
-    assert failed["elsewhere.bin"] == {"kind": "forbidden", "message": "forbidden", "status": 403}
+    assert failed["elsewhere.bin"] == {"kind": "forbidden", "message": "You may not upload here.", "status": 403}
     assert failed["page.png"]["kind"] == "type" and failed["page.png"]["status"] == 422
     assert parts(editor_site) == [1] and tab.run("() => remembered.all()") == []
     tab.run("() => { uppy.retryAll() }")

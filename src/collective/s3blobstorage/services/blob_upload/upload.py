@@ -9,6 +9,7 @@ from zope.i18n import translate
 
 from ...directupload.interfaces import UploadWrong
 from ...interfaces import IBlobStorages
+from ...uploading.completing import UploadEnded
 from ...uploading.interfaces import UploadRefused
 from ...uploading.open_uploads import OpenUploads
 from ...uploading.places import current_site, current_user, field_to_add, field_to_replace
@@ -104,4 +105,6 @@ class UploadService(BlobService):
 def refusal_of(refused, request):
     """An UploadRefused as a ``Refusal``: its message in the language of the request."""
     status, kind = _STATUS.get(refused.kind, (422, "UploadRefused"))
-    return Refusal(status, kind, translate(refused.message, context=request), reason=refused.kind)
+    # Where only a setting or a policy is to blame the upload is kept: a client need not send all of it again later.
+    more = {"ended": True} if isinstance(refused, UploadEnded) else {}
+    return Refusal(status, kind, translate(refused.message, context=request), reason=refused.kind, **more)
