@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from email.message import Message
@@ -31,7 +32,9 @@ from collective.s3blobstorage.uploading.interfaces import UploadRefused
 from collective.s3blobstorage.uploading.places import FileField
 
 DATA = os.urandom(200_000)
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+PNG = base64.b64decode(  # of one pixel: Plone 6.1 does not index a picture that has no width
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 
 
 def no_gif(value):

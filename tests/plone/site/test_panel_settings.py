@@ -18,6 +18,7 @@ FIELDS = {
     "upload_user_count": "50",
     "upload_user_size": "102400",
     "upload_site_size": "1048576",
+    "uploader_enabled": "on",
 }
 NAMES = (
     "delivery_mode",
