@@ -576,7 +576,7 @@ def test_types_that_the_folder_does_not_take_any_more(site, folder):
     blobs = site.keys("blobs/")
     begun = upload(site.editor, folder, CLIP, **{"@type": "File"})
     site.inside(f"{folder}/@@constrain", types="Image")
-    refused(complete(site.editor, begun), 403, "File")
+    refused(complete(site.editor, begun), 403, "portal-type")
     nothing_happened(site, folder, blobs)
     site.inside(f"{folder}/@@constrain")
     assert complete(site.editor, begun).status == 201
