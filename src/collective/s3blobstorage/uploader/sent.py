@@ -136,7 +136,7 @@ def _said(context, upload, arrived, asked):
         return said | {"replace": True}
     portal_type = asked.portal_type
     if not portal_type:
-        types = page_types(context)
+        types = list(page_types(context))
         portal_type = default_type(types, content_type or get_contenttype(filename=upload.filename))
         if types and not portal_type:
             raise UploadRefused(_("Nothing that may be added here takes such a file."), "type")

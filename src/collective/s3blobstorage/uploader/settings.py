@@ -27,7 +27,7 @@ _LABEL = b"collective.s3blobstorage uploader "
 
 def page_settings(context, request):
     """Those of the page of a container. ``types`` may be empty: then there is nothing that this user may upload."""
-    policy, types = direct_policy(context), page_types(context)
+    policy, types = direct_policy(context), list(page_types(context))
     return common(context, request, policy) | {
         "kind": "page",
         "types": [told_type(request, name, field, policy) for name, field in types],

@@ -7,8 +7,7 @@ from plone.dexterity.interfaces import IDexterityContainer
 from plone.dexterity.utils import iterSchemataForType, resolveDottedName
 from zope.schema import getFields
 
-from ..services.refusal import Refusal
-from ..uploading.places import addable_types, current_site, field_to_add, uploadable_types
+from ..uploading.places import addable_types, current_site, may_write, types_with_files
 from .chosen import uploader_for
 
 # What an upload gives, or plone.restapi passes over when it creates content.
@@ -18,20 +17,16 @@ _GIVEN = ("id", "title", "changeNote")
 def page_types(container):
     """(id of the type, its ``FileField``) of each that this user may add here and that has the uploader.
 
-    In the order of the site. The field is the primary one; a type with other fields that somebody has to fill in is
-    left out, since a file alone is refused as such content.
+    In the order of the site, one after the other: who wants to know whether there is any takes the first one. The field
+    is the primary one, which this user may write; a type with other fields that somebody has to fill in is left out,
+    since a file alone is refused as such content.
     """
-    found = []
-    for name in uploadable_types(container):
-        if not uploader_for(name):
-            continue
-        try:
-            field = field_to_add(container, name)
-        except Refusal:  # no primary field, or one that this user may not write
+    for name, fields in types_with_files(container):
+        field = next((field for field in fields if field.primary), None)
+        if field is None or not uploader_for(name) or not may_write(field, container):
             continue
         if not _wants_more(name, field.name):
-            found.append((name, field))
-    return found
+            yield name, field
 
 
 def folder_type(container, files):

@@ -36,7 +36,7 @@ from .dropping import drop_after_commit
 from .interfaces import UploadRefused
 from .named import DirectFile, mark
 from .open_uploads import OpenUploads
-from .places import current_site, field_to_add, field_to_replace, file_fields
+from .places import current_site, field_for, file_fields
 from .policy import check_completed, check_start
 from .sniff import settled, sniffed
 from .values import refusal_of_values
@@ -130,9 +130,7 @@ def _done_now(context, request, ticket, body, uploads, area):
 
 def field_of(context, request, announced):
     """The ``FileField`` that the file is for. Refusal where this user may not write it, here and now."""
-    if announced.replaces:
-        return field_to_replace(context, request, announced.field)
-    return field_to_add(context, announced.portal_type, announced.field)
+    return field_for(context, request, announced.portal_type, announced.field, replaces=announced.replaces)
 
 
 def uploaded(context, request, ticket, area):

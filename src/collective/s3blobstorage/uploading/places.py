@@ -91,6 +91,11 @@ def field_to_replace(content, request, name=""):
     return _chosen(file_fields(iterSchemata(content)), name, content)
 
 
+def field_for(place, request, portal_type, name="", *, replaces):
+    """The one of the two: ``place`` is the content whose file is replaced, or the container."""
+    return field_to_replace(place, request, name) if replaces else field_to_add(place, portal_type, name)
+
+
 def is_locked(content, request):
     """Whether somebody else has locked it, and the request has not the token of that lock, as plone.restapi's clients.
 
@@ -114,18 +119,25 @@ def addable_types(container):
     ]
 
 
-def uploadable_types(container):
-    """Those of them that have a file in a blob, by which an upload can become one."""
+def types_with_files(container):
+    """(id, ``FileField`` of each) of those of them that have a file in a blob, by which an upload can become one."""
     if not _may(AddPortalContent, container):
-        return []
-    return [name for name in addable_types(container) if file_fields(iterSchemataForType(name))]
+        return
+    for name in addable_types(container):
+        if fields := file_fields(iterSchemataForType(name)):
+            yield name, fields
+
+
+def uploadable_types(container):
+    """The ids of ``types_with_files``."""
+    return [name for name, _fields in types_with_files(container)]
 
 
 def replaceable_fields(content, request):
     """Names of the fields of this content whose file this user may replace."""
     if IPloneSiteRoot.providedBy(content) or not _may(ModifyPortalContent, content) or is_locked(content, request):
         return []
-    return [field.name for field in file_fields(iterSchemata(content)) if _may_write(field, content)]
+    return [field.name for field in file_fields(iterSchemata(content)) if may_write(field, content)]
 
 
 def file_fields(schemata):
@@ -146,12 +158,13 @@ def _chosen(fields, name, place):
     if chosen is None:
         known = ", ".join(field.name for field in fields) or "none"
         raise bad_field("field", f"is no file of this type of content; there are: {known}")
-    if not _may_write(chosen, place):
+    if not may_write(chosen, place):
         raise Refusal(403, "Forbidden", f"you may not write the field {chosen.name}", field="field")
     return chosen
 
 
-def _may_write(field, place):
+def may_write(field, place):
+    """Whether this user may, of a ``FileField``: by its own permission."""
     if field.write_permission is None:
         return True
     permission = queryUtility(IPermission, field.write_permission)

@@ -10,7 +10,7 @@ from zope.i18nmessageid import MessageFactory
 from ...errors import ConfigurationError
 from ...uploading.dropping import drop_after_abort
 from ...uploading.interfaces import Announced, Ticket, UploadRefused
-from ...uploading.places import container_id, current_site, field_to_add, field_to_replace, site_id
+from ...uploading.places import container_id, current_site, field_for, site_id
 from ...uploading.policy import check_start, site_policy
 from ...uploading.token import sign
 from ..refusal import Refusal, bad_field
@@ -100,12 +100,8 @@ def announced_of(body, context, request):
         raise bad_field("replace", "is neither true nor false")
     if replaces and "@type" in body:
         raise bad_field("@type", "is that of the content whose file is replaced: leave it out")
-    if replaces:
-        field = field_to_replace(context, request, name)
-        portal_type = context.portal_type
-    else:
-        portal_type = _text_of(body, "@type")
-        field = field_to_add(context, portal_type, name)
+    portal_type = context.portal_type if replaces else _text_of(body, "@type")
+    field = field_for(context, request, portal_type, name, replaces=replaces)
     content_type = _content_type_of(body, filename)
     if field.image and not content_type.startswith("image/"):
         raise UploadRefused(_("Only pictures can be uploaded here."), "type")

@@ -9,10 +9,10 @@ from zope.i18n import translate
 
 from ...directupload.interfaces import UploadWrong
 from ...interfaces import IBlobStorages
-from ...uploading.completing import UploadEnded
+from ...uploading.completing import UploadEnded, field_of
 from ...uploading.interfaces import UploadRefused
 from ...uploading.open_uploads import OpenUploads
-from ...uploading.places import current_site, current_user, field_to_add, field_to_replace
+from ...uploading.places import current_site, current_user
 from ...uploading.tickets import check_ticket
 from ...uploading.token import read
 from ..about import BlobService
@@ -96,10 +96,7 @@ class UploadService(BlobService):
 
     def check_place(self, announced):
         """Raise Refusal where the user may not add that here, or change it, any more."""
-        if announced.replaces:
-            field_to_replace(self.context, self.request, announced.field)
-        else:
-            field_to_add(self.context, announced.portal_type, announced.field)
+        field_of(self.context, self.request, announced)
 
 
 def refusal_of(refused, request):
