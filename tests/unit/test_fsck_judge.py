@@ -10,7 +10,7 @@ from ZODB.utils import p64
 from collective.s3blobstorage.encryption.segments import sealed_size, unsealed_size
 from collective.s3blobstorage.maintenance.bucket import BlobObject
 from collective.s3blobstorage.maintenance.compare import matched
-from collective.s3blobstorage.maintenance.fsck.finding import date_of
+from collective.s3blobstorage.maintenance.findings import committed
 from collective.s3blobstorage.maintenance.fsck.judge import RIGHT, Wanted
 from collective.s3blobstorage.maintenance.fsck.run import _Position, _Task
 from collective.s3blobstorage.maintenance.kept import KeptRevision
@@ -79,4 +79,4 @@ def test_a_position_has_nothing_unread_before_it(order, count):
 
 
 def test_a_date_is_that_of_the_transaction():
-    assert date_of(bytes.fromhex("040d4adb66103722")) == "2026-11-27T07:55:23+00:00"
+    assert committed(bytes.fromhex("040d4adb66103722")) == "2026-11-27T07:55:23+00:00"

@@ -97,8 +97,8 @@ def document(
     }
 
 
-def amount(count: dict[str, int]) -> str:
-    return f"{count['blobs']:,} blobs, {byte_count(count['bytes'])}"
+def amount(count: dict[str, int], what: str = "blobs") -> str:
+    return f"{count['blobs']:,} {what}, {byte_count(count['bytes'])}"
 
 
 def in_bucket(told: dict[str, Any], before: str) -> list[tuple[str, str]]:

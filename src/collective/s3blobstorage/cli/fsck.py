@@ -19,7 +19,7 @@ from ..keys import BLOBS
 from ..messages import byte_count
 from . import output
 from .as_job import in_job, shown_until_interrupted
-from .comparing import looked, opened_store, scope_of
+from .comparing import amount, looked, opened_store, scope_of
 from .elsewhere import Elsewhere, opening
 from .interrupt import INTERRUPTED
 from .parameters import OID_RANGE, SIZE, Parsed
@@ -206,25 +206,21 @@ def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_j
         console.print(f"orphan  {orphan['key']}  {byte_count(orphan['bytes'])}", soft_wrap=True)
 
 
-def _amount(count: dict[str, int], what: str = "blobs") -> str:
-    return f"{count['blobs']:,} {what}, {byte_count(count['bytes'])}"
-
-
 def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", _amount(told["there"]))]
+    lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", amount(told["there"]))]
     if told["inline"]:
         lines.append(("in their records", f"{told['inline']:,}"))
     if told["zodb_s3blobs"]["blobs"]:
-        lines.append(("in the bucket", f"{_amount(told['zodb_s3blobs'])} under keys of zodb-s3blobs"))
+        lines.append(("in the bucket", f"{amount(told['zodb_s3blobs'])} under keys of zodb-s3blobs"))
     if told["elsewhere"]["blobs"]:
-        lines.append(("elsewhere", f"{_amount(told['elsewhere'])}, only in a source: `s3blobs mirror` copies them"))
+        lines.append(("elsewhere", f"{amount(told['elsewhere'])}, only in a source: `s3blobs mirror` copies them"))
     if told["gone"]:
         lines.append(("gone meanwhile", f"{told['gone']:,} revisions, by a pack"))
     read = told["read"]
     if read is not None:
         share = "" if read["sample"] == 100 else f", {read['sample']:g} % at random"
         behind = f", behind {read['begun_after']}" if read["begun_after"] else ""
-        lines.append(("read", f"{_amount(read, 'objects')}{share}{behind}"))
+        lines.append(("read", f"{amount(read, 'objects')}{share}{behind}"))
         proven = read["proven"]
         lines.append(
             (
@@ -234,14 +230,14 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     if told["waiting_for_rotate"]["blobs"]:
-        waiting = _amount(told["waiting_for_rotate"], "objects")
+        waiting = amount(told["waiting_for_rotate"], "objects")
         lines.append(("wait for rotate", f"{waiting}, not encrypted as new ones are: `s3blobs keys rotate`"))
     if told["orphaned"]["blobs"]:
-        lines.append(("orphaned", f"{_amount(told['orphaned'], 'objects')}, which nothing needs: `s3blobs gc`"))
+        lines.append(("orphaned", f"{amount(told['orphaned'], 'objects')}, which nothing needs: `s3blobs gc`"))
     if told["foreign"]["blobs"]:
-        lines.append(("foreign", f"{_amount(told['foreign'], 'objects')} that are not ours: {told['foreign_keys'][0]}"))
+        lines.append(("foreign", f"{amount(told['foreign'], 'objects')} that are not ours: {told['foreign_keys'][0]}"))
     if told["not_adopted"]["blobs"]:
-        lines.append(("not read", f"{_amount(told['not_adopted'])} under keys of zodb-s3blobs: `s3blobs adopt`"))
+        lines.append(("not read", f"{amount(told['not_adopted'])} under keys of zodb-s3blobs: `s3blobs adopt`"))
     if told["unfinished_uploads"]:
         lines.append(("uploads", f"{told['unfinished_uploads']:,} unfinished"))
     lines += [(kind, f"{number:,} kept revisions") for kind, number in told["found"].items() if number]

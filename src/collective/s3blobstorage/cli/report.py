@@ -112,7 +112,7 @@ def _made(database: Database, kind: str, top: int) -> tuple[bytes, _Report] | No
 
 
 def _of_entries(found: list[tuple[Entry, bool]]) -> _Report:
-    from ..maintenance.manifest import committed
+    from ..maintenance.findings import committed
 
     rows, table, drawn = [], [], []
     for entry, past in found:

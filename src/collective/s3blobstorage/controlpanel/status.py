@@ -157,7 +157,3 @@ class Status(Page):
             if found and found["job"] == last["id"]:
                 shown["level"], shown["state"] = rows.fsck_result(found, self.words)
         return shown
-
-
-def _is_plan(job):
-    return bool((job.get("options") or {}).get("dry_run"))

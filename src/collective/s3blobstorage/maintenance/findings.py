@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from persistent.TimeStamp import TimeStamp
 from ZODB.utils import oid_repr, tid_repr
 
 from .blobdir import BlobFile
@@ -44,6 +46,14 @@ class Count:
     def add(self, size: int | None) -> None:
         self.blobs += 1
         self.bytes += size or 0
+
+
+def committed(tid: bytes) -> str | None:
+    """When that transaction was committed, by the clock of who did: ISO 8601, UTC, to the second. None before the
+    first one."""
+    if not any(tid):
+        return None
+    return datetime.fromtimestamp(TimeStamp(tid).timeTime(), UTC).isoformat(timespec="seconds")
 
 
 def _verdicts() -> dict[Verdict, Count]:

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from persistent.TimeStamp import TimeStamp
-
 from ..errors import RecordError, StagingError
 from ..keys import is_name
 from .content import Content
-from .findings import Count
+from .findings import Count, committed
 from .kept import KeptRevision
 
 FORMAT = 1
@@ -148,13 +146,6 @@ class Totals:
             "damaged": self.damaged,
             "sha256": self.sha256,
         }
-
-
-def committed(tid: bytes) -> str | None:
-    """When that transaction was committed, by the clock of who did; None before the first one."""
-    if not any(tid):
-        return None
-    return datetime.fromtimestamp(TimeStamp(tid).timeTime(), UTC).isoformat(timespec="seconds")
 
 
 def write(file: BinaryIO, header: Header, entries: Iterable[Entry]) -> Totals:

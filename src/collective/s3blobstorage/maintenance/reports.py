@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from .findings import Count
-from .manifest import Entry, committed
+from .findings import Count, committed
+from .manifest import Entry
 
 
 @dataclass

@@ -95,8 +95,21 @@ def put_content(
     the object is not the one any more that is to be replaced."""
     stopped = cancelled or _never
     size = content.size
-    upload = _Upload(connection, lanes, key, content, size, metadata, sha256, if_absent, replaces, stopped, progress)
-    upload.if_match, upload.check_replaced = if_match, check_replaced
+    upload = _Upload(
+        connection,
+        lanes,
+        key,
+        content,
+        size,
+        metadata,
+        sha256,
+        if_absent,
+        replaces,
+        stopped,
+        progress,
+        if_match=if_match,
+        check_replaced=check_replaced,
+    )
     try:
         if parts.is_single(size):
             return upload.whole()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from persistent.TimeStamp import TimeStamp
 from ZODB.utils import oid_repr, tid_repr
 
 from ..content import Content
-from ..findings import REVISION, Count, revision_of, revision_row
+from ..findings import REVISION, Count, committed, revision_of, revision_row
 from ..kept import KeptRevision
 from ..spool import Spool, Table
 
@@ -61,11 +59,6 @@ def finding_table(spool: Spool) -> Table:
     return spool.table(*REVISION, "kind TEXT", "key TEXT", "object_size INTEGER", "etag TEXT", "detail TEXT")
 
 
-def date_of(tid: bytes) -> str:
-    """When it was committed, by the clock of who did: ISO 8601, UTC, to the second."""
-    return datetime.fromtimestamp(TimeStamp(tid).timeTime(), UTC).replace(microsecond=0).isoformat()
-
-
 def as_json(finding: Finding, content: Content | None = None, mended: Any = None) -> dict[str, Any]:
     """One line of ``--ndjson``. ``content``: what it belongs to, ``mended``: what became of it; None: not known, and
     nothing was tried."""
@@ -74,7 +67,7 @@ def as_json(finding: Finding, content: Content | None = None, mended: Any = None
         "kind": finding.kind,
         "oid": oid_repr(revision.oid),
         "tid": tid_repr(revision.tid),
-        "date": date_of(revision.tid),
+        "date": committed(revision.tid),
         "key": finding.key or None,
         "record_size": revision.size,
         "object_size": finding.object_size,

@@ -197,7 +197,6 @@ class Mender:
                     lambda file, version=version.version: self._version(  # type: ignore[misc]
                         finding, version, wanted, file
                     ),
-                    known=False,
                 )
         except Refused as error:
             yield _Origin("older versions", _refusing(f"they may not be listed (s3:ListBucketVersions): {error}"))
@@ -233,7 +232,7 @@ class Mender:
                 raise Corrupt("it has other bytes there")
             proof = BY_SHA256 if wanted.sha256 is not None or compared[0] else BY_SIZE
             if proof == BY_SIZE and wanted.size is None:
-                if not origin.known and not origin.name.startswith("version "):
+                if not origin.known:
                     raise Corrupt("nobody knows how many bytes it should have")
                 proof = BY_REVISION
             if finding.kind in (WRONG_BYTES, WRONG_METADATA) and proof != BY_SHA256:
