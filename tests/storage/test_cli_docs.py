@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import ZODB
 from command_line import SCRIPT, environment
+from documents import DOCS, Example, blocks, examples, matches
 from sites import commit_blobs
 from ZODB.FileStorage import FileStorage
 
@@ -17,25 +17,11 @@ from collective.s3blobstorage.config_keys import KEYS
 from collective.s3blobstorage.settings import StorageSettings, StoreSettings
 from collective.s3blobstorage.storage import open_storage
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "command.md").read_text(encoding="utf-8")
+DOCUMENT = (DOCS / "command.md").read_text(encoding="utf-8")
 
 
-def examples() -> list[tuple[str, str, int]]:
-    """(command, what it prints, exit status) of every line that begins with a dollar sign."""
-    found = []
-    for block in re.findall(r"```console\n(.*?)```", DOCUMENT, re.DOTALL):
-        for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, printed = example.partition("\n")
-            status = re.search(r"^\[exit status (\d+)\]\n", printed, re.MULTILINE)
-            printed = printed.replace(status[0], "") if status else printed
-            found.append((command, printed, int(status[1]) if status else 0))
-    return found
-
-
-def matches(expected: str, printed: str) -> bool:
-    """Whether they are the same; … stands for anything, and blanks for blanks."""
-    pieces = [r"\s+".join(map(re.escape, piece.split())) for piece in expected.split("…")]
-    return re.fullmatch(r"\s*" + r"(?s:.*)".join(pieces) + r"\s*", printed) is not None
+def examples_of(text: str) -> list[Example]:
+    return [example for block in blocks(text) if block.language == "console" for example in examples(block.text)]
 
 
 def commit_twelve_blobs(folder: Path, settings: StoreSettings) -> None:
@@ -64,15 +50,12 @@ def test_examples_do_and_print_what_the_document_says(tmp_path, settings):
     env["PATH"] = f"{SCRIPT.parent}:{env['PATH']}"
     if settings.ca_bundle:
         env["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
-    assert len(examples()) == 22
-    for command, expected, status in examples():
-        if " warm" in command and not (tmp_path / "Data.fs").exists():
+    commands = examples_of(real(DOCUMENT))
+    assert len(commands) == 22
+    for example in commands:
+        if " warm" in example.command and not (tmp_path / "Data.fs").exists():
             commit_twelve_blobs(tmp_path, settings)
-        result = subprocess.run(
-            ["bash", "-c", real(command)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
-        )
-        assert (result.returncode, result.stderr) == (status, ""), command
-        assert matches(real(expected), result.stdout), f"{command}\n{result.stdout}"
+        example.run(tmp_path, env)
 
 
 @pytest.mark.parametrize(
