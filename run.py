@@ -62,7 +62,7 @@ BENCHMARK_PYTHONS = ("3.12", "3.13")
 # plone.app.layout 7 is an alpha for Plone 7: Plone 6.2 does not start with it, and pip would take it.
 PLONE_62_BOUNDS = ["plone.app.layout<7"]
 
-SUITES = ("unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61")
+SUITES = ("unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "operations", "plone61")
 # Suites that are another one's folder once more. Those on Ceph, and those whose blobs are encrypted, take of the
 # storage's tests what is worth it there, and of that the tier's share (tests/server_pass.py); quick is without them.
 PASSES = {
@@ -72,7 +72,7 @@ PASSES = {
     "sse-c": ("blobs that the store encrypts with our keys", ["--encrypt", "sse-c"]),
 }
 ON_CEPH = ("ceph", "ceph-https")
-LONGEST_FIRST = ("plone", "storage", "plone61", "unit", "ceph", "client-side", "sse-c", "ceph-https")
+LONGEST_FIRST = ("plone", "storage", "plone61", "unit", "ceph", "operations", "client-side", "sse-c", "ceph-https")
 FOLDERS = dict(dict.fromkeys(PASSES, "storage"), plone61="plone")
 DEMO_DOWNLOAD_MB = 111  # measured: the packages of its environment and of MiniStack's, without uv
 

@@ -367,13 +367,16 @@ def test_paths_are_sorted_into_suites(monkeypatch):
     assert run.paths_of("unit", ["-x"]) == ([str(REPOSITORY / "tests" / "unit")], ["-x"])
 
 
+ALL_SUITES = ["unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "operations", "plone61"]
+
+
 @pytest.mark.parametrize(
     "arguments, suites",
     [
-        ([], ["unit", "storage", "plone", "plone61"]),
-        (["--tier", "ci"], ["unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61"]),
-        (["--tier", "full"], ["unit", "storage", "ceph", "ceph-https", "client-side", "sse-c", "plone", "plone61"]),
-        (["--tier", "ci", "--s3", "ceph"], ["unit", "storage", "plone", "plone61"]),
+        ([], ["unit", "storage", "plone", "operations", "plone61"]),
+        (["--tier", "ci"], ALL_SUITES),
+        (["--tier", "full"], ALL_SUITES),
+        (["--tier", "ci", "--s3", "ceph"], ["unit", "storage", "plone", "operations", "plone61"]),
         (["--tier", "ci", "--only", "unit"], ["unit"]),
         (["--only", "ceph-https"], ["ceph-https"]),
     ],
