@@ -12,7 +12,12 @@ HEAD_LIMIT = 64 * 1024
 
 # What tells S3's operations apart, by method: the first whose parameters are all in the query.
 OPERATIONS = {
-    "GET": [("uploads", "ListMultipartUploads"), ("uploadId", "ListParts"), ("list-type", "ListObjectsV2")],
+    "GET": [
+        ("uploads", "ListMultipartUploads"),
+        ("uploadId", "ListParts"),
+        ("list-type", "ListObjectsV2"),
+        ("lifecycle", "GetBucketLifecycleConfiguration"),
+    ],
     "PUT": [("partNumber", "UploadPart")],
     "POST": [
         ("uploads", "CreateMultipartUpload"),

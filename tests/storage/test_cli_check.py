@@ -33,7 +33,7 @@ from collective.s3blobstorage.objectstore.preflight import AT_OPEN, DEEPER, LAST
 IMPORT = "%import collective.s3blobstorage\n"
 LOCAL = ["configuration", "cache-dir", "staging-dir", "cache space", "one file system", "database", "local clock"]
 LOCAL += ["garbage"]
-UPLOADS = ["direct upload", "other pages", "hosts"]
+UPLOADS = ["lifecycle", "direct upload", "other pages", "hosts"]
 
 
 def make_empty(folder: Path) -> None:
@@ -81,7 +81,7 @@ def findings_of(status: int, told: dict) -> dict[str, dict]:
     remote = [*AT_OPEN[:asked], "owner", "keys", *AT_OPEN[asked:], *DEEPER]
     names = [finding["name"] for finding in told["findings"]]
     names = [name for name in names if not name.startswith(("source ", "metrics "))]
-    assert [name for name in names if name not in UPLOADS[1:]] == [*LOCAL, *remote, UPLOADS[0]]
+    assert [name for name in names if name not in UPLOADS[2:]] == [*LOCAL, *remote, *UPLOADS[:2]]
     for finding in told["findings"]:
         assert finding["seconds"] >= 0 and finding["detail"]
         if finding["ok"] is False:
@@ -209,6 +209,7 @@ def test_nothing_is_written_into_a_prefix_that_is_not_ours(
     assert asked == {
         *LOCAL,
         "direct upload",
+        "lifecycle",
         "owner",
         "keys",
         *AT_OPEN[: AT_OPEN.index(LAST_BEFORE_WRITING) + 1],

@@ -61,6 +61,7 @@ ACTIONS = {
     "DeleteObjects": ["s3:DeleteObject"],
     "ListParts": ["s3:ListMultipartUploadParts"],
     "ListMultipartUploads": ["s3:ListBucketMultipartUploads"],
+    "GetBucketLifecycleConfiguration": ["s3:GetLifecycleConfiguration"],
     "PostBucket": [],  # a form; its key is in the body, and s3:PutObject is asked for on that
 }
 
@@ -132,6 +133,7 @@ def use_everything(site, proxy) -> None:
     ring = ring_of(one=bytes(range(32)))  # as a storage with keys is opened for the first time
     open_ring(store.unencrypted(), ring, "client-side", writable=True)
     assert read_mirrored(store) is not None
+    store.lifecycle()  # as `s3blobs check`
     store.close()
     db = site.db()
     proxy.fail(reset("answer"), method="POST", target="?uploads")

@@ -68,7 +68,7 @@ _RESERVED = re.compile(
 )
 
 # Amazon S3 User Guide, "Storage classes": an object in these cannot be read without a restore that takes hours.
-_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 KEY = 32  # bytes: of AES-256
 
@@ -306,7 +306,7 @@ def is_aws_account(name: str) -> bool:
 def storage_class(text: str) -> str:
     if not _STORAGE_CLASS.fullmatch(text):
         raise ConfigurationError("is not a storage class")
-    if text in _ARCHIVES:
+    if text in ARCHIVES:
         raise ConfigurationError("is an archive; a blob in it could not be read without a restore that takes hours")
     if text == "EXPRESS_ONEZONE":
         raise ConfigurationError("exists in directory buckets only, which cannot be used")

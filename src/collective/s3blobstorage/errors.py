@@ -11,7 +11,8 @@
     └── StoreError                    the object store did not do what was asked
         ├── Unavailable               unreachable, too slow, overloaded, 5xx: try again later
         ├── Refused                   401, 403: credentials or a policy are in the way
-        │     └── EncryptionKeyMissing  an object needs a key that this process does not have
+        │     ├── EncryptionKeyMissing  an object needs a key that this process does not have
+        │     └── Archived              an object lies in an archive, and has to be restored before it can be read
         ├── ObjectMissing             404 for one key
         │     └── BlobMissing         also a POSKeyError: what ZODB is told
         ├── PreconditionFailed        409, 412: a conditional request lost
@@ -84,6 +85,17 @@ class EncryptionKeyMissing(Refused):
         super().__init__("An object is encrypted with a key that this process does not have; the log says which.")
         self.id = id
         self.other = other
+
+
+class Archived(Refused):
+    """An object lies in an archive of the store (GLACIER, DEEP_ARCHIVE): it has to be restored before it can be read,
+    which takes minutes to days."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file lies in an archive of the object store and cannot be read at once: the site's operator can have"
+            " it restored (s3blobs restore-archived)."
+        )
 
 
 class ObjectMissing(StoreError):

@@ -22,11 +22,13 @@ from .gc import gc
 from .interrupt import INTERRUPTED
 from .jobs import jobs
 from .keys import keys
+from .lifecycle import lifecycle
 from .manifest import manifest
 from .migrate import migrate
 from .mirror import mirror
 from .report import report
 from .request import Request, pass_request
+from .restore_archived import restore_archived
 from .status import status
 from .warm import warm
 from .zope_conf import zope_conf
@@ -63,10 +65,12 @@ for _verb in (
     gc,
     keys,
     jobs,
+    lifecycle,
     manifest,
     migrate,
     mirror,
     report,
+    restore_archived,
     status,
     warm,
     zope_conf,

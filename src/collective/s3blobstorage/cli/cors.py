@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from .confirming import typed
 from .parameters import Parsed
 from .prefix import looked_at
 from .request import Request, pass_request
+from .rules import changes
 
 if TYPE_CHECKING:
     from ..directupload.interfaces import Difference
@@ -125,7 +124,7 @@ def _show(found: Difference, shadowed: Sequence[Mapping[str, Any]], bucket: str)
     if not found.is_needed:
         console.print(f"{output.sign(True)}  the rules of the bucket {bucket} let these pages upload", soft_wrap=True)
         return
-    for line in _changes(found):
+    for line in changes(found.present, found.wanted):
         console.print(line, soft_wrap=True)
     for rule in shadowed:
         console.print(
@@ -133,14 +132,3 @@ def _show(found: Difference, shadowed: Sequence[Mapping[str, Any]], bucket: str)
             " the first rule of an origin alone, as Ceph does, it does not count for that any more",
             soft_wrap=True,
         )
-
-
-def _changes(found: Difference) -> Iterator[str]:
-    """The rules line by line, as JSON, without those that stay."""
-    before, after = (
-        json.dumps(rules, indent=1, ensure_ascii=False, sort_keys=True).splitlines()
-        for rules in (found.present, found.wanted)
-    )
-    for line in difflib.unified_diff(before, after, n=1, lineterm=""):
-        if not line.startswith(("---", "+++", "@@")):
-            yield line

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,6 +43,7 @@ class Listed:
     size: int
     etag: str
     last_modified: datetime
+    storage_class: str = ""  # as the store names it; "" where it names none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,15 @@ class Version:
     last_modified: datetime
     is_latest: bool
     is_marker: bool = False
+
+
+class Restoring(Enum):
+    """What the store says of an object that is to be read from its archive."""
+
+    BEGUN = "begun"
+    UNDER_WAY = "under way"  # somebody asked before
+    READABLE = "readable"  # and for the days that were asked for
+    NOT_ARCHIVED = "not archived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +353,24 @@ class IObjectStore(Interface):
 
     def set_cors(rules: Sequence[Mapping[str, Any]]) -> None:
         """Replace all of them; none: delete them. Raises as ``cors``."""
+
+    def lifecycle() -> tuple[dict[str, Any], ...]:
+        """The bucket's lifecycle rules, as the protocol has them (ID, Status, Filter, …); none is no error.
+
+        Of the whole bucket, whatever the prefix. Refused names the right that is missing; StoreError where the store
+        has no such rules.
+        """
+
+    def set_lifecycle(rules: Sequence[Mapping[str, Any]]) -> None:
+        """Replace all of them; none: delete them. Raises as ``lifecycle``; Refused says what the store has against
+        them."""
+
+    def restore(key: str, days: int, tier: str = "") -> Restoring:
+        """Ask for a copy of an archived object that can be read for so many days, or for longer than it would be.
+
+        ``tier``: Expedited, Standard or Bulk, which cost and last differently; "": the store decides. ObjectMissing
+        where there is none; StoreError where the store has no archive.
+        """
 
     def lock_of(key: str, version: str) -> Lock:
         """Why a version could not be deleted, as far as Object Lock has to do with it and the store tells us."""

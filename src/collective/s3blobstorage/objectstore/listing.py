@@ -33,7 +33,8 @@ def list_objects(connection: Connection, prefix: str, start_after: str, page_siz
                 raise StoreError("The object store lists keys out of order or twice.")
             last = encoded
             key = connection.relative_key(full_key)
-            yield Listed(key, int(line["Size"]), unquoted(line["ETag"]), line["LastModified"])
+            etag, storage = unquoted(line["ETag"]), line.get("StorageClass", "")
+            yield Listed(key, int(line["Size"]), etag, line["LastModified"], storage)
         if not page.get("IsTruncated"):
             return
         parameters.pop("ContinuationToken", None)

@@ -64,7 +64,7 @@ def read_page(body: bytes) -> dict[str, Any] | None:
             page[text] = found
     contents = root.findall(f"{space}Contents")
     if contents:
-        names = tuple(space + name for name in ("Key", "LastModified", "ETag", "Size"))
+        names = tuple(space + name for name in ("Key", "LastModified", "ETag", "Size", "StorageClass"))
         try:
             page["Contents"] = [_line(*map(each.findtext, names)) for each in contents]
         except (TypeError, ValueError, OverflowError):
@@ -72,10 +72,13 @@ def read_page(body: bytes) -> dict[str, Any] | None:
     return page
 
 
-def _line(key: str | None, modified: str | None, etag: str | None, size: str | None) -> dict[str, Any]:
+def _line(
+    key: str | None, modified: str | None, etag: str | None, size: str | None, storage: str | None
+) -> dict[str, Any]:
     if not key or etag is None:
         raise ValueError
-    return {"Key": key, "LastModified": _time(modified), "ETag": etag, "Size": int(size)}  # type: ignore[arg-type]
+    line = {"Key": key, "LastModified": _time(modified), "ETag": etag, "Size": int(size)}  # type: ignore[arg-type]
+    return {**line, "StorageClass": storage} if storage else line
 
 
 def _time(text: Any) -> datetime:

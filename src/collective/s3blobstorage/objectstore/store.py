@@ -26,6 +26,7 @@ from collective.s3blobstorage.objectstore import (
     cors,
     deletion,
     download,
+    lifecycle,
     listing,
     multipart,
     protect,
@@ -48,6 +49,7 @@ from collective.s3blobstorage.objectstore.interfaces import (
     ObjectInfo,
     Protected,
     Protection,
+    Restoring,
     Stored,
     Version,
 )
@@ -490,6 +492,17 @@ class S3ObjectStore:
     def set_cors(self, rules: Sequence[Mapping[str, Any]]) -> None:
         self._check_writable()
         cors.set_cors(self.connection, rules)
+
+    def lifecycle(self) -> tuple[dict[str, Any], ...]:
+        return lifecycle.lifecycle(self.connection)
+
+    def set_lifecycle(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        self._check_writable()
+        lifecycle.set_lifecycle(self.connection, rules)
+
+    def restore(self, key: str, days: int, tier: str = "") -> Restoring:
+        self._check_writable()
+        return lifecycle.restore(self.connection, key, days, tier)
 
     def lock_of(self, key: str, version: str) -> Lock:
         return versions.lock_of(self.connection, key, version)

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import (
+    Archived,
     Corrupt,
     ObjectMissing,
     PreconditionFailed,
@@ -180,6 +181,8 @@ def _meaning(status: int, code: str) -> tuple[StoreError, bool, bool]:
         return Corrupt(_DAMAGED), True, False
     if code in _PRECONDITION_CODES or status == 412:
         return PreconditionFailed("The object is there already or was changed."), False, False
+    if code == "InvalidObjectState":
+        return Archived(), False, False
     if code in _REFUSED_CODES or status in (401, 403):
         return Refused(_REFUSED), False, False
     if code in _RETRY_CODES or status in (408, 429) or (status >= 500 and status != 501):

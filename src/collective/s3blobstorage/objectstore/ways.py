@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
-from collective.s3blobstorage.errors import EncryptionNotHonoured, PreconditionFailed, Refused
+from collective.s3blobstorage.errors import Archived, EncryptionNotHonoured, PreconditionFailed, Refused
 from collective.s3blobstorage.objectstore.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,8 @@ class Ways:
         for way in [*self._likely(key), self.connections[0]]:
             try:
                 answer = ask(way)
+            except Archived:
+                raise  # no other key makes it readable
             except (Refused, EncryptionNotHonoured) as error:
                 refusal = refusal or error
                 continue

@@ -1,5 +1,5 @@
 """Every check of one database's storage, in the order in which a person would look: the machine, the store, the prefix,
-then writing, uploads of browsers, and the sources at the end.
+then writing, the bucket's rules, uploads of browsers, and the sources at the end.
 
 For ``s3blobs check`` and for whoever looks at a site. Nothing is written, not even an object of the checks, before the
 owner marker said that the prefix is ours.
@@ -19,6 +19,7 @@ from ..messages import one_line
 from ..objectstore import S3ObjectStore
 from ..objectstore.preflight import AT_OPEN, DEEPER, LAST_BEFORE_WRITING, Finding, checks
 from ..settings import StorageSettings
+from .bucket_checks import bucket_checks
 from .local_checks import LocalChecks, Result
 from .source_checks import Opened, source_checks
 from .upload_checks import upload_checks
@@ -76,9 +77,10 @@ def findings(
     if late:
         yield from _too_slow(finding.name)
     why_not = local.not_ours if reached else _NOT_ASKED[1]
+    rules = bucket_checks(settings, store, "" if reached else _NOT_ASKED[1])
     if not writable:
         why_not = "not tried: opened for reading only"
-    last = chain(upload_checks(settings, store, why_not), source_checks(settings.sources, base.opened))
+    last = chain(rules, upload_checks(settings, store, why_not), source_checks(settings.sources, base.opened))
     for name, asked in last:
         late = until is not None and time.monotonic() > until
         yield _untried(name) if late else _timed(name, asked)
