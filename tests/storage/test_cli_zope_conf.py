@@ -101,10 +101,16 @@ def test_blobs_that_are_there_are_not_left_behind(tmp_path, capsys, inner, what)
         assert run(["zope-conf", str(path), *NEW, *arguments]) == 2
         complaint = capsys.readouterr().err
         assert f"the folder {blobs}, blob-dir $HOME/blobs of <" in complaint and what in complaint
-        assert "repeat with --blobs-migrated" in complaint and complaint.count("\n") == 1
+        assert "repeat with --blobs-migrated; or give --blobs-stay" in complaint and complaint.count("\n") == 1
         assert path.read_text() == before
+    assert run(["zope-conf", str(path), *NEW, "--blobs-migrated", "--blobs-stay"]) == 2
+    assert "are two ways" in capsys.readouterr().err
     assert run(["zope-conf", str(path), *NEW, "--blobs-migrated"]) == 0
     assert "# blob-dir $HOME/blobs" in path.read_text()
+    path.write_text(before)
+    assert run(["zope-conf", str(path), *NEW, "--blobs-stay"]) == 0
+    [database] = read(path)
+    assert len(database.settings.sources) == 1
 
 
 def test_blob_dir_that_cannot_be_resolved_is_refused(tmp_path, capsys):

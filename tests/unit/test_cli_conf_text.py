@@ -379,3 +379,82 @@ def test_blob_keys_stay_where_a_source_reads_the_blobs_of_the_storage_inside():
     without = changed(text.replace("basesource", "blobdirsource"), {})
     assert "# blob-dir /nonexistent/zeo" in without.text
     assert without.blob_dirs == (BlobDir("zeoclient", "/nonexistent/zeo", False),)
+
+
+PLAIN = """\
+<zodb_db main>
+  <filestorage>
+    path $HOME/Data.fs
+    blob-dir $HOME/blobs
+  </filestorage>
+</zodb_db>
+"""
+STAYING = """
+<zodb_db main>
+  <s3blobstorage>
+    bucket-name plone-blobs
+    cache-dir /nonexistent/cache{keep}
+    <blobdirsource>
+      path $HOME/blobs
+    </blobdirsource>
+    <filestorage>
+      path $HOME/Data.fs
+      {comment}blob-dir $HOME/blobs
+    </filestorage>
+  </s3blobstorage>
+</zodb_db>
+"""
+KEPT = "\n    keep-in-base on"
+
+
+def test_blobs_that_stay_get_a_source():
+    result = changed(PLAIN, NEW, blobs_stay=True)
+    assert result.text == IMPORT + STAYING.format(keep="", comment="# ")
+    assert result.blob_dirs == ()
+    assert changed(result.text, NEW, blobs_stay=True).text == result.text
+
+
+def test_keep_in_base_keeps_the_blob_dir_in_the_storage_inside():
+    keeping = NEW | {"keep-in-base": "on"}
+    result = changed(PLAIN, keeping, blobs_stay=True)
+    assert result == changed(result.text, {"bucket-name": "plone-blobs"})
+    assert result.text == IMPORT + STAYING.format(keep=KEPT, comment="")
+    # Without a source what is in the folder would be out of reach all the same.
+    assert changed(PLAIN, keeping).blob_dirs == (BlobDir("filestorage", "$HOME/blobs", False),)
+    # The source reads the folder on, when the storage inside does not keep it any more.
+    off = changed(result.text, {"keep-in-base": "off"})
+    assert (off.text, off.blob_dirs) == (
+        IMPORT + STAYING.format(keep="\n    keep-in-base off", comment="# "),
+        (),
+    )
+    bare = result.text.replace("    <blobdirsource>\n      path $HOME/blobs\n    </blobdirsource>\n", "")
+    assert changed(bare, {"keep-in-base": "off"}).blob_dirs == (BlobDir("filestorage", "$HOME/blobs", False),)
+    assert changed(bare, {}, blobs_stay=True).text == result.text
+
+
+@pytest.mark.parametrize("inner, shared", [("zeoclient", ""), ("zeoclient", "on"), ("relstorage", "off")])
+def test_blobs_that_stay_at_a_server_or_in_a_database(inner, shared):
+    more = f"  shared-blob-dir {shared}\n" if shared else ""
+    text = f"<{inner}>\n  blob-dir /b\n{more}</{inner}>\n"
+    result = changed(text, NEW, blobs_stay=True)
+    assert ("  <basesource>\n  </basesource>\n" in result.text) is (shared != "on")
+    assert ("  <blobdirsource>\n    path /b\n  </blobdirsource>\n" in result.text) is (shared == "on")
+    assert ("# blob-dir" in result.text) is (shared == "on")
+    assert result.blob_dirs == ()
+    assert changed(result.text, {}, blobs_stay=True).text == result.text
+
+
+def test_a_blobstorage_stays_one_where_it_keeps_the_blobs():
+    text = "<blobstorage>\n  blob-dir /b\n  <mappingstorage/>\n</blobstorage>\n"
+    kept = changed(text, NEW | {"keep-in-base": "on"}, blobs_stay=True)
+    assert "\n  <blobstorage>\n    blob-dir /b\n    <mappingstorage/>\n  </blobstorage>\n" in kept.text
+    without = changed(text, NEW, blobs_stay=True)
+    assert "<blobstorage>" not in without.text and "# blob-dir /b" in without.text
+    for result in (kept, without):
+        assert "  <blobdirsource>\n    path /b\n  </blobdirsource>\n" in result.text
+        assert changed(result.text, {}, blobs_stay=True).text == result.text
+
+
+def test_blobs_cannot_stay_where_there_is_no_folder():
+    with pytest.raises(ConfigurationError, match="no blob-dir that could become a source"):
+        changed("<filestorage>\n  path /d\n</filestorage>\n", NEW, blobs_stay=True)

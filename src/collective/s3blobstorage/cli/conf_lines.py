@@ -45,6 +45,11 @@ class Section:
         for section in self.sections:
             yield from section.tree()
 
+    @property
+    def sources(self) -> list[Section]:
+        """The sections of places that blobs are read from, ours."""
+        return [section for section in self.sections if section.type in ("blobdirsource", "basesource")]
+
     def outermost(self) -> Section:
         return self if self.parent is None else self.parent.outermost()
 

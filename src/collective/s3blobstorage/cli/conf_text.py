@@ -32,7 +32,7 @@ _BLOB_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class BlobDir:
-    """A ``blob-dir`` line that was commented out. ``path`` is as the file has it, with ``$NAME`` and ``$(NAME)``."""
+    """A ``blob-dir`` that no source reads. ``path`` is as the file has it, with ``$NAME`` and ``$(NAME)``."""
 
     type: str  # of the section: filestorage, zeoclient, relstorage, blobstorage
     path: str
@@ -48,32 +48,34 @@ class Changed:
     defines: Mapping[str, str] = field(default_factory=dict)  # %define lines of the file: name in lower case, text
 
 
-def changed(text: str, values: Mapping[str, str], database: str | None = None) -> Changed:
+def changed(text: str, values: Mapping[str, str], database: str | None = None, *, blobs_stay: bool = False) -> Changed:
     """``text`` with the section around the storage of ``database``, and its keys set to ``values``.
 
     ``values`` are as they stand in a file; keys that are not named stay as they are. ``database`` is the name of a
     database or storage, None the only one of the file. Where ``values`` is empty and the file has the section, only
-    what belongs to it is put in order: ``%import`` and blob keys of the storages inside. Raises ConfigurationError.
+    what belongs to it is put in order: ``%import`` and blob keys of the storages inside. ``blobs_stay``: what has the
+    blobs of the storage inside becomes a source. Raises ConfigurationError.
     """
     lines = document(text)
     places = _places(lines)
     present = [section for place in places for section in place.section.tree() if section.type == SECTION]
     edits = _Edits(lines)
-    if present and not values and database is None:
+    if present and not values and database is None and not blobs_stay:
         wrapped = present
         for place in places:
             _existing(place)  # raises where it is not the outermost
     else:
         place = _chosen(places, database, lines)
         existing = _existing(place)
+        sources = _sources(existing or place.section) if blobs_stay else []
         if existing is None:
             wrapped = [place.section]
-            _wrap(edits, place.section, values)
+            _wrap(edits, place.section, values, sources)
         else:
             wrapped = [existing]
-            _update(edits, existing, values)
+            _update(edits, existing, values, sources)
     _import(edits, min((*present, *wrapped), key=lambda section: section.start))
-    blob_dirs = [found for section in wrapped for found in _without_blob_keys(edits, section)]
+    blob_dirs = [found for section in wrapped for found in _blob_dirs(edits, section, values, blobs_stay)]
     defines = {}
     for line in lines.directives:
         name, *rest = line.value.split(None, 1)
@@ -173,7 +175,7 @@ class _Edits:
         return "".join(result)
 
 
-def _wrap(edits: _Edits, section: Section, values: Mapping[str, str]) -> None:
+def _wrap(edits: _Edits, section: Section, values: Mapping[str, str], sources: list[_Source]) -> None:
     missing = [name for name in ("bucket-name", "cache-dir") if name not in values]
     if missing:
         options = " and ".join(f"--{name}" for name in missing)
@@ -183,7 +185,8 @@ def _wrap(edits: _Edits, section: Section, values: Mapping[str, str]) -> None:
     margin, step = lines.indent(section.start), _step(lines, section)
     name = f" {section.name}" if section.name else ""
     head = [f"{margin}<{SECTION}{name}>", *_key_lines(margin + step, values)]
-    if section.type == "blobstorage":  # which is nothing but the same, with a folder in place of a bucket
+    head += [line for source in sources for line in source.lines(margin + step, step)]
+    if section.type == "blobstorage" and not _on(values.get("keep-in-base")):  # the same, with a folder for a bucket
         edits.replace(section.start, f"<{SECTION}{name}>")
         edits.insert_after(section.start, *head[1:])
         edits.replace(section.end, f"</{SECTION}>")
@@ -193,7 +196,7 @@ def _wrap(edits: _Edits, section: Section, values: Mapping[str, str]) -> None:
     edits.insert_after(section.end, f"{margin}</{SECTION}>")
 
 
-def _update(edits: _Edits, section: Section, values: Mapping[str, str]) -> None:
+def _update(edits: _Edits, section: Section, values: Mapping[str, str], sources: list[_Source]) -> None:
     lines = edits.document
     if section.start == section.end:
         raise ConfigurationError(f"line {section.start + 1}: <{SECTION}/> has no storage inside; put it around one")
@@ -210,6 +213,7 @@ def _update(edits: _Edits, section: Section, values: Mapping[str, str]) -> None:
     new = {key: value for key, value in values.items() if key not in present}
     margin = lines.indent(last) if last != section.start else lines.indent(section.start) + _step(lines, section)
     edits.insert_after(last, *_key_lines(margin, new))
+    edits.insert_after(last, *(line for source in sources for line in source.lines(margin, _step(lines, section))))
 
 
 def _key_lines(margin: str, values: Mapping[str, str]) -> list[str]:
@@ -229,20 +233,65 @@ def _step(lines: Document, section: Section) -> str:
     return "  "
 
 
-def _without_blob_keys(edits: _Edits, wrapped: Section) -> list[BlobDir]:
-    """Comment out what the storages inside would keep blobs with, unless a source reads them there."""
+@dataclass(frozen=True)
+class _Source:
+    """A section of a source that reads what a ``blob-dir`` line tells of."""
+
+    path: str | None  # of the folder; None: the database or the ZEO server has the blobs, and the folder is a cache
+
+    def lines(self, margin: str, step: str) -> list[str]:
+        if self.path is None:
+            return [f"{margin}<basesource>", f"{margin}</basesource>"]
+        return [f"{margin}<blobdirsource>", f"{margin}{step}path {self.path}", f"{margin}</blobdirsource>"]
+
+
+def _source_of(section: Section, path: str) -> _Source:
+    cache = section.type in ("zeoclient", "relstorage") and not _on(section.value("shared-blob-dir"))
+    return _Source(None if cache else path)
+
+
+def _sources(outer: Section) -> list[_Source]:
+    """For the blobs of the storages in ``outer``, or of itself, those that are no source yet."""
+    there = _present_sources(outer)
+    inner = [section for section in outer.tree() if section.type != SECTION and section not in outer.sources]
+    wanted = [_source_of(section, path) for section in inner if (path := section.value("blob-dir")) is not None]
+    if not wanted and not there:
+        raise ConfigurationError(
+            "the storage has no blob-dir that could become a source: leave out --blobs-stay, or put a <blobdirsource> "
+            "into the section, whose path is the folder with the blobs. Example: path /srv/plone/var/blobstorage"
+        )
+    return [source for source in dict.fromkeys(wanted) if source not in there]
+
+
+def _present_sources(section: Section) -> set[_Source]:
+    return {_Source(None if one.type == "basesource" else one.value("path") or "") for one in section.sources}
+
+
+def _on(value: str | None) -> bool:
+    return (value or "").lower() in ("on", "true", "yes")
+
+
+def _blob_dirs(edits: _Edits, wrapped: Section, values: Mapping[str, str], blobs_stay: bool) -> list[BlobDir]:
+    """Comment out what the storages inside would keep blobs with, unless they shall; the folders that no source reads.
+
+    They shall with ``keep-in-base``, and where a ``<basesource>`` reads the blobs there.
+    """
+    sources = _present_sources(wrapped)
+    if blobs_stay:
+        sources |= set(_sources(wrapped))
+    if _Source(None) in sources:
+        return []
+    keep = values.get("keep-in-base", wrapped.value("keep-in-base") if wrapped.type == SECTION else None)
     found: list[BlobDir] = []
-    if any(section.type == "basesource" for section in wrapped.sections):
-        return found
     for section in wrapped.tree():
-        if section.type == SECTION:
+        if section.type == SECTION or section in wrapped.sources:
             continue
         for line in section.keys:
             if line.key in _BLOB_KEYS:
-                edits.replace(line.number, f"# {edits.document.lines[line.number].strip()}")
-                if line.key == "blob-dir":
-                    shared = (section.value("shared-blob-dir") or "").lower() in ("on", "true", "yes")
-                    found.append(BlobDir(section.type, line.value, shared))
+                if not _on(keep):
+                    edits.replace(line.number, f"# {edits.document.lines[line.number].strip()}")
+                if line.key == "blob-dir" and _source_of(section, line.value) not in sources:
+                    found.append(BlobDir(section.type, line.value, _on(section.value("shared-blob-dir"))))
     return found
 
 

@@ -67,6 +67,12 @@ def _key_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="The blobs of the blob-dir that the storage has now are in the bucket already, or nobody needs them.",
 )
+@click.option(
+    "--blobs-stay",
+    is_flag=True,
+    help="The blobs of the blob-dir that the storage has now are read from where they are: a source is put into the "
+    "section.",
+)
 @click.option("--no-backup", is_flag=True, help="Keep no copy of the file as it was (FILE.bak-TIME).")
 @_key_options
 @pass_request
@@ -76,19 +82,23 @@ def zope_conf(
     dry_run: bool,
     database_name: str | None,
     blobs_migrated: bool,
+    blobs_stay: bool,
     no_backup: bool,
     **keys: str | None,
 ) -> int:
     """Put <s3blobstorage> around the storage in FILE, or change its keys.
 
     FILE is a zope.conf, a zeo.conf, or a file with storages alone. Comments and formatting stay. The blob-dir of the
-    storage inside is commented out, %import is added; a configuration of zodb-s3blobs becomes one of this package.
-    Doing it again changes nothing. A value is written as the file has it: '$(NAME)' reads the environment variable.
+    storage inside is commented out, unless keep-in-base is on; %import is added; a configuration of zodb-s3blobs
+    becomes one of this package. Doing it again changes nothing. A value is written as the file has it: '$(NAME)' reads
+    the environment variable.
     """
+    if blobs_migrated and blobs_stay:
+        raise click.UsageError("--blobs-migrated and --blobs-stay are two ways: give one.")
     values = checked_values({name.removeprefix("key_").replace("_", "-"): value for name, value in keys.items()})
     text = _read(file)
     try:
-        result = changed(text, values, database_name or request.database_name)
+        result = changed(text, values, database_name or request.database_name, blobs_stay=blobs_stay)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
     if result.text == text:
@@ -163,7 +173,10 @@ def _verify(text: str, file: Path) -> set[str]:
 
 def _refuse_blobs(blob_dir: BlobDir, defines: Mapping[str, str]) -> None:
     where = f"blob-dir {blob_dir.path} of <{blob_dir.type}>"
-    again = "copy them there first (s3blobs migrate), then repeat with --blobs-migrated"
+    again = (
+        "copy them there first (s3blobs migrate), then repeat with --blobs-migrated; or give --blobs-stay, and they "
+        "are read from there"
+    )
     try:
         known: dict[str, str] = {}
         for name, text in defines.items():
