@@ -40,10 +40,8 @@ _NOWHERE = (
     "neither this machine's cache, nor a source, nor an older version has it: bring a backup or a replica of the bucket"
     " in as <s3source>, or a blob directory as <blobdirsource>, and run it again"
 )
-_BY_HAND = {
-    DAMAGED: "restore the database, or this record of it, from a backup",
-    WRONG_ENCRYPTION: "it is not damaged: see what is said of it",
-}
+_BY_HAND = {DAMAGED: "restore the database, or this record of it, from a backup"}
+_NOT_DAMAGED = "it is not damaged: see what is said of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +107,8 @@ class Mender:
         """Raises Unavailable where the bucket is out, and what ``check`` raises."""
         if finding.kind in _BY_HAND:
             return Mended(NOT, detail=_BY_HAND[finding.kind])
+        if finding.kind == WRONG_ENCRYPTION and not finding.etag:  # what answers no HEAD cannot be replaced safely
+            return Mended(NOT, detail=_NOT_DAMAGED)
         wanted = self._wanted(finding)
         passed = []
         for origin in self._origins(finding, wanted):
@@ -129,11 +129,14 @@ class Mender:
                 passed.append(f"{origin.name}: {error}")
                 continue
             return mended
-        return Mended(NOT, detail="; ".join([_NOWHERE, *passed]))
+        said = [_NOT_DAMAGED] if finding.kind == WRONG_ENCRYPTION else []
+        return Mended(NOT, detail="; ".join([*said, _NOWHERE, *passed]))
 
     def _wanted(self, finding: Finding) -> _Wanted:
         revision = finding.revision
         size, sha256 = revision.size, revision.sha256
+        if finding.kind == WRONG_ENCRYPTION:  # its metadata may be hidden with the key that is not there
+            return _Wanted(finding.object_size if size is None else size, sha256)
         if sha256 is None and finding.etag and finding.kind != WRONG_METADATA:
             try:
                 info = self.store.head(finding.key)
