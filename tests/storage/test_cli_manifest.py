@@ -94,8 +94,7 @@ def test_what_is_in_it(site, settings, tmp_path, kind):
     head, *entries, end = lines
     assert (head["manifest"], head["owner"], head["tid"]) == (1, "old.example.org", last.hex())
     whole = (tmp_path / "m.ndjson").read_bytes()
-    before = whole[: whole.rindex(b"\n", 0, -1) + 1]
-    assert end["sha256"] == hashlib.sha256(before).hexdigest() == told["sha256"]
+    assert end["sha256"] == hashlib.sha256(whole[:-78]).hexdigest() == told["sha256"]
     assert end["blobs"] == len(entries) and end["missing"] == end["damaged"] == 0
     assert entries == sorted(entries, key=lambda entry: (entry["oid"], entry["tid"]))
     assert (tmp_path / "m.ndjson").stat().st_mode & 0o777 == 0o600
@@ -192,6 +191,7 @@ def test_what_is_lost_is_named(site, settings, tmp_path):
 
 DAMAGES = {
     "a size": lambda data: data.replace(b'"size":5', b'"size":6'),
+    "a count": lambda data: data.replace(b'"missing":0', b'"missing":1'),
     "a line less": lambda data: b"".join(data.splitlines(keepends=True)[:1] + data.splitlines(keepends=True)[2:]),
     "cut between lines": lambda data: b"".join(data.splitlines(keepends=True)[:-1]),
     "cut in a line": lambda data: data[:-20],
@@ -226,16 +226,20 @@ def test_inline_blobs_are_in_it(site, settings, tmp_path):
     assert told["found"]["inline"]["blobs"] == told["found"]["there"]["blobs"] == 1
 
 
+def of_another_owner(path):
+    """The manifest as the site new.example.org would have written it."""
+    data = path.read_bytes().replace(b"old.example.org", b"new.example.org")[:-78]
+    path.write_bytes(data + b',"sha256":"%s"}\n' % hashlib.sha256(data).hexdigest().encode())
+
+
 def test_another_owners_manifest_is_refused(site, settings, tmp_path):
     conf, db = site()
     commit_blobs(db, a=b"1")
     written(conf, tmp_path / "m", store=settings)
-    data = (tmp_path / "m").read_bytes().replace(b"old.example.org", b"new.example.org")
-    *body, _ = data.splitlines(keepends=True)
-    end = {"blobs": 1, "bytes": 1, "missing": 0, "damaged": 0, "sha256": hashlib.sha256(b"".join(body)).hexdigest()}
-    (tmp_path / "m").write_bytes(b"".join(body) + json.dumps(end).encode() + b"\n")
+    of_another_owner(tmp_path / "m")
     result = manifest(conf, "--verify", tmp_path / "m", store=settings)
-    assert result.returncode == 2 and "new.example.org" in one_line(result)
+    assert result.returncode == 2
+    assert "new.example.org" in one_line(result) and "old.example.org" in one_line(result)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import os
 
 import pytest
 from blob_sites import KINDS, files_of, fill, stock
-from command_line import document
+from command_line import document, one_line
 from sites import bucket_keys, commit_blobs, raw_client
 from test_cli_export import export
-from test_cli_manifest import manifest, written
+from test_cli_manifest import manifest, of_another_owner, written
 from test_cli_migrate import migrate, switched
 
 MB = 1024 * 1024
@@ -101,6 +101,28 @@ def test_by_the_objects_alone(old_site, settings, tmp_path, monkeypatch):
     assert again["written"]["blobs"] == 0
     shown = export(conf, tmp_path / "files", "--from-bucket", store=settings)
     assert "2 blobs, 19 bytes, in without-tid/" in shown.stdout
+
+
+def test_another_sites_manifest_and_bucket_are_refused(old_site, settings, tmp_path, monkeypatch):
+    """The sentence names both owners, and not even the folder is made."""
+    site = old_site()
+    conf = site.conf(settings, OWNER)
+    db = switched(conf, settings, monkeypatch)
+    commit_blobs(db, a=b"1")
+    db.close()
+    written(conf, tmp_path / "m", store=settings)
+    of_another_owner(tmp_path / "m")
+    result = export(conf, tmp_path / "files", "--manifest", tmp_path / "m", store=settings)
+    assert result.returncode == 2 and not (tmp_path / "files").exists()
+    assert "new.example.org" in one_line(result) and "old.example.org" in one_line(result)
+    conf.write_text(conf.read_text().replace(OWNER, "owner new.example.org"))
+    for way in (("--manifest", tmp_path / "m"), ("--from-bucket",)):
+        result = export(conf, tmp_path / "files", *way, store=settings)
+        assert result.returncode == 2 and not (tmp_path / "files").exists()
+        assert "new.example.org" in one_line(result) and "old.example.org" in one_line(result)
+    # Who reads another's prefix on purpose says so, as to open it.
+    conf.write_text(conf.read_text().replace("owner new.example.org", "owner new.example.org\nread-only on"))
+    assert export(conf, tmp_path / "files", "--from-bucket", store=settings).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -137,15 +137,19 @@ def _without_database(database: Database, target: Path, manifest: str | None, wi
     from ..maintenance.blobdir import BlobDirectory
     from ..maintenance.export import Plan
     from ..maintenance.findings import Count
-    from ..maintenance.manifests import opened
+    from ..maintenance.manifests import opened, refuse_other
     from ..maintenance.scope import Scope
     from ..maintenance.spool import Spool
+    from ..storage import owner
 
     started = time.monotonic()
     unplaced = Count()
     with ExitStack() as stack:
         spool = stack.enter_context(Spool())
         store, marker = opened_store(stack, database, writable=False, concurrency=wish.concurrency)
+        # With a database the records say what is exported; here only the owner tells that it is this site's bucket.
+        if not database.settings.read_only:
+            owner.refuse_other(marker, database.settings.owner)
         planned = Plan(spool)
         findings = planned.findings
 
@@ -165,6 +169,7 @@ def _without_database(database: Database, target: Path, manifest: str | None, wi
                 whole = None
                 if manifest is not None:
                     whole = stack.enter_context(opened(store, manifest, running.phase("reading the manifest")))
+                    refuse_other(whole, marker)
                 directory = BlobDirectory.made(target, dry_run=wish.dry_run)
                 if whole is not None:
                     advance = running.phase("comparing", whole.totals.blobs)

@@ -240,7 +240,7 @@ def _print_written(told: dict[str, Any], lock: str | None) -> None:
 def _verify(database: Database, name: str, as_json: bool) -> int:
     from ..maintenance.findings import Findings, Stopped
     from ..maintenance.findings import document as found
-    from ..maintenance.manifests import opened
+    from ..maintenance.manifests import opened, refuse_other
     from ..maintenance.spool import Spool
     from ..maintenance.verify_manifest import verify
 
@@ -251,7 +251,7 @@ def _verify(database: Database, name: str, as_json: bool) -> int:
 
         def work(running: Shown) -> Manifest:
             manifest = stack.enter_context(opened(store, name, running.phase("reading the manifest")))
-            _refuse_other(manifest, marker)
+            refuse_other(manifest, marker)
             listed = running.phase("listing the bucket")
             try:
                 verify(manifest, store, marker, spool, findings, running.stop, listed)
@@ -274,15 +274,6 @@ def _verify(database: Database, name: str, as_json: bool) -> int:
     else:
         _print_verified(told, findings)
     return exit_status(findings)
-
-
-def _refuse_other(manifest: Manifest, marker: Marker) -> None:
-    owner = manifest.header.owner
-    if None not in (owner, marker.owner) and owner != marker.owner:
-        raise RecordError(
-            f"the manifest {manifest.name} is of the owner {owner}, and s3-prefix belongs to {marker.owner}: verify it"
-            " with the configuration of its own site, or correct s3-prefix"
-        )
 
 
 def _print_verified(told: dict[str, Any], findings: Findings) -> None:

@@ -1,8 +1,9 @@
 """A manifest: every blob revision that a database referred to at one transaction, as lines of JSON with a digest.
 
 The first line says what it is, then comes a line for each revision, sorted by oid and tid, and the last line counts
-them and has the SHA-256 over all bytes before it. So a manifest that was cut or changed is told from a whole one; it is
-no signature: who can write the file can write another digest. docs/manifest.md describes the format.
+them and ends with the SHA-256 over all bytes before ``,"sha256":"``, those counts included. So a manifest that was cut
+or changed in any byte is told from a whole one; it is no signature: who can write the file can write another digest.
+docs/manifest.md describes the format.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from .kept import KeptRevision
 FORMAT = 1
 _LONGEST = 256 * 1024 * 1024  # bytes of a line: what is inline in a record is in it, by base64
 _STEP = 1000  # lines between two calls of ``advance``
+_END = re.compile(rb'(?P<counts>\{"blobs":.*),"sha256":"(?P<sha256>[0-9a-f]{64})"\}\n')
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Entry:
 
 @dataclass
 class Totals:
-    """Of a manifest's entries. ``sha256``: over all bytes before the last line, in hex."""
+    """Of a manifest's entries. ``sha256``: over all bytes before ``,"sha256":"`` in the last line, in hex."""
 
     blobs: int = 0
     bytes: int = 0
@@ -138,35 +141,36 @@ class Totals:
         self.missing += entry.missing
         self.damaged += bool(entry.revision.damaged)
 
+    def counts(self) -> dict[str, int]:
+        return {"blobs": self.blobs, "bytes": self.bytes, "missing": self.missing, "damaged": self.damaged}
+
     def to_json(self) -> dict[str, Any]:
-        return {
-            "blobs": self.blobs,
-            "bytes": self.bytes,
-            "missing": self.missing,
-            "damaged": self.damaged,
-            "sha256": self.sha256,
-        }
+        return {**self.counts(), "sha256": self.sha256}
 
 
 def write(file: BinaryIO, header: Header, entries: Iterable[Entry]) -> Totals:
     """Write a whole manifest at the file's position. Raises StagingError where the disk does not take it."""
     digest, totals = hashlib.sha256(), Totals()
 
-    def line(told: dict[str, Any]) -> None:
-        text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
+    def add(text: bytes) -> None:
         digest.update(text)
         with _disk():
             file.write(text)
 
-    line(header.to_json())
+    add(_text(header.to_json()) + b"\n")
     for entry in entries:
         totals.add(entry)
-        line(entry.to_json())
+        add(_text(entry.to_json()) + b"\n")
+    add(_text(totals.counts()).removesuffix(b"}"))
     totals.sha256 = digest.hexdigest()
-    line(totals.to_json())
+    add(b',"sha256":"%s"}\n' % totals.sha256.encode())
     with _disk():
         file.flush()
     return totals
+
+
+def _text(told: dict[str, Any]) -> bytes:
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 class Manifest:
@@ -206,12 +210,16 @@ class Manifest:
             count += 1
             if count % _STEP == 0:
                 advance(_STEP)
-        told = json.loads(last) if count > 1 else {}
-        if not isinstance(told, dict) or "blobs" not in told:
+        # Byte for byte: what JSON would read otherwise in the same way, such as a blank, is a change as well.
+        end = _END.fullmatch(last)
+        if header is None or end is None:
             raise RecordError("its last line is missing: it was cut")
-        totals = Totals(*(told[field] for field in ("blobs", "bytes", "missing", "damaged")), told["sha256"])
-        if header is None or digest.hexdigest() != totals.sha256 or totals.blobs != count - 2:
+        digest.update(end["counts"])
+        if digest.hexdigest().encode() != end["sha256"]:
             raise RecordError("it was changed after it was written: its digest is another one")
+        totals = Totals(**json.loads(last))
+        if totals.blobs != count - 2:
+            raise RecordError(f"it says that it has {totals.blobs} blobs, and has {count - 2}")
         return cls(file, name, header, totals)
 
     def entries(self) -> Iterator[Entry]:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import ConfigurationError, ObjectMissing, Refused
+from ..errors import ConfigurationError, ObjectMissing, RecordError, Refused
 from ..keys import MANIFESTS, is_manifest_key
 from ..objectstore.interfaces import IObjectStore
+from ..storage.owner import Marker
 from .manifest import Header, Manifest
 
 LATEST = "latest"
@@ -119,6 +120,16 @@ def opened(
         except ObjectMissing:
             raise ConfigurationError(f"the bucket has no manifest {key}; s3blobs manifest --list has all") from None
         yield Manifest.opened(file, key, advance)
+
+
+def refuse_other(manifest: Manifest, marker: Marker) -> None:
+    """Raise RecordError where it is of another owner than the prefix. Where one of them has none nothing tells."""
+    owner = manifest.header.owner
+    if None not in (owner, marker.owner) and owner != marker.owner:
+        raise RecordError(
+            f"the manifest {manifest.name} is of the owner {owner}, and s3-prefix belongs to {marker.owner}: use it"
+            " with the configuration of its own site, or correct s3-prefix"
+        )
 
 
 def descriptor_path(file: BinaryIO) -> Path:
