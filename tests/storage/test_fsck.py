@@ -21,10 +21,13 @@ from ZODB.utils import oid_repr
 
 from collective.s3blobstorage.errors import Unavailable
 from collective.s3blobstorage.keys import blob_key, draw_name, foreign_keys
-from collective.s3blobstorage.maintenance.fsck import mend
+from collective.s3blobstorage.maintenance.fsck import mend, run
 from collective.s3blobstorage.maintenance.gc.control import read_control
-from collective.s3blobstorage.maintenance.gc.lease import Taken, leased
+from collective.s3blobstorage.maintenance.gc.lease import Lease, Taken, leased, take
 from collective.s3blobstorage.maintenance.gc.margins import Margins
+from collective.s3blobstorage.maintenance.gc.references import view_of
+from collective.s3blobstorage.maintenance.gc.runs import Collection
+from collective.s3blobstorage.maintenance.rotate import rotate
 from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
@@ -209,6 +212,7 @@ def test_a_repair_whose_answer_was_lost_is_one(checked, settings, proxy):
 
 
 def test_one_writer_of_maintenance_at_a_time(checked):
+    """Where another holds the lease a repair ends before hours of reading, and not behind them."""
     site = checked()
     filled(site, ("missing",))
     damage_all(site, ("missing",))
@@ -216,11 +220,135 @@ def test_one_writer_of_maintenance_at_a_time(checked):
     with leased(store, margins, Clock(), read_control(store)):
         assert site.fsck() == {"missing": 1}
         assert site.fsck(repair=True, dry_run=True) == {"missing": 1}
+        running = Quiet()
         with pytest.raises(Taken):
-            site.fsck(repair=True)
+            site.fsck(running, repair=True)
+        assert running.phases == []
     site.fsck(repair=True)
     assert site.report.repaired == {"repaired": 1}
     assert read_control(store).leases and not any(line.size for line in read_control(store).leases.values())
+
+
+@pytest.fixture
+def before_the_lease(monkeypatch):
+    """``before_the_lease(do)``: done once, when the findings are looked at and named, and nobody holds the lease."""
+
+    def make(do):
+        looked = run._Fsck._content_of_findings
+        once = [do]
+
+        def then(self, base):
+            found = looked(self, base)
+            while once:
+                once.pop()()
+            return found
+
+        monkeypatch.setattr(run._Fsck, "_content_of_findings", then)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["filestorage", "sqlite-hp", "zeo-client"])
+def test_what_gc_collected_meanwhile_is_not_brought_back(checked, before_the_lease, kind):
+    """A pack and a real gc between the look and the repair: its revisions are gone, and so are their objects."""
+    site = checked(kind)
+    blobs = filled(site, ("missing", "truncated"))
+    keys = damage_all(site, ("missing", "truncated"))
+    commit_blobs(site.db, missing=b"newer", truncated=b"newer", right=b"right", more=b"more")
+
+    def collect():
+        site.db.pack(time.time() + 1)
+        margins = Margins(grace=0.0, keep=0.0, share=1.0)
+        collection = Collection(site.bucket.opened, lambda: view_of(site.storage._base), margins)
+        for _ in range(2):  # what the first one dates the second one condemns
+            with collection.plan() as plan:
+                collection.publish(plan)
+        _, outcome = collection.execute(plan.id)
+        assert outcome.deleted.blobs == 2  # the truncated one, and that of `right`; the missing one was gone already
+        assert not set(keys.values()) & set(site.site.keys())
+
+    before_the_lease(collect)
+    assert site.fsck(repair=True) == {} and site.report.repaired == {}
+    assert site.report.gone == 2 and site.findings == []
+    assert not set(keys.values()) & set(site.site.keys()) and blobs
+    assert site.report.wrong == 0
+
+
+def test_what_a_rotation_wrote_meanwhile_stays_with_its_key(checked, before_the_lease):
+    """It gives each object a new envelope and leaves its bytes, so that the ETag is the same."""
+    first = checked(encryption="client-side", keys={"one": ONE})
+    blobs = filled(first, ("missing", "truncated", "wrong-bytes"))
+    damage_all(first, ("missing", "truncated", "wrong-bytes"))
+    first.site.close_all()
+
+    def reopened(**keys):
+        store = dataclasses.replace(first.site.settings.store, encryption=_made("client-side", **keys))
+        first.site.settings = dataclasses.replace(first.site.settings, store=store)
+        return Checked(first.site)
+
+    with reopened(two=TWO, one=ONE) as both:
+        before_the_lease(lambda: rotate(both.bucket.opened, False, 4, None, Quiet()))
+        both.fsck(deep=True, repair=True)
+        assert both.report.repaired == {"repaired": 3}, both.findings
+        both.site.close_all()
+    with reopened(two=TWO) as alone:
+        assert alone.fsck(deep=True) == {} and alone.report.waiting.blobs == 0
+        alone.site.close_all()
+        alone.site.cold()
+        db = alone.site.db()
+        for name, data in blobs.items():
+            assert read_blob(db, name) == data
+
+
+def test_what_somebody_else_repaired_meanwhile_is_not_written_again(checked, versioned, before_the_lease):
+    site = checked()
+    filled(site, ("missing", "wrong-bytes"))
+    right = {name: site.bucket.get(site.key(name.replace("-", "_"))) for name in ("missing", "wrong-bytes")}
+    keys = damage_all(site, ("missing", "wrong-bytes"))
+    before_the_lease(lambda: [site.bucket.put(key, *right[name]) for name, key in keys.items()])
+    site.fsck(deep=True, repair=True)
+    assert site.report.repaired == {"changed meanwhile": 2}
+    assert {finding["repair"]["detail"] for finding in site.findings} == {"it is right by now"}
+    for key in keys.values():
+        assert len([version for version in site.bucket.opened.list_versions(key) if not version.is_marker]) <= 3
+        assert site.bucket.get(key) in right.values()
+
+
+@pytest.mark.parametrize("releases", [False, True])
+def test_a_lease_that_another_took_while_it_read(checked, before_the_lease, monkeypatch, releases):
+    """It is waited for; after that what was found is told all the same, and nothing is written."""
+    site = checked()
+    filled(site, ("missing", "truncated"))
+    keys = damage_all(site, ("missing", "truncated"))
+    store, margins = site.bucket.opened, Margins()
+    taken = []
+    before_the_lease(lambda: taken.append(take(store, margins, Clock(), read_control(store))))
+    monkeypatch.setattr(run, "_PATIENCE", 0.3)
+    monkeypatch.setattr(run._Fsck, "_pause", lambda self: releases and taken[0].release())
+    assert site.fsck(repair=True) == {"missing": 1, "truncated": 1}
+    if releases:
+        assert site.report.repaired == {"repaired": 2}
+        return
+    assert site.report.repaired == {"not repaired": 2} and site.report.wrong == 2
+    assert all("another gc" in finding["repair"]["detail"] for finding in site.findings)
+    assert site.bucket.get(keys["truncated"])[0] and keys["missing"] not in site.site.keys()
+
+
+def test_a_lease_that_is_lost_ends_the_repair_and_no_report(checked, monkeypatch):
+    site = checked()
+    filled(site, ("missing", "truncated", "wrong-size"))
+    damage_all(site, ("missing", "truncated", "wrong-size"))
+    asked = []
+
+    def lost_at_the_second(self):
+        asked.append(1)
+        if len(asked) > 1:
+            raise Taken("the lease was held for too long")
+
+    monkeypatch.setattr(Lease, "check", lost_at_the_second)
+    assert sum(site.fsck(repair=True, concurrency=1).values()) == 3
+    assert site.report.repaired == {"repaired": 1, "not repaired": 2}
+    assert len(site.findings) == 3
 
 
 # Encryption

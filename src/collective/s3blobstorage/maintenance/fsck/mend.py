@@ -35,6 +35,8 @@ REPAIRED, WOULD, NOT, CHANGED = "repaired", "would be repaired", "not repaired",
 # By what the bytes were proven: their SHA-256, only their size, or only that they are of the same revision.
 BY_SHA256, BY_SIZE, BY_REVISION = "sha256", "size", "revision"
 
+ANOTHER = "the object is another one by now: run it again"
+
 _BLOCK = 1024 * 1024
 _NOWHERE = (
     "neither this machine's cache, nor a source, nor an older version has it: bring a backup or a replica of the bucket"
@@ -119,7 +121,7 @@ class Mender:
             except (Refused, EncryptionNotHonoured) as error:
                 return Mended(NOT, detail=f"the store does not take it: {error}")
             except PreconditionFailed:
-                return Mended(CHANGED, detail="the object is another one by now: run it again")
+                return Mended(CHANGED, detail=ANOTHER)
             except Corrupt as error:
                 passed.append(f"{origin.name}: {error}")
                 continue

@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby, islice, takewhile
@@ -25,7 +25,8 @@ from ..comparing import Comparison
 from ..content import Content, content_of
 from ..findings import REVISION, Stopped, revision_of, revision_row
 from ..gc.candidate import name_of
-from ..gc.margins import Margins
+from ..gc.lease import Lease, Taken, refuse_held
+from ..gc.margins import MINUTE, Margins
 from ..gc.references import View
 from ..kept import KeptRevision, kept_revision, record_of
 from ..pace import Pace
@@ -44,9 +45,12 @@ from .finding import (
 )
 from .judge import RIGHT, Wanted
 from .look import BY_METADATA, BY_RECORD, Looked, keys_of, look, read
-from .mend import Mended, Mender
+from .mend import ANOTHER, CHANGED, NOT, Mended, Mender
 
 _PAGE = 1000  # oids that the base is told of at a time
+# Who has read for hours waits so long for a gc that is about to end. Seconds.
+_PATIENCE = 5 * MINUTE
+_PAUSE = 2.0
 _NAMED = 10_000  # blobs whose content is looked for: they, and what is found, are in memory
 
 
@@ -78,9 +82,11 @@ def fsck(
 
     ``overlay`` opens the sources, given the base, and ``cache`` this machine's, only where something is to be mended.
     ``run.spool`` has the findings afterwards. Raises Unavailable and Refused where the bucket cannot be listed: then
-    nothing is said of any blob; Taken where another has the lease that mending needs.
+    nothing is said of any blob; Taken where another has the lease that mending needs when it begins.
     """
     work = _Fsck(run, wish, running)
+    if work.mends:
+        refuse_held(run.store, Margins())
     try:
         work.compare()
     except Stopped:
@@ -127,6 +133,11 @@ class _Fsck:
         self.report = Report()
         self.report.told = spool.table("oid BLOB", "tid BLOB", "text TEXT")
         self.report.orphan_rows = spool.table("oid BLOB", "key TEXT", "bytes INTEGER")
+
+    @property
+    def mends(self) -> bool:
+        """Whether it may change something."""
+        return self._wish.repair and not self._wish.dry_run
 
     # Two streams
 
@@ -388,40 +399,96 @@ class _Fsck:
             for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
                 self._tell(finding, None)
             return
-        by_object = self._by_object()
         self.report.repaired = {}
-        dry_run, advance = self._wish.dry_run, self._running.phase("repairing", len(self._findings))
-
-        def moved(count: int) -> None:
-            self._pace.take(count)
-
-        leased: AbstractContextManager[Any] = nullcontext() if dry_run else held(self._store, Margins(), Clock())
-        with cache(overlay) as through, leased as lease:
-            check = (lambda: None) if lease is None else lease.check
-            mender = Mender(self._store, overlay, through, check, moved, dry_run)
-            stop = _Either(self._stop)
-            running = in_parallel(
-                by_object,
-                lambda findings: mender.mend(findings[0]),
-                concurrency=self._wish.concurrency,
-                stop=stop,
-                name="s3blobs-fsck",
-            )
-            with closing(running):
-                for findings, future in running:
-                    error, mended = future.exception(), None
-                    if isinstance(error, Unavailable):
-                        self.report.outage = str(error)
-                        stop.here.set()
-                    else:
-                        mended = future.result()
-                    for finding in findings:
-                        self._tell(finding, mended)
-                    advance(len(findings))
-        for findings in by_object:
-            for finding in findings:
-                self._tell(finding, None)
+        with cache(overlay) as through:
+            if self._wish.dry_run:
+                mender = Mender(self._store, overlay, through, lambda: None, self._pace.take, dry_run=True)
+                self._mend_each(self._by_object(), lambda findings: mender.mend(findings[0]))
+            else:
+                self._mend(overlay, through)
         self.report.stopped = self._stop.is_set()
+
+    def _mend(self, overlay: IOverlay, cache: IBlobCache) -> None:
+        """Under the lease. It is taken now, and not for the hours of reading, so gc, a rotation or another repair may
+        have been here since the findings were looked at. From now on none changes the bucket: each record and object
+        is looked at once more, and mended only where it is wrong in the same way. What a pack gives up after that look
+        is an orphan as any other, which gc finds.
+        """
+        with ExitStack() as stack:
+            try:
+                lease = self._leased(stack)
+            except Taken as error:
+                for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
+                    self._tell(finding, Mended(NOT, detail=str(error)))
+                return
+            base = stack.enter_context(self._run.base())  # as the database is by now
+            mender = Mender(self._store, overlay, cache, lease.check, self._pace.take)
+            self._mend_each(self._needed(base), partial(self._mend_if_same, mender, overlay))
+
+    def _leased(self, stack: ExitStack) -> Lease:
+        clock = Clock()
+        until = clock.monotonic() + _PATIENCE
+        while True:
+            try:
+                return stack.enter_context(held(self._store, Margins(), clock))
+            except Taken:
+                if clock.monotonic() > until or self._stop.is_set():
+                    raise
+                self._pause()
+
+    def _pause(self) -> None:
+        self._stop.wait(_PAUSE)
+
+    def _mend_if_same(self, mender: Mender, overlay: IOverlay, findings: list[Finding]) -> Mended:
+        finding = findings[0]
+        if finding.kind in (DAMAGED, WRONG_ENCRYPTION):
+            return mender.mend(finding)  # which only says what to do
+        try:
+            now = self._again(overlay, finding)
+        except ObjectMissing:
+            return Mended(CHANGED, detail=ANOTHER)
+        except Refused as error:
+            return Mended(NOT, detail=f"the store refuses it: {error}")
+        if not isinstance(now, Finding):
+            return Mended(CHANGED, detail="it is right by now")
+        if (now.kind, now.etag) != (finding.kind, finding.etag):
+            return Mended(CHANGED, detail=ANOTHER)
+        return mender.mend(finding)
+
+    def _mend_each(self, objects: Iterator[list[Finding]], work: Callable[[list[Finding]], Mended]) -> None:
+        """And tell what became of them. What comes after an outage, or a lost lease, is not tried."""
+        advance = self._running.phase("repairing", len(self._findings))
+        stop, rest = _Either(self._stop), None
+        running = in_parallel(objects, work, concurrency=self._wish.concurrency, stop=stop, name="s3blobs-fsck")
+        with closing(running):
+            for findings, future in running:
+                error, mended = future.exception(), None
+                if isinstance(error, Unavailable):
+                    self.report.outage = str(error)
+                    stop.here.set()
+                elif isinstance(error, Taken):
+                    mended = rest = Mended(NOT, detail=str(error))
+                    stop.here.set()
+                else:
+                    mended = future.result()
+                for finding in findings:
+                    self._tell(finding, mended)
+                advance(len(findings))
+        for findings in objects:
+            for finding in findings:
+                self._tell(finding, rest)
+
+    def _needed(self, base: Any) -> Iterator[list[Finding]]:
+        """Those of ``_by_object`` whose revisions are still kept. In the thread that has the base."""
+        for findings in self._by_object():
+            kept = []
+            for finding in findings:
+                if record_of(base, finding.revision.oid, finding.revision.tid):
+                    kept.append(finding)
+                else:
+                    self.report.gone += 1
+            if kept:
+                yield kept
 
     def _by_object(self) -> Iterator[list[Finding]]:
         """Those of one object are mended once, and never at the same time: of the record that says most of it."""

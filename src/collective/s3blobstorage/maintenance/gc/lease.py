@@ -9,7 +9,7 @@ So a lease is also a condition: one that is taken with the number after the one 
 has written the ledger since.
 
 What rotates keys holds it too: it writes every object anew, so that a gc beside it would find other ETags and ages than
-those that it planned with.
+those that it planned with. So does fsck while it brings objects back.
 
 Where the store does not keep the condition, each writes a claim ``gc/claim/{id}``, waits ``claim_wait``, and lists all:
 of those that live the oldest goes on, the others go away. A claim is never written again, since its age decides;
@@ -29,7 +29,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ...errors import PreconditionFailed, StoreError, UnsafeError
 from ...keys import CLAIM
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _ALIVE = ".alive"
 _OTHER = "another gc of this prefix, or a rotation of its keys,"
+_RUNS = f"{_OTHER} is running: run it again when that has ended"
 _FASTER = f"{_OTHER} began meanwhile: run it again when that has ended"
 # Numbers of other days are deleted (``execute.swept``): who looked longer ago than this looks again, so that it never
 # makes one of those. Seconds.
@@ -120,6 +121,18 @@ def kept_alive(lease: Lease, margins: Margins) -> Iterator[None]:
         keeper.join()
 
 
+def refuse_held(store: IObjectStore, margins: Margins) -> None:
+    """Raise Taken where another holds it now. Takes nothing: for who needs it after hours of looking. Two requests."""
+    control = read_control(store)
+    if not store.conditional_put:  # type: ignore[attr-defined]
+        if _living(control, margins):
+            raise Taken(_RUNS)
+        return
+    newest = control.leases.get(control.generation)
+    if newest is not None and _lives(newest, control, margins):
+        raise Taken(_busy(newest, margins))
+
+
 def take(store: IObjectStore, margins: Margins, clock: Clock, control: Control) -> Lease:
     if store.conditional_put:  # type: ignore[attr-defined]
         return _by_condition(store, margins, clock, control)
@@ -150,21 +163,26 @@ def _by_claim(store: IObjectStore, margins: Margins, clock: Clock) -> Lease:
         store.put_bytes(lease._key, _who())
         clock.sleep(margins.claim_wait)
         control = read_control(store)
-        claims = {key: line for key, line in control.claims.items() if not key.endswith(_ALIVE) and line.size}
-        lives = [
-            (line.last_modified, key)
-            for key, line in claims.items()
-            if _lives(line, control, margins)
-            or (beat := control.claims.get(key + _ALIVE)) is not None
-            and _lives(beat, control, margins)
-        ]
+        lives = _living(control, margins)
         if not lives or min(lives)[1] != name:
-            raise Taken(f"{_OTHER} is running: run it again when that has ended")
+            raise Taken(_RUNS)
     except BaseException:
         with suppress(StoreError):
             store.put_bytes(lease._key, b"")
         raise
     return lease
+
+
+def _living(control: Control, margins: Margins) -> list[tuple[datetime, str]]:
+    """Claims whose holder lives: when they were made, and their names."""
+    claims = {key: line for key, line in control.claims.items() if not key.endswith(_ALIVE) and line.size}
+    return [
+        (line.last_modified, key)
+        for key, line in claims.items()
+        if _lives(line, control, margins)
+        or (beat := control.claims.get(key + _ALIVE)) is not None
+        and _lives(beat, control, margins)
+    ]
 
 
 def _lives(line: Listed, control: Control, margins: Margins) -> bool:
