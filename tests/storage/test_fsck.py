@@ -15,6 +15,7 @@ from checked_sites import ENCRYPTIONS, ONE, TWO, Bucket, Checked, Quiet, encrypt
 from rings import client_side, sse_c
 from servers import faults
 from sites import commit_blobs, connected, read_blob, wait_until
+from store_time import ShiftedStore
 from ZODB.blob import FilesystemHelper
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import oid_repr
@@ -22,16 +23,21 @@ from ZODB.utils import oid_repr
 from collective.s3blobstorage.errors import Unavailable
 from collective.s3blobstorage.keys import blob_key, draw_name, foreign_keys
 from collective.s3blobstorage.maintenance.fsck import mend, run
+from collective.s3blobstorage.maintenance.fsck.told import told_by
 from collective.s3blobstorage.maintenance.gc.control import read_control
 from collective.s3blobstorage.maintenance.gc.lease import Lease, Taken, leased, take
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
+from collective.s3blobstorage.maintenance.jobs import kept_findings
+from collective.s3blobstorage.maintenance.jobs.board import Board
+from collective.s3blobstorage.maintenance.jobs.jobs import Jobs
 from collective.s3blobstorage.maintenance.rotate import rotate
 from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.overlay.settings import BlobDirSettings
+from collective.s3blobstorage.status.status import Checks
 from collective.s3blobstorage.storage.record import read_state, with_state
 
 KINDS = ["filestorage", "sqlite-hp", "sqlite-hf", "postgresql-hp", "zeo-client"]
@@ -906,3 +912,97 @@ def test_a_job_of_the_site(checked):
             jobs.start("fsck", options)
     last, running = jobs.latest()["fsck"]
     assert last.result["found"]["wrong-bytes"] == 1 and running is None
+
+
+@pytest.fixture
+def lost(checked):
+    """``lost(encryption)``: a site whose 230 blobs are all gone from the bucket, and the job that found it."""
+
+    def make(encryption="none"):
+        site = checked(encryption=encryption)
+        commit_blobs(site.db, **{f"blob{number}": b"x" for number in range(230)})
+        for key in site.site.keys():
+            site.bucket.delete(key)
+        return site, checking(site)
+
+    return make
+
+
+def checking(site):
+    jobs = site.storage.jobs()
+    job = jobs.start("fsck", {})
+    wait_until(lambda: jobs.get(job.id).state != "running", 60)
+    job = jobs.get(job.id)
+    assert job.state == "done", job.error
+    return job
+
+
+@pytest.mark.parametrize("encryption", ["none", "client-side"])
+def test_a_job_keeps_all_that_it_found(lost, encryption):
+    """Its own object has the first 200; pages, items and `told_by` know the rest too."""
+    site, job = lost(encryption)
+    jobs = site.storage.jobs()
+    assert (job.result["found"]["missing"], job.result["findings_kept"], len(job.result["findings"])) == (230, 230, 200)
+    page, total = jobs.findings(job, start=190, size=25)
+    rest, _ = jobs.findings(job, start=215, size=100)
+    assert (len(page), len(rest), total) == (25, 15, 230)
+    assert page[:10] == job.result["findings"][190:] and jobs.findings(job, start=230) == ([], 230)
+    assert all((each["content"] is None) == (encryption == "client-side") for each in [*page, *rest])
+    stored = b"".join(site.bucket.get(line.key)[0] for line in site.bucket.opened.list("jobs/"))
+    assert (b"/blob" in stored) == (encryption == "none")
+    assert site.fsck() == {"missing": 230}
+    assert {(each["oid"], each["tid"]) for each in site.findings} == set(
+        told_by(Board(site.bucket.opened).newest_first("fsck", 1), Board(site.bucket.opened).findings).findings
+    )
+
+
+def test_they_are_read_once_for_all_who_look(lost, checked, settings, proxy):
+    site, _ = lost()
+    site.site.close_all()
+    site.site.settings = dataclasses.replace(
+        site.site.settings, store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    )
+    with Checked(site.site) as again:
+        checks = Checks(again.storage.store_)
+        proxy.reset()
+        assert len(checks.told().findings) == 230 and proxy.counts(".findings") == {"GetObject": 1}
+        assert checks.told() is checks.told() and proxy.counts(".findings") == {"GetObject": 1}
+        before = checks.told()
+        checking(again)
+        assert checks.told() is not before and proxy.counts(".findings")["GetObject"] == 3  # of both runs
+
+
+def test_of_more_than_are_kept_the_first_are(lost, monkeypatch):
+    monkeypatch.setattr(kept_findings, "KEPT", 210)
+    site, job = lost()
+    assert (job.result["found"]["missing"], job.result["findings_kept"]) == (230, 210)
+    assert site.storage.jobs().findings(job, size=1000)[1] == 210
+
+
+def test_where_they_are_gone_the_first_of_the_report_are_told(lost):
+    site, job = lost()
+    site.bucket.delete("jobs/fsck/000000000001.findings")
+    assert site.storage.jobs().findings(job, size=1000) == (job.result["findings"], 200)
+
+
+def test_they_go_with_their_job(lost):
+    site, job = lost()
+    store = ShiftedStore(site.bucket.opened)
+    jobs = Jobs(store)
+    jobs.run("fsck", {}, lambda running: {})
+    assert "jobs/fsck/000000000001.findings" in {line.key for line in store.list("jobs/")}
+    store.advance(91 * 86400)
+    jobs.run("fsck", {}, lambda running: {})
+    assert {line.key for line in store.list("jobs/fsck/")} == {f"jobs/fsck/00000000000{number}" for number in (2, 3)}
+    assert job.id == "fsck-1"
+
+
+def test_what_the_store_does_not_keep_is_no_reason_to_lose_the_report(checked, settings, proxy):
+    site = checked(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    commit_blobs(site.db, **{f"blob{number}": b"x" for number in range(230)})
+    for key in site.site.keys():
+        site.bucket.delete(key)
+    proxy.fail(faults.answer(403, "AccessDenied"), method="PUT", target=".findings", times=10**6)
+    job = checking(site)
+    assert (job.result["found"]["missing"], job.result["findings_kept"]) == (230, 200)
+    assert any("could be kept" in line.message for line in job.log)

@@ -102,3 +102,10 @@ def test_no_run_is_read_behind_one_that_read_everything():
 def test_a_report_of_something_else_hides_no_other(result):
     odd = Job("fsck-2", "fsck", DONE, {}, AT, AT, ended=AT, result=result)
     assert wrong(odd, run(1, finding("0x1"))) == ["0x1"]
+
+
+def test_all_findings_of_a_run_count_also_those_that_its_report_does_not_have():
+    jobs = [run(2, finding("0x1"), findings_kept=3), run(1, finding("0x9"))]
+    more = {"fsck-2": [finding("0x1"), finding("0x2"), finding("0x3", repair="repaired")]}
+    told = told_by(jobs, lambda job: more.get(job.id) or job.result["findings"])
+    assert sorted(oid for oid, _ in told.findings) == ["0x1", "0x2"]

@@ -126,10 +126,11 @@ def fsck(
                 **({"after": after} if after else {}),
             }
 
-            def told(report: Report) -> Any:
-                return checked(report, dry_run=not repair, sealed=store.encryption.seals)
+            def noted_too(running: Any) -> tuple[Report, Any]:
+                found = work(running)
+                return found, checked(found, running, dry_run=not repair, sealed=store.encryption.seals)
 
-            report = in_job(store, "fsck", options, work, "reads", told)
+            report, _ = in_job(store, "fsck", options, noted_too, "reads", lambda done: done[1])
         if ndjson is not None:
             for line in report.each():
                 print(line, file=lines)

@@ -49,6 +49,9 @@ class Shown:
 
         return advance
 
+    def keep(self, findings: bytes) -> bool:
+        return self._job is not None and self._job.keep(findings)
+
     def log(self, message: str, level: str = "info") -> None:
         if self._job is not None:
             self._job.log(message, level)

@@ -146,7 +146,8 @@ def _last_fsck(store: Any) -> dict[str, Any] | None:
     from ..maintenance.jobs.board import Board
 
     try:
-        last = told_by(Board(store).newest_first("fsck", RUNS)).last
+        board = Board(store)
+        last = told_by(board.newest_first("fsck", RUNS), board.findings).last
     except Refused:
         return None
     if last is None:

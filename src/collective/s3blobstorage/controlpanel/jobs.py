@@ -190,13 +190,13 @@ class Jobs(Page):
         job = self.job
         if job.kind != "fsck" or not job.result:
             return None
-        found = job.result.get("findings") or ()
+        found, count = self.blobs.jobs().findings(job, start=self.start, size=SIZE)
         total = sum((job.result.get("found") or {}).values())
         return {
-            "lines": [finding_line(each, self.context, self.blobs.name) for each in found[self.start :][:SIZE]],
+            "lines": [finding_line(each, self.context, self.blobs.name) for each in found],
             "count": self.words.number(total),
-            "more": total > len(found),
-            **self._batch(len(found), job=job.id),
+            "more": total > count,
+            **self._batch(count, job=job.id),
         }
 
     def _batch(self, count, **query):

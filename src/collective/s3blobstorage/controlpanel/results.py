@@ -18,7 +18,7 @@ from .words import Words
 # Said by the page otherwise, or too long for it: REST and the command line have all of it.
 _LEFT_OUT = frozenset(
     {"dry_run", "plan", "owner", "usage", "failures", "foreign_keys", "objects.total"}
-    | {"findings", "unknown_of", "after", "read.sample"}
+    | {"findings", "findings_kept", "unknown_of", "after", "read.sample"}
 )
 
 LABELS = {

@@ -73,7 +73,7 @@ class IStatus(Interface):
 
     def broken():
         """What the last fsck found, and nobody repaired since: {(oid, tid): as in ``findings`` of its report}, with
-        both as ``oid_repr`` and ``tid_repr`` write them; of as many as reports name (200 each).
+        both as ``oid_repr`` and ``tid_repr`` write them; of as many as are kept of a check (10,000).
 
         For every view of a page: makes no request and waits for nothing. What is known is read behind, at most once a
         minute, and is empty until then.

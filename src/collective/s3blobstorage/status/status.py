@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
@@ -74,6 +75,7 @@ class Known:
     def __init__(self, storage: S3BlobStorage, clock: Clock | None = None) -> None:
         self.clock = clock = clock or Clock()
         self._storage = storage
+        self._checks = Checks(storage.store_)
 
         def ended() -> bool:
             return storage.closed
@@ -86,7 +88,7 @@ class Known:
             ended=ended,
         )
         self.broken: Remembered[Told] = Remembered(
-            lambda known: _fsck(storage.store_), clock, fresh=_BROKEN_FRESH, ended=ended
+            lambda known: self._checks.told(), clock, fresh=_BROKEN_FRESH, ended=ended
         )
         self.checking = threading.Lock()  # one check at a time: they write to the same cache-dir and prefix
         self.check: dict[str, Any] | None = None  # the last one of this process, also where it could not be kept
@@ -119,7 +121,7 @@ class Known:
             "check": lambda: checked.read(store),
             "mirrored": lambda: _mirrored(store),
             "jobs": lambda: latest_documents(store),
-            "fsck": lambda: _fsck(store).last,
+            "fsck": lambda: self._checks.told().last,
             "keys": lambda: told_keys(store),
         }
         read: dict[str, Any] = {}
@@ -311,8 +313,25 @@ def _quick_source(settings: ISourceSettings) -> ISourceSettings:
     return replace(settings, store=_quick(settings.store)) if isinstance(settings, S3Settings) else settings
 
 
-def _fsck(store: Any) -> Told:
-    return told_by(Board(store).newest_first("fsck", RUNS))
+class Checks:
+    """What the last checks found. One request where none began or ended since it was told; any thread.
+
+    Of a kind at most one runs, so the newest one is the only one that can be another than before.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._board = Board(store)
+        self._told: tuple[Any, Told] | None = None
+
+    def told(self) -> Told:
+        jobs = self._board.newest_first("fsck", RUNS)
+        newest = next(jobs, None)
+        known, at = self._told, newest and (newest.id, newest.state, newest.ended)
+        if known is not None and known[0] == at:
+            return known[1]
+        told = told_by([] if newest is None else chain([newest], jobs), self._board.findings)
+        self._told = at, told
+        return told
 
 
 def _mirrored(store: Any) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ _SEEN_BY_READING = frozenset({WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA})
 @dataclass(frozen=True, slots=True)
 class Told:
     """``last``: of the last run that came to its end, for the status document, None where there was none; ``findings``:
-    those that nothing took back since, by oid and tid as a report writes them, of as many as reports name."""
+    those that nothing took back since, by oid and tid as a report writes them, of as many as are kept of a run."""
 
     last: Mapping[str, Any] | None = None
     findings: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -31,8 +31,14 @@ def came_to_its_end(job: Job) -> bool:
     return job.state == DONE and job.ended is not None and not told.get("stopped") and not told.get("outage")
 
 
-def told_by(jobs: Iterable[Job]) -> Told:
-    """Of runs of one prefix, the newest first; no more are taken than are needed.
+def listed(job: Job) -> Iterable[Mapping[str, Any]]:
+    """The findings that a report has itself."""
+    found: Iterable[Mapping[str, Any]] = (job.result or {})["findings"]
+    return found
+
+
+def told_by(jobs: Iterable[Job], findings_of: Callable[[Job], Iterable[Mapping[str, Any]]] = listed) -> Told:
+    """Of runs of one prefix, the newest first; no more are taken than are needed. ``findings_of``: all of a run.
 
     A finding is gone when a later run repaired it, or looked in the same way and did not find it: what only reading
     tells stays until a run that reads everything. A report that cannot be understood is passed over.
@@ -45,7 +51,7 @@ def told_by(jobs: Iterable[Job]) -> Told:
         if job.state == RUNNING or job.result is None:
             continue
         try:
-            run = _findings(job.result)
+            run = _findings(findings_of(job))
             ended = came_to_its_end(job)
             here = _last(job) if ended and last is None else None
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -66,8 +72,8 @@ def told_by(jobs: Iterable[Job]) -> Told:
     return Told(None if last is None else {**last, "earlier": earlier}, findings)
 
 
-def _findings(result: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {(str(each["oid"]), str(each["tid"])): each for each in result["findings"] if each["kind"]}
+def _findings(found: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(str(each["oid"]), str(each["tid"])): each for each in found if each["kind"]}
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The jobs of a prefix, as the bucket has them: ``jobs/{kind}/{number}``, and ``….cancel`` of one that is to stop.
+"""The jobs of a prefix, as the bucket has them: ``jobs/{kind}/{number}``, ``….cancel`` of one that is to stop, and
+``….findings`` of an fsck that found more than the job's own object names.
 
 A job is begun by writing the next number of its kind with ``If-None-Match: *``: of several that try, the store lets
 one. The newest number of a kind counts. An older one that says it runs was taken over, whatever it writes from then on;
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,7 +25,8 @@ from ...keys import JOBS
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore, Listed
 from .interfaces import INTERRUPTED, INTERRUPTED_AFTER, KINDS, RUNNING, Job
-from .job import CANCEL, from_json, job_document, job_id, job_key, read_job_id, read_job_key, seen, to_json
+from .job import CANCEL, FINDINGS, from_json, job_document, job_id, job_key, read_job_id, read_job_key, seen, to_json
+from .kept_findings import LIMIT, unpacked
 from .process import is_dead
 
 logger = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ _LIMIT = 1 << 22  # bytes of a job: a hundred lines and a bounded result have fa
 
 @dataclass
 class Listing:
-    """What lies below ``jobs/``: by kind, the objects of jobs by number, and the numbers that are to stop."""
+    """What lies below ``jobs/``: by kind, the objects of jobs by number, the numbers of those that are to stop, and of
+    those whose findings are kept."""
 
     now: datetime
     jobs: dict[str, dict[int, Listed]] = field(default_factory=lambda: defaultdict(dict))
     cancelled: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    findings: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def newest(self, kind: str) -> int:
         """The newest number of that kind; 0 where there never was one."""
@@ -67,9 +71,11 @@ class Board:
             read = read_job_key(line.key)
             if read is None:
                 continue  # somebody else's, which stays
-            of, number, is_cancel = read
-            if is_cancel:
+            of, number, what = read
+            if what == CANCEL:
                 found.cancelled[of].add(number)
+            elif what == FINDINGS:
+                found.findings[of].add(number)
             else:
                 found.jobs[of][number] = line
         return found
@@ -150,6 +156,23 @@ class Board:
         """``document``: as ``to_json`` made it."""
         self._store.put_bytes(job_key(kind, number), document)
 
+    def write_findings(self, data: bytes, kind: str, number: int) -> None:
+        """``data``: as ``kept_findings.packed`` made it."""
+        self._store.put_bytes(job_key(kind, number) + FINDINGS, data)
+
+    def findings(self, job: Job) -> list[Mapping[str, Any]]:
+        """What an fsck found, as many as are kept: one request where its report does not have them all."""
+        told = job.result or {}
+        listed: list[Mapping[str, Any]] = list(told.get("findings") or ())
+        if int(told.get("findings_kept") or 0) <= len(listed):
+            return listed
+        kind, number = read_job_id(job.id)
+        try:
+            return unpacked(self._store.get_bytes(job_key(kind, number) + FINDINGS, limit=LIMIT))
+        except (ObjectMissing, RecordError, Corrupt) as error:
+            logger.warning("of what %s found only the first %s are known: %s", job.id, len(listed), error)
+            return listed
+
     def ask_to_stop(self, id: str) -> None:
         """Raises KeyError."""
         job = self.get(id)
@@ -166,14 +189,16 @@ class Board:
 
     def _sweep(self, kind: str, listing: Listing) -> None:
         """Delete what is older than ``KEPT``; credentials that may not delete leave it."""
-        doomed = [
-            line.key
+        newest = listing.newest(kind)
+        old = {
+            number
             for number, line in listing.jobs.get(kind, {}).items()
-            if number < listing.newest(kind) and listing.now - line.last_modified > KEPT
-        ]
-        doomed += [
-            job_key(kind, number) + CANCEL for number in listing.cancelled[kind] if number <= listing.newest(kind)
-        ]
+            if number < newest and listing.now - line.last_modified > KEPT
+        }
+        stay = listing.jobs.get(kind, {}).keys() - old
+        doomed = [job_key(kind, number) for number in old]
+        doomed += [job_key(kind, number) + CANCEL for number in listing.cancelled[kind] if number <= newest]
+        doomed += [job_key(kind, number) + FINDINGS for number in listing.findings[kind] - stay if number <= newest]
         try:
             if doomed:
                 self._store.delete(doomed)

@@ -100,6 +100,10 @@ class IRunning(Interface):
     def log(message, level="info"):
         """A line for people. Never a secret, a key of the bucket at most."""
 
+    def keep(findings):
+        """Keep what an fsck found beside the job, as ``kept_findings.packed`` made it. One request. Whether it is kept:
+        not where nobody but the command knows of the job, or the store does not take it."""
+
 
 class IWork(Interface):
     """What a kind of job does: one for each of ``KINDS``, in ``maintenance/jobs/work.py``."""
@@ -176,6 +180,10 @@ class IJobs(Interface):
 
     def cancel(id):
         """Ask it to stop: it ends within seconds after what is under way. Raises KeyError; no error where it ended."""
+
+    def findings(job, *, start=0, size=25):
+        """(what the fsck ``job`` found as plain dicts, how many are kept): all, up to 10,000. See
+        ``fsck/finding.py``. One request where there are more than its report has."""
 
     def candidates(plan, *, start=0, size=25):
         """(candidates of a plan of gc as plain dicts with key, size, oid and since when, how many there are).

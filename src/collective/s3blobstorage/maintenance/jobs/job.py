@@ -14,7 +14,8 @@ from ...keys import JOBS
 from .interfaces import KINDS, Job, LogLine, Progress
 
 FORMAT = 1
-CANCEL = ".cancel"
+CANCEL = ".cancel"  # behind a job's key: it is to stop
+FINDINGS = ".findings"  # behind a job's key: ``kept_findings.py``
 
 _DIGITS = 12  # of a job's number, so that a listing sorts by it
 _PLAIN = ("id", "kind", "state", "host", "pid", "by", "resumed", "cancelling", "error")
@@ -24,13 +25,13 @@ def job_key(kind: str, number: int) -> str:
     return f"{JOBS}{kind}/{number:0{_DIGITS}d}"
 
 
-def read_job_key(key: str) -> tuple[str, int, bool] | None:
-    """(kind, number, whether it asks the job to stop) of a key below ``jobs/``; None where it is none of ours."""
+def read_job_key(key: str) -> tuple[str, int, str] | None:
+    """(kind, number, "" or ``CANCEL`` or ``FINDINGS``) of a key below ``jobs/``; None where it is none of ours."""
     kind, _, name = key.removeprefix(JOBS).partition("/")
-    digits = name.removesuffix(CANCEL)
+    digits, what = name[:_DIGITS], name[_DIGITS:]
     if not key.startswith(JOBS) or kind not in KINDS or len(digits) != _DIGITS or not _is_number(digits):
         return None
-    return kind, int(digits), name != digits
+    return (kind, int(digits), what) if what in ("", CANCEL, FINDINGS) else None
 
 
 def job_id(kind: str, number: int) -> str:

@@ -151,7 +151,11 @@ class Jobs:
         who = {"host": socket.gethostname(), "pid": os.getpid(), "process": this_process(), "by": by}
         fresh = Job("", kind, RUNNING, dict(options), now, now, **who)
         job, number, written = self._board.begin(kind, fresh)
-        attended = _Attended(self, job, number, written, Running(self._now, stop))
+
+        def keep(findings: bytes) -> None:
+            self._board.write_findings(findings, kind, number)
+
+        attended = _Attended(self, job, number, written, Running(self._now, stop, keep))
         with self._lock:
             self._here[job.id] = attended
             closed = self._closed  # meanwhile: whoever closed did not see it
@@ -184,6 +188,10 @@ class Jobs:
             here.cancel()
         else:
             self._board.ask_to_stop(id)
+
+    def findings(self, job: Job, *, start: int = 0, size: int = 25) -> tuple[list[Mapping[str, Any]], int]:
+        found = self._board.findings(job)
+        return found[start : start + size], len(found)
 
     def candidates(self, plan: str, *, start: int = 0, size: int = 25) -> tuple[list[dict[str, Any]], int]:
         try:

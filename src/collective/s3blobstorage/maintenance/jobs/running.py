@@ -10,6 +10,7 @@ from datetime import datetime
 
 from zope.interface import implementer
 
+from ...errors import StoreError
 from ...objectstore.redaction import redact
 from .interfaces import IRunning, Job, LogLine, Progress
 
@@ -19,11 +20,17 @@ _LONGEST = 500  # characters of a line
 
 @implementer(IRunning)
 class Running:
-    """See ``IRunning``. ``now`` tells the time of a line."""
+    """See ``IRunning``. ``now`` tells the time of a line; ``keep`` writes findings, None: nobody knows the job."""
 
-    def __init__(self, now: Callable[[], datetime], stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        stop: threading.Event | None = None,
+        keep: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.stop = stop or threading.Event()
         self._now = now
+        self._keep = keep
         self._lock = threading.Lock()
         self._progress = Progress()
         self._lines: deque[LogLine] = deque(maxlen=LINES)
@@ -48,6 +55,16 @@ class Running:
         line = LogLine(self._now(), level, redact(message)[:_LONGEST])
         with self._lock:
             self._lines.append(line)
+
+    def keep(self, findings: bytes) -> bool:
+        if self._keep is None:
+            return False
+        try:
+            self._keep(findings)
+        except StoreError as error:
+            self.log(f"not all that was found could be kept: {error}", "warning")
+            return False
+        return True
 
     def told(self, job: Job) -> Job:
         """The job with what was reported by now."""

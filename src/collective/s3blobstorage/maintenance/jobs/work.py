@@ -7,6 +7,7 @@ time, so that neither waits. Whoever wants it faster uses the command line.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -34,6 +35,7 @@ from ..operated import Operated
 from ..scope import Scope
 from ..spool import Spool
 from .interfaces import IWork
+from .kept_findings import packed
 from .running import begun_later
 
 LISTED = 200  # problems or keys in a report: nobody mends more by hand, and a job's object stays small
@@ -96,14 +98,24 @@ def rotated(report: rotation.Report, *, dry_run: bool = False) -> dict[str, Any]
     return {"dry_run": dry_run, **told, "failures": told["failures"][:LISTED]}
 
 
-def checked(report: fsck_finding.Report, *, dry_run: bool, sealed: bool) -> dict[str, Any]:
+def checked(report: fsck_finding.Report, running: Any, *, dry_run: bool, sealed: bool) -> dict[str, Any]:
     """The report of an fsck. While its spool is open. ``sealed``: blobs are encrypted before they are sent, and a job's
-    object is not: then it has no paths of content, which manifests are encrypted for."""
+    objects are not: then they have no paths of content, which manifests are encrypted for. Where there are more
+    findings than it names, ``running`` keeps them, as many as ``findings_kept`` says."""
     told = {"dry_run": dry_run, **fsck_finding.document(report, listed=LISTED)}
+    kept = len(told["findings"])
+    if sum(report.found.values()) > kept:
+        findings, count = packed(map(_without_content, report.each()) if sealed else report.each())
+        if running.keep(findings):
+            kept = count
     if sealed:
         for finding in told["findings"]:
             finding["content"] = None
-    return told
+    return {**told, "findings_kept": kept}
+
+
+def _without_content(line: str) -> str:
+    return json.dumps({**json.loads(line), "content": None}, ensure_ascii=False)
 
 
 def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
@@ -189,7 +201,7 @@ class Fsck:
                 lambda base: nullcontext(operated.overlay),
                 lambda sources: nullcontext(operated.cache),
             )
-            return checked(report, dry_run=dry_run, sealed=operated.store.encryption.seals)
+            return checked(report, running, dry_run=dry_run, sealed=operated.store.encryption.seals)
 
 
 @implementer(IWork)
