@@ -380,7 +380,7 @@ def test_parts_count_by_what_they_take_of_the_disk(tmp_path, clock, opened):
 
 
 def test_parts_and_complete_files_go_by_their_last_use(tmp_path, clock, opened):
-    cache = opened(tmp_path, 16, protect=10.0, clock=clock)
+    cache = opened(tmp_path, 15, protect=10.0, clock=clock)
     cache.clean()
     start = clock.now
     for number in range(8):
@@ -389,7 +389,7 @@ def test_parts_and_complete_files_go_by_their_last_use(tmp_path, clock, opened):
     clock.now = start + 1000
     for number in range(8):  # only now, since the cleaner's thread may clean meanwhile
         make_pair(tmp_path, 100 + number, start + 10 * number + 5, blocks=2)
-    cache.clean()  # 24 blocks and the maps are there, less than 14.4 may stay: what was used last
+    cache.clean()  # 24 blocks and the maps are there, less than 13.5 may stay: what was used last
     assert present(tmp_path, range(8)) == [4, 5, 6, 7]
     assert pairs(tmp_path, range(100, 108)) == [104, 105, 106, 107]
 

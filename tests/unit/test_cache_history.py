@@ -98,7 +98,7 @@ def test_a_process_that_ended_is_in_the_sums(layout, machine):
 
 def test_it_is_bounded(layout, machine):
     process = Process(layout, machine)
-    for _ in range(700):
+    for _ in range(int(KEPT / SLOT) + 40):
         process.count(hits=1)
         process.tick()
         machine.now += SLOT

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from ZODB.config import getStorageSchema
+from schemas import storage_schema
 
 from collective.s3blobstorage import datatypes
 from collective.s3blobstorage.delivery.cdn import cdn_signed
@@ -141,7 +141,7 @@ def delivery_of(*lines):
         "cache-dir /var/cache/blobs",
     ]
     text = "\n".join([*head, *lines, "<mappingstorage/>", "</s3blobstorage>", ""])
-    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO(text))
+    config, _ = ZConfig.loadConfigFile(storage_schema(), io.StringIO(text))
     return config.storage.settings.delivery
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import botocore
 import pytest
 import ZConfig
-from ZODB.config import getDbSchema, getStorageSchema
+from schemas import storage_schema
+from ZODB.config import getDbSchema
 
 from collective.s3blobstorage import config as configuration
 from collective.s3blobstorage.config_keys import KEYS
@@ -57,7 +58,7 @@ def section(*lines: str, base: str = "<mappingstorage/>", bucket: bool = True, c
 
 
 def parse(text: str) -> configuration.S3BlobStorageFactory:
-    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO(text), url=URL)
+    config, _ = ZConfig.loadConfigFile(storage_schema(), io.StringIO(text), url=URL)
     return config.storage
 
 

@@ -10,8 +10,8 @@ import traceback
 
 import pytest
 import ZConfig
+from schemas import storage_schema
 from test_config_wrong_values import ALLOWED, EXPECTED, KINDS, LATER, NOT_SHOWN, same
-from ZODB.config import getStorageSchema
 
 from collective.s3blobstorage.encryption.interfaces import IEncryption
 from collective.s3blobstorage.encryption_keys import KEYS
@@ -32,7 +32,7 @@ def parsed(*sections: str):
     """The factory; the first line of the first section is line 3 of the file."""
     lines = ["%import collective.s3blobstorage", "<s3blobstorage>", *sections]
     lines += ["bucket-name plone-blobs", "cache-dir /var/cache/plone-blobs", "<mappingstorage/>", "</s3blobstorage>"]
-    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO("\n".join([*lines, ""])), url=URL)
+    config, _ = ZConfig.loadConfigFile(storage_schema(), io.StringIO("\n".join([*lines, ""])), url=URL)
     return config.storage
 
 

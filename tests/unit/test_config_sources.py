@@ -9,8 +9,8 @@ import sys
 import pytest
 import ZConfig
 from persistent.TimeStamp import TimeStamp
+from schemas import storage_schema
 from test_config_wrong_values import ALLOWED, COMPANIONS, EXPECTED, KINDS, LATER, NOT_SHOWN, same
-from ZODB.config import getStorageSchema
 
 from collective.s3blobstorage.config_keys import KEYS as KEYS_OF_THE_STORAGE
 from collective.s3blobstorage.errors import ConfigurationError
@@ -46,7 +46,7 @@ def environment_without_aws(monkeypatch):
 def parsed(*sections: str, base: str = "<mappingstorage/>"):
     lines = ["%import collective.s3blobstorage", "<s3blobstorage>", *sections]
     lines += ["bucket-name plone-blobs", "cache-dir /var/cache/plone-blobs", base, "</s3blobstorage>", ""]
-    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO("\n".join(lines)), url=URL)
+    config, _ = ZConfig.loadConfigFile(storage_schema(), io.StringIO("\n".join(lines)), url=URL)
     return config.storage.settings.sources
 
 
@@ -226,11 +226,12 @@ def test_a_basesource_around_a_filestorage_is_refused(tmp_path):
 def test_a_source_stands_only_in_our_section():
     with pytest.raises(ZConfig.ConfigurationError):
         text = "%import collective.s3blobstorage\n<blobdirsource>\npath /a\n</blobdirsource>\n"
-        ZConfig.loadConfigFile(getStorageSchema(), io.StringIO(text))
+        ZConfig.loadConfigFile(storage_schema(), io.StringIO(text))
 
 
 def test_parsing_does_not_import_boto3():
-    code = "import sys, test_config_sources as t; t.parsed(t.source('s3source')); sys.exit('boto3' in sys.modules)"
+    code = "import sys; sys.path.append('..')\n"
+    code += "import test_config_sources as t; t.parsed(t.source('s3source')); sys.exit('boto3' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=__file__.rpartition("/")[0])
 
 
@@ -242,7 +243,7 @@ def test_the_environment_counts_again_when_the_storage_is_opened(monkeypatch):
         ["%import collective.s3blobstorage", "<s3blobstorage>", source("s3source"), "bucket-name plone-blobs"]
         + ["cache-dir /var/cache/plone-blobs", "<mappingstorage/>", "</s3blobstorage>", ""]
     )
-    config, _ = ZConfig.loadConfigFile(getStorageSchema(), io.StringIO(text), url=URL)
+    config, _ = ZConfig.loadConfigFile(storage_schema(), io.StringIO(text), url=URL)
     [found] = storage_settings(config.storage.config, {"AWS_S3_ENDPOINT_URL": "https://other.example.org"}).sources
     assert found.store.endpoint_url == "https://other.example.org"
     with pytest.raises(ConfigurationError, match="AWS_S3_ENDPOINT_URL"):

@@ -10,7 +10,7 @@ import io
 
 import pytest
 import ZConfig
-from ZODB.config import getStorageSchema
+from schemas import storage_schema
 
 from collective.s3blobstorage.config_keys import KEYS, NOT_SHOWN
 from collective.s3blobstorage.errors import ConfigurationError
@@ -162,7 +162,7 @@ def parse(lines: list[str], key: str) -> None:
     head = [f"{name} {value}" for name, value in required.items() if name != key]
     text = ["%import collective.s3blobstorage", "<s3blobstorage>", *lines, *head]
     text += ["<mappingstorage/>", "</s3blobstorage>", ""]
-    ZConfig.loadConfigFile(getStorageSchema(), io.StringIO("\n".join(text)), url=URL)
+    ZConfig.loadConfigFile(storage_schema(), io.StringIO("\n".join(text)), url=URL)
 
 
 def test_every_key_has_its_rows():

@@ -1,6 +1,7 @@
 """Fixtures of the tests that run inside this process, on plone.app.testing's layers.
 
-They are in a folder of their own, since pytest-plone starts the Plone layer for every test below this file.
+They are in a folder of their own, since pytest-plone starts the Plone layer for every test below this file. As a plugin
+of all tests it is switched off in setup.cfg: it imports Plone, a second of CPU time for each suite that needs none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pytest
 from plone.app.testing import SITE_OWNER_NAME, login
 from plone_layers import FUNCTIONAL, INTEGRATION
 from pytest_plone import fixtures_factory
+from pytest_plone.fixtures import *  # noqa: F403
 from zope.component import getGlobalSiteManager, getMultiAdapter, getUtility
 from zope.interface import alsoProvides
 
