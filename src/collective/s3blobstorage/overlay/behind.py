@@ -83,10 +83,11 @@ class BehindBucket:
     place, without asking the bucket first.
     """
 
-    def __init__(self, bucket: IBlobSource, overlay: Overlay, revision: Revision) -> None:
+    def __init__(self, bucket: IBlobSource, overlay: Overlay, revision: Revision, keys: tuple[str, ...] = ()) -> None:
         self._bucket = _Place(None, bucket)
         self._overlay = overlay
         self._revision = revision
+        self._keys = keys
         self._place: _Place | None = None
         self._lock = threading.Lock()  # guards _place; nothing waits while it is held
 
@@ -147,20 +148,35 @@ class BehindBucket:
     def _find(
         self, action: Callable[[IBlobSource], T], given_up: Callable[[], bool] = lambda: True
     ) -> tuple[_Place, T]:
-        """What ``action`` returns, in the place where the revision was found before, else the first that has it."""
+        """What ``action`` returns, in the place where the revision was found before, else the first that has it.
+
+        The bucket is the first, unless it was seen to lack the revision a moment ago: then it is the last.
+        """
         place = self._place
         if place is not None:
             try:
                 return place, _ask(place, action)
             except BlobMissing:
                 self._forget(place)  # it moved: from a source that was emptied into the bucket, for example
+        lacking, failure = self._overlay.lacking, None
+        if lacking.lacks(self._keys, self._revision.tid):
+            try:
+                member, blob, result = self._overlay.first(self._revision, action, given_up)
+                return self._keep(_Place(member, blob)), result
+            except StoreError as error:
+                if not given_up():
+                    raise
+                failure = error  # it may have come into the bucket since
         try:
             result = action(self._bucket.blob)
         except BlobMissing:
-            pass
+            lacking.missed(self._keys, self._revision.tid)
         else:
+            lacking.found()
             return self._keep(self._bucket), result
         try:
+            if failure is not None:
+                raise failure
             member, blob, result = self._overlay.first(self._revision, action, given_up)
         except BlobMissing:
             logger.error(

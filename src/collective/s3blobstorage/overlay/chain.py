@@ -17,6 +17,7 @@ from ..objectstore.content import Openable
 from ..objectstore.interfaces import IObjectStore
 from .behind import BehindBucket, emptied
 from .interfaces import ICopyingSource, IOverlay, ISource, ISourceSettings, Revision, SourceOptions
+from .lacking import Lacking, NoLacking
 from .mirror import Mirror, NoMirror
 from .negative import NegativeCache
 
@@ -33,7 +34,7 @@ class NoOverlay:
     forked = False
     miss_level = logging.ERROR
 
-    def behind(self, bucket: IBlobSource, revision: Revision) -> IBlobSource:
+    def behind(self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
         return bucket
 
     def has(self, revision: Revision) -> bool:
@@ -50,6 +51,9 @@ class NoOverlay:
 
     def undone_by_base(self, revision: Revision) -> bool:
         return False
+
+    def look_into(self, store: IObjectStore) -> None:
+        pass
 
     def mirror_into(self, store: IObjectStore) -> None:
         pass
@@ -119,6 +123,8 @@ class Overlay:
         self.members = tuple(Member(source, options, monotonic) for source, options in sources)
         self._checking: threading.Thread | None = None
         self._mirror: Mirror | NoMirror = NoMirror()
+        self._monotonic = monotonic
+        self.lacking: Lacking | NoLacking = NoLacking()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,8 +137,8 @@ class Overlay:
     def __repr__(self) -> str:
         return f"<Overlay of {', '.join(self.names)}>"
 
-    def behind(self, bucket: IBlobSource, revision: Revision) -> IBlobSource:
-        return BehindBucket(bucket, self, revision)
+    def behind(self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
+        return BehindBucket(bucket, self, revision, keys)
 
     def member(self, name: str) -> Member | None:
         return next((member for member in self.members if member.name == name), None)
@@ -200,9 +206,12 @@ class Overlay:
                 return True
         return False
 
+    def look_into(self, store: IObjectStore) -> None:
+        self.lacking = Lacking(store, self._monotonic)
+
     def mirror_into(self, store: IObjectStore) -> None:
         if any(member.options.mirror != "off" for member in self.members):
-            self._mirror = Mirror(store, self.copy_into)
+            self._mirror = Mirror(store, self.copy_into, lambda key: self.lacking.came(key))
 
     def note(self, member: Member | None, revision: Revision) -> None:
         """Bytes of the revision come from there; None: from the bucket."""
@@ -231,6 +240,7 @@ class Overlay:
 
     def close(self) -> None:
         self._mirror.close()
+        self.lacking.close()
         checking, self._checking = self._checking, None
         if checking is not None:
             checking.join()

@@ -123,8 +123,11 @@ class IOverlay(Interface):
     forked = Attribute("bool: whether a source is asked only for revisions up to some tid")
     miss_level = Attribute("int: at which level of the log it is told that the bucket lacks an object")
 
-    def behind(bucket: IBlobSource, revision: Revision) -> IBlobSource:
+    def behind(bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
         """The revision's bytes: the bucket's, or a source's where the bucket raises BlobMissing.
+
+        ``keys``: under which it may lie in the bucket. Where a listing of the bucket had none of them a moment ago, the
+        sources are asked first (``overlay/lacking.py``).
 
         Makes no request. The bucket's errors go through, but for BlobMissing. A source that is unavailable, or whose
         bytes are not the right ones, is passed over where a later one has the blob; where none has it, what the first
@@ -151,6 +154,9 @@ class IOverlay(Interface):
 
     def undone_by_base(revision: Revision) -> bool:
         """Whether the base's own undo brings that revision's bytes back, under the undo's tid. Raises as ``has``."""
+
+    def look_into(store: IObjectStore) -> None:
+        """From now on this bucket is listed in the background while it is asked for what only sources have."""
 
     def mirror_into(store: IObjectStore) -> None:
         """From now on what is read whole from sources is stored in this bucket, as their options say.

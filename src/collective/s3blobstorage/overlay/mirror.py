@@ -64,15 +64,19 @@ _COUNTS = ("mirrored", "present", "failed", "skipped")
 
 
 class Mirror:
-    """``store`` is the bucket's, open for writing; ``copy`` has it copy. Any thread; raises nothing.
+    """``store`` is the bucket's, open for writing; ``copy`` has it copy; ``came`` is told the key of what came into it.
+    Any thread; raises nothing.
 
     Counts since the opening: mirrored; present: another process was first; failed: the bucket did not take it; skipped:
     too many were waiting, or the file was evicted before its turn.
     """
 
-    def __init__(self, store: IObjectStore, copy: Copy | None = None) -> None:
+    def __init__(
+        self, store: IObjectStore, copy: Copy | None = None, came: Callable[[str], None] = lambda key: None
+    ) -> None:
         self._store = store
         self._copy_into = copy
+        self._came = came
         self._closing = threading.Event()
         self._own()
 
@@ -177,6 +181,7 @@ class Mirror:
             self._copied[revision.oid, revision.tid] = None
             while len(self._copied) > _BEGUN:
                 self._copied.popitem(last=False)
+        self._came(key)
         self._count("present" if present else "mirrored")
 
     def _mirror(self, revision: Revision, file: str | Openable) -> None:
@@ -206,6 +211,7 @@ class Mirror:
             self._count("failed")
             logger.exception("%s is not mirrored", where)
         else:
+            self._came(key)
             self._count("mirrored" if stored else "present")
             self._recovered()
 

@@ -64,8 +64,9 @@ class BlobReader:
     def source(self, oid: bytes, tid: bytes, state: BlobState) -> IBlobSource:
         if state.inline is not None:
             return InlineSource(state.inline)
-        bucket = ObjectSource(self._store, self.location(oid, tid, state), miss_level=self.overlay.miss_level)
-        return self.overlay.behind(bucket, Revision(oid, tid, state))
+        location = self.location(oid, tid, state)
+        bucket = ObjectSource(self._store, location, miss_level=self.overlay.miss_level)
+        return self.overlay.behind(bucket, Revision(oid, tid, state), location.keys)
 
     def find(self, location: Location) -> str | None:
         """The first of the keys in the bucket that exists, with the size that it must have, or None."""

@@ -84,6 +84,7 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         store = open_store(settings.store, read_only=read_only, clock=clock)
         late, marker = _opened(store, settings, read_only)
         overlay = open_overlay(settings.sources, base, clock, check=settings.preflight)
+        overlay.look_into(late or store)
         if not read_only:
             overlay.mirror_into(late or store)
         cache = open_cache(settings, store, overlay, late=late is not None)

@@ -1,0 +1,169 @@
+"""What the bucket was seen to lack, so that it need not say so for each blob before a source is asked.
+
+A first read through a source costs a request more, which the bucket answers by 404. After some of these a page of the
+bucket's listing is read in the background; it tells of a range of keys which are there. In a copy that has just been
+made one page tells it of all. What a page lacks is asked for at the sources first, and then in the bucket.
+
+Why nobody gets wrong bytes by that: a revision is the same wherever it lies, since keys are written once, and a
+source's bytes are checked in the same way behind a 404. What somebody else has mirrored since the page was read comes
+from the source once more. Only a revision that was committed long before is looked up in a page: so what the site
+writes is never asked for elsewhere, whatever a source has under the same oid and tid.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from persistent.TimeStamp import TimeStamp
+
+from ..errors import StoreError
+from ..keys import BLOBS
+from ..objectstore.interfaces import IObjectStore
+
+logger = logging.getLogger(__name__)
+
+# A page costs a request; three that say "missing" in a row are a hint that it will save some.
+MISSES = 3
+
+# Seconds for which a page is believed: a machine reads from a source what another one mirrored in this time.
+BELIEVED = 30.0
+
+# Seconds between a revision's transaction and a page that it is looked up in. Clocks of a cluster differ by seconds.
+SETTLED = 3600.0
+
+_PAGE = 1000  # keys: the most that one request brings
+_CLOSING = 5.0  # seconds; the thread is a daemon, and what it does is lost on nobody
+_PAGES = 8  # with a hundred bytes a key it is 800 KB
+
+
+@dataclass
+class _Page:
+    """Keys above ``after``, up to ``last`` (None: all that follow): those that are there."""
+
+    after: str
+    last: str | None
+    there: set[str]
+    read: float  # by the monotonic clock
+    tids_before: float  # seconds since 1970
+
+    def covers(self, key: str) -> bool:
+        return self.after < key and (self.last is None or key <= self.last)
+
+
+@dataclass
+class Lacking:
+    """``store``: the bucket's. Any thread; raises nothing, and waits for nothing but in ``close``."""
+
+    store: IObjectStore
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # guards all below
+    _pages: deque[_Page] = field(default_factory=lambda: deque(maxlen=_PAGES))
+    _misses: int = 0
+    _again: float = 0.0  # no page is read before, by the monotonic clock
+    _reading: threading.Thread | None = None
+    _closed: bool = False
+
+    def lacks(self, keys: Sequence[str], tid: bytes) -> bool:
+        """Whether a revision that may have these keys was in no page, and would have been."""
+        if not keys or not self._pages:
+            return False
+        return self._told(keys, tid) is False
+
+    def _told(self, keys: Sequence[str], tid: bytes) -> bool | None:
+        """Whether one of them is there, as far as pages tell."""
+        now = self.monotonic()
+        with self._lock:
+            pages = [page for page in self._pages if now - page.read < BELIEVED]
+        for key in keys:
+            page = next((page for page in pages if page.covers(key)), None)
+            if page is None or TimeStamp(tid).timeTime() > page.tids_before:
+                return None
+            if key in page.there:
+                return True
+        return False
+
+    def missed(self, keys: Sequence[str], tid: bytes) -> None:
+        """The bucket was asked, and had none of them."""
+        if not keys:
+            return
+        with self._lock:
+            self._misses += 1
+            wanted = self._misses >= MISSES and self._reading is None and not self._closed
+            if not wanted or self.monotonic() < self._again:
+                return
+        if self._told(keys, tid) is not None:
+            return  # committed lately, or gone since
+        with self._lock:
+            if self._reading is not None or self._closed:
+                return
+            # From the beginning first: where it ends on that page, it tells of all keys.
+            after = self._folder_before(keys[0]) if self._pages else ""
+            self._reading = threading.Thread(target=self._read, args=(after,), name="s3blobs-lacking", daemon=True)
+            try:
+                self._reading.start()
+            except RuntimeError:  # no thread can be started, or the interpreter ends
+                self._reading = None
+
+    def found(self) -> None:
+        """The bucket had what it was asked for: what is read now lies there, not in sources."""
+        with self._lock:
+            self._misses = 0
+
+    def came(self, key: str) -> None:
+        """It is in the bucket now."""
+        with self._lock:
+            for page in self._pages:
+                if page.covers(key):
+                    page.there.add(key)
+
+    def close(self) -> None:
+        """Idempotent. Waits for a page that is being read, but not for a store that does not answer."""
+        with self._lock:
+            self._closed, reading = True, self._reading
+        if reading is not None and reading.is_alive():
+            reading.join(_CLOSING)
+
+    @staticmethod
+    def _folder_before(key: str) -> str:
+        return key.rpartition("/")[0]
+
+    def _read(self, after: str) -> None:
+        started, settled = self.monotonic(), self.now() - SETTLED
+        try:
+            there = [line.key for line in islice(self.store.list(BLOBS, start_after=after), _PAGE)]
+        except Exception as error:
+            level = logging.DEBUG if self._closed or isinstance(error, StoreError) else logging.ERROR
+            logger.log(level, "what the bucket lacks is not known: %r", error)
+            with self._lock:
+                self._reading, self._again = None, started + BELIEVED
+            return
+        last = there[-1] if len(there) == _PAGE else None
+        with self._lock:
+            self._pages.append(_Page(after, last, set(there), started, settled))
+            self._reading = None
+
+
+class NoLacking:
+    """Nothing is known of the bucket: it is asked for each blob."""
+
+    def lacks(self, keys: Sequence[str], tid: bytes) -> bool:
+        return False
+
+    def missed(self, keys: Sequence[str], tid: bytes) -> None:
+        pass
+
+    def found(self) -> None:
+        pass
+
+    def came(self, key: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
