@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from documents import examples
-from plain_site import KEEPING, PlainSite, database_without_the_add_on
+from plain_site import KEEPING, database_without_the_add_on, plain_site, read_configuration
 
 ADD_ON = "collective.s3blobstorage"
 
@@ -18,12 +18,8 @@ def untouched(tmp_path_factory):
 
 @pytest.fixture
 def site(untouched, s3_server, s3, bucket, tmp_path):
-    s3.delete_bucket(Bucket=bucket)
-    operated = PlainSite(tmp_path / "plone", untouched, s3_server, bucket, "without")
-    yield operated
-    operated.stop()
-    if operated.bucket not in {each["Name"] for each in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=bucket)  # which the fixture `bucket` deletes
+    with plain_site(tmp_path / "plone", untouched, s3_server, s3, bucket, "without") as operated:
+        yield operated
 
 
 def test_a_site_with_files(site, s3):
@@ -56,7 +52,7 @@ def test_a_site_without_files(site, s3):
             shown = "…" if "--dry-run" in example.command else example.printed
             written = replace(example, command=example.command.replace(KEEPING, ""), printed=shown)
             written.run(site.home, site.environment())
-    site.read_configuration()
+    read_configuration(site)
     assert "source" not in site.zope.zope_conf and "keep-in-base" not in site.zope.zope_conf
     site.install.run()
     site.make_bucket(s3)

@@ -137,7 +137,8 @@ def totals(findings: Findings) -> list[tuple[str, str]]:
     lines = [("gone meanwhile", f"{findings.gone:,} revisions, by a pack")] if findings.gone else []
     for what, count in (("files", findings.extra_files), ("objects", findings.extra_objects)):
         if count.blobs:
-            lines.append((f"extra {what}", f"{count.blobs:,}, {byte_count(count.bytes)}, which no kept revision needs"))
+            size = byte_count(count.bytes)  # what the site commits meanwhile is among them
+            lines.append((f"extra {what}", f"{count.blobs:,}, {size}, which no revision needed when this began"))
     return [*lines, *counts]
 
 
