@@ -134,6 +134,33 @@ def test_a_disk_that_others_filled_refuses_and_leaves_nothing(make_site, disk, s
     assert read_blob(db, "a") == b"a"
 
 
+@pytest.mark.parametrize("of_its_own", [False, True])
+def test_what_zodb_writes_goes_where_there_is_room(make_site, disk, tmp_path, of_its_own):
+    """A blob that is opened for writing: ZODB writes it before the storage sees it, and knows one folder only."""
+    site = make_site("filestorage", cache_size=1000 * MB)
+    more = {"staging_dir": disk / "staging"} if of_its_own else {}
+    db = site.db(cache_dir=disk / "cache", **more)
+    assert db.storage.temporaryDirectory().startswith(str(disk))
+    (disk / "log").write_bytes(bytes(32 * MB - 400_000))
+    data = os.urandom(3 * MB)
+    with connected(db) as connection:
+        blob = connection.root()["a"] = Blob()
+        connection.add(blob)
+        with blob.open("w") as file:
+            file.write(data)
+        assert not blob._p_blob_uncommitted.startswith(str(disk))
+        connection.transaction_manager.savepoint()
+        with blob.open("r+") as file:
+            file.write(b"changed")
+        connection.transaction_manager.commit()
+    db.storage.uploads.settle()
+    assert read_blob(db, "a") == b"changed" + data[7:]
+    other = Path(db.storage.temporaryDirectory())
+    assert files_below(other) == []
+    (disk / "log").unlink()
+    assert db.storage.temporaryDirectory().startswith(str(disk))
+
+
 def test_the_volume_of_three_cache_sizes_is_never_full(make_site, tmp_path):
     """docs/deployment.md, "Sizes": eight writers of 600 kB and a bound of 6 MB; what does not fit is refused.
 

@@ -522,6 +522,15 @@ class BlobCache:
                 "Nothing can be committed: neither staging-dir nor the temporary folder (TMPDIR) takes a file."
             ) from error
 
+    def uncommitted(self) -> Path:
+        here = self.staging()
+        try:
+            if room.roomier(here, Path(tempfile.gettempdir()), self._min_free):
+                return self.staging(elsewhere=True)
+        except (OSError, Unavailable):
+            pass  # nobody can tell, or the other takes no file: whoever writes sees what this one does
+        return here
+
     def _staging_here(self) -> Path:
         if self._staging_dir is None:
             return _subfolder(self._here())

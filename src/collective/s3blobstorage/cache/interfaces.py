@@ -162,6 +162,12 @@ class IBlobCache(Interface):
         and a forked child has its own.
         """
 
+    def uncommitted() -> Path:
+        """The folder where ZODB writes a blob before it is committed: ``staging()``, but while that disk has less free
+        than ``cache-min-free``, and that of the machine's temporary folder has more, ``staging(elsewhere=True)``. ZODB
+        writes there by itself, so nobody can turn to the other folder when the first one is full. In any thread.
+        """
+
     def stage(source: Path, target: Path, oid: bytes) -> Staged:
         """Copy the file ``source`` to the new file ``target`` in a staging folder, encrypted where the cache is, and
         remove it. In any thread. OSError where the disk does not do it; ``source`` is then as it was."""

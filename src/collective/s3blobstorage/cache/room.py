@@ -48,6 +48,12 @@ def look(folder: Path, min_free: MinFree) -> tuple[int, int]:
     return (floor + step - free if free < floor else 0), step
 
 
+def roomier(folder: Path, other: Path, min_free: MinFree) -> bool:
+    """Whether the disk of ``folder`` has less free than it shall keep, and that of ``other`` has more. OSError."""
+    free, total = _disk(folder)
+    return free < min_free.of(total) and _disk(other)[0] > free
+
+
 def _disk(folder: Path) -> tuple[int, int]:
     disk = os.statvfs(folder)
     # f_bavail: what is free for users; root's reserve is for others.

@@ -432,7 +432,7 @@ class S3BlobStorage:
 
     def temporaryDirectory(self) -> str:
         # A blob that outlives its database still asks for a place, as it may of ZODB's own storages.
-        return tempfile.gettempdir() if self.closed else os.fspath(self.staging)
+        return tempfile.gettempdir() if self.closed else os.fspath(self.cache.uncommitted())
 
     # Writing: straight to the base
 
