@@ -132,6 +132,8 @@ def test_another_sites_manifest_and_bucket_are_refused(old_site, settings, tmp_p
         (("--manifest", "latest", "--since", "2026-01-01"), "--since"),
         (("--from-bucket", "--oid-range", "0-1"), "--oid-range"),
         (("--manifest", "latest"), "--in-bucket"),
+        (("--by-path",), "--manifest"),
+        (("--from-bucket", "--by-path"), "--manifest"),
     ],
 )
 def test_wrong_options(old_site, settings, tmp_path, arguments, said):

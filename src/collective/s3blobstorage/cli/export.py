@@ -31,6 +31,7 @@ from .shown import Shown
 
 if TYPE_CHECKING:
     from ..maintenance.bringing import Wish
+    from ..maintenance.by_path import Placed
     from ..maintenance.comparing import Comparison
     from ..maintenance.export import Plan
     from ..maintenance.findings import Findings
@@ -49,6 +50,7 @@ _UNPLACED = "without-tid"  # where objects go of which nobody knows the transact
 )
 @click.option("--manifest", metavar="FILE|KEY|latest", help="Without the database: what that manifest lists.")
 @click.option("--from-bucket", is_flag=True, help="Without database and manifest: what the objects themselves tell.")
+@click.option("--by-path", is_flag=True, help="With --manifest: also each file at the path of its content.")
 @transfer_options
 @pass_request
 def export(
@@ -56,6 +58,7 @@ def export(
     target: Path,
     manifest: str | None,
     from_bucket: bool,
+    by_path: bool,
     since: bytes | None,
     oid_range: tuple[bytes, bytes] | None,
     concurrency: int,
@@ -77,6 +80,8 @@ def export(
     from ..maintenance.spool import Spool
 
     request.json = as_json
+    if by_path and manifest is None:
+        raise click.UsageError("--by-path needs --manifest, which knows the paths: --manifest latest --by-path")
     wish = Wish(dry_run=dry_run, concurrency=concurrency, limit_rate=limit_rate)
     if manifest is not None or from_bucket:
         if manifest is not None and from_bucket:
@@ -85,7 +90,7 @@ def export(
             raise click.UsageError(
                 "--since and --oid-range choose from a database, and none is opened: leave them out."
             )
-        return _without_database(request.database(), target, manifest, wish, as_json)
+        return _without_database(request.database(), target, manifest, wish, by_path, as_json)
     scope = scope_of(since, oid_range)
     database = request.database()
     started = time.monotonic()
@@ -131,8 +136,11 @@ def _work(run: Comparison, planned: Plan, sources: Any, wish: Wish, running: Sho
     run.settle(planned.doubtful, findings, "its object is in no place where it may be", in_bucket=False)
 
 
-def _without_database(database: Database, target: Path, manifest: str | None, wish: Wish, as_json: bool) -> int:
+def _without_database(
+    database: Database, target: Path, manifest: str | None, wish: Wish, by_path: bool, as_json: bool
+) -> int:
     """By a manifest, or, where that is None, by the objects alone."""
+    from ..maintenance import by_path as paths
     from ..maintenance import rebuild
     from ..maintenance.blobdir import BlobDirectory
     from ..maintenance.export import Plan
@@ -144,6 +152,7 @@ def _without_database(database: Database, target: Path, manifest: str | None, wi
 
     started = time.monotonic()
     unplaced = Count()
+    placed: Placed | None = None
     with ExitStack() as stack:
         spool = stack.enter_context(Spool())
         store, marker = opened_store(stack, database, writable=False, concurrency=wish.concurrency)
@@ -154,6 +163,7 @@ def _without_database(database: Database, target: Path, manifest: str | None, wi
         findings = planned.findings
 
         def work(running: Shown) -> None:
+            nonlocal placed
             from ..errors import BlobMissing
             from ..maintenance import export as exporting
             from ..maintenance.comparing import reader_of
@@ -193,11 +203,15 @@ def _without_database(database: Database, target: Path, manifest: str | None, wi
                 rebuild.bring_unplaced(store, rest, target / _UNPLACED, findings, transfer)
             rows = planned.doubtful.rows("oid", "tid")
             settle(rows, lambda oid, tid: True, findings, "its object is not in the bucket")
+            if whole is not None and by_path and not findings.stopped:
+                placed = paths.place(whole, target, directory, spool)
 
         shown_until_interrupted(work, "downloads")
     way = {"to": str(target), "manifest": manifest}
     told = document(database, way, findings, "written", Scope(), started, dry_run=wish.dry_run)
     told["without_tid"] = asdict(unplaced)
+    if placed is not None:
+        told["by_path"] = asdict(placed)
     if as_json:
         output.print_json(told)
     else:
@@ -219,4 +233,8 @@ def _print(told: dict[str, Any], findings: Findings) -> None:
             lines.append(("stopped", f"of {amount(found['wanted'])}; run it again to go on"))
     if told.get("without_tid", {}).get("blobs"):
         lines.append(("without a tid", f"{amount(told['without_tid'])}, in {_UNPLACED}/"))
+    if placed := told.get("by_path"):
+        lines.append(("by path", f"{amount(placed['there'])}, in by-path/"))
+        if placed["unnamed"]:
+            lines.append(("without a path", f"{placed['unnamed']:,} kept revisions: no file can be called like theirs"))
     print_lines([*lines, *totals(findings)], findings)
