@@ -105,6 +105,10 @@ class OperatedSite:
         self.zope.zope_conf = self.zope.zope_conf.replace(self.real(old), self.real(new))
         self.zope.configure()
 
+    def remove(self, lines: str) -> None:
+        """Take out of ``<s3blobstorage>`` what ``add`` put there."""
+        self.change(f"{lines.strip()}\n    <filestorage>", "<filestorage>")
+
     # what is done
 
     def start(self) -> None:
@@ -132,6 +136,12 @@ class OperatedSite:
         self.names |= names or {}
         return Following(self, blocks(section(PAGE, title)))
 
+    def pack(self) -> None:
+        """All of the database's history goes, by the Management Interface; the site runs."""
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = self.admin.request("POST", "Control_Panel/Database/main/manage_pack", b"days%3Afloat=0", form)
+        assert answer.status in (200, 302), answer.body
+
     # what editors do, and see
 
     def upload(self, *names: str, kilobytes: int = 60) -> None:
@@ -146,6 +156,12 @@ class OperatedSite:
         self.editor.api("DELETE", f"files/{name}", expect=204)
         del self.files[name]
 
+    def replace(self, name: str, payload: payloads.Payload) -> None:
+        """Upload another file into the item of that name."""
+        file = json_file(payload.data, payload.filename, payload.content_type)
+        self.editor.api("PATCH", f"files/{name}", {"file": file}, expect=204)
+        self.files[name] = payload
+
     def status_of(self, name: str) -> int:
         """Of the answer to somebody who downloads it."""
         return self.editor.get(f"files/{name}/@@download/file").status
@@ -157,6 +173,11 @@ class OperatedSite:
             answer = self.editor.get(f"files/{name}/@@download/file")
             assert answer.status == 200, (name, answer.status)
             assert payloads.fingerprint(answer.body) == payload.fingerprint, name
+
+    def cached(self, payload: payloads.Payload) -> Path:
+        """The cache's file with these bytes."""
+        (found,) = (path for path in self.home.glob("cache/*/blobs/*/*.blob") if path.read_bytes() == payload.data)
+        return found
 
     def empty_cache(self) -> None:
         """What is read afterwards can only come from the bucket, or from a source. The site is stopped."""
