@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from command_line import document, keys_of, s3blobs, section
 from sites import bucket_keys, commit_blobs, connected, read_blob
 from ZODB.blob import Blob
 
@@ -159,6 +161,20 @@ def test_what_zodb_writes_goes_where_there_is_room(make_site, disk, tmp_path, of
     assert files_below(other) == []
     (disk / "log").unlink()
     assert db.storage.temporaryDirectory().startswith(str(disk))
+
+
+def test_check_names_a_full_disk(disk, settings, tmp_path):
+    (disk / "cache").mkdir(mode=0o700)
+    conf = tmp_path / "site.conf"
+    base = f"<filestorage>\n  path {tmp_path}/Data.fs\n</filestorage>"
+    conf.write_text("%import collective.s3blobstorage\n" + section(settings, disk / "cache", base))
+    with (disk / "log").open("wb", buffering=0) as log, contextlib.suppress(OSError):
+        while True:
+            log.write(bytes(65536))
+    told = document(s3blobs("--config", conf, "check", "--no-base", "--no-write", "--json", env=keys_of(settings)))
+    [finding] = [finding for finding in told["findings"] if finding["name"] == "cache-dir"]
+    assert finding["detail"].endswith("takes no file: No space left on device")
+    assert finding["mend"] == "cache-dir: make room on its disk"
 
 
 def test_the_volume_of_three_cache_sizes_is_never_full(make_site, tmp_path):

@@ -6,6 +6,7 @@ tried. They run one after the other in the thread of the caller.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -143,7 +144,8 @@ class LocalChecks:
         try:
             ahead = _written_and_read(path)
         except OSError as error:
-            return False, f"{path} takes no file: {error.strerror or error}", _as_site(key)
+            mend = f"{key}: make room on its disk" if error.errno == errno.ENOSPC else _as_site(key)
+            return False, f"{path} takes no file: {error.strerror or error}", mend
         if key == "cache-dir":
             self._disk_ahead = ahead
         return True, f"{path} takes files", ""
