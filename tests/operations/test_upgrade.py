@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from cluster import behind_zeo
+from documents import matches
 from older_release import REPOSITORY, commit_of_profile_1000, installed
 from operated_site import OperatedSite
 from servers.process import ServerFailed
@@ -75,9 +76,12 @@ def test_a_cluster_is_upgraded(older, s3, s3_server, bucket, tmp_path):
         # Of a later release, which there is not yet.
         marker = s3.get_object(Bucket=bucket, Key=".s3blobs.json")["Body"].read()
         s3.put_object(Bucket=bucket, Key=".s3blobs.json", Body=json.dumps({**json.loads(marker), "format": 2}))
-        with pytest.raises(ServerFailed) as failed:
-            second.start()
-        assert str(failed.value).splitlines()[-1].endswith(f": {follow.text('text').strip()}")
+        assert_refused(second, follow)
+        s3.put_object(Bucket=bucket, Key=".s3blobs.json", Body=marker)
+        (path,) = (site.home / "cache").glob("*/cache.json")
+        path.chmod(0o600)
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+        assert_refused(second, follow)
         follow.end()
 
 
@@ -90,6 +94,13 @@ def test_all_formats_are_1():
         for value in re.findall(r"^_?FORMAT = (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert len(found) > 15 and set(found) <= {"1", '"1"', r'b"\x01"'}, found
+
+
+def assert_refused(site, follow):
+    """It does not start, and the last line of its log has the sentence of the page."""
+    with pytest.raises(ServerFailed) as failed:
+        site.start()
+    assert matches("…: " + site.real(follow.text("text")), str(failed.value).splitlines()[-1])
 
 
 def in_site(site):
