@@ -200,7 +200,7 @@ def _without_database(
             transfer = Transfer(wish.concurrency, running.stop, Pace(wish.limit_rate), moved)
             exporting.execute(planned, reader_of(store, marker), inline, directory, transfer)
             if rest is not None and not findings.stopped:
-                rebuild.bring_unplaced(store, rest, target / _UNPLACED, findings, transfer)
+                rebuild.bring_unplaced(store, rest, target / _UNPLACED, directory, findings, transfer)
             rows = planned.doubtful.rows("oid", "tid")
             settle(rows, lambda oid, tid: True, findings, "its object is not in the bucket")
             if whole is not None and by_path and not findings.stopped:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from ..errors import ConfigurationError
 from ..keys import BLOBS
 from ..messages import byte_count
 from . import output
+from .appearing import appear, hidden
 from .as_job import in_job, shown_until_interrupted
 from .comparing import amount, looked, opened_store, scope_of
 from .elsewhere import Elsewhere, opening
@@ -100,7 +99,11 @@ def fsck(
         raise ConfigurationError("read-only is on, and --repair writes into the bucket: set read-only off")
     started = time.monotonic()
     with ExitStack() as stack:
-        lines = sys.stdout if ndjson in (None, "-") else stack.enter_context(_new_file(Path(str(ndjson))))
+        path = None if ndjson in (None, "-") else Path(str(ndjson))
+        if path is not None:
+            _refuse_present(path)
+        # Before anything is looked at, since that may take hours.
+        lines = sys.stdout if path is None else stack.enter_context(hidden(path, "--ndjson", "w"))
         spool = stack.enter_context(Spool())
         writable = repair and not dry_run
         store, marker = opened_store(
@@ -134,6 +137,9 @@ def fsck(
         if ndjson is not None:
             for line in report.each():
                 print(line, file=lines)
+            if path is not None:
+                _refuse_present(path)
+                appear(lines, path)
         if ndjson != "-":
             _show(database, report, wish, time.monotonic() - started, as_json=as_json, orphans=list_orphans)
     if report.outage:
@@ -163,20 +169,9 @@ def _refuse_contradictions(
         raise click.UsageError("--ndjson - and --json both print: give --ndjson a file, or leave out one of them.")
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[Any]:
-    """Before anything is looked at, since that may take hours; it goes again where nothing came of it."""
-    try:
-        # Mode 0600: it has the paths of content.
-        file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"--ndjson {path}: {error.strerror}; give a file that is not there yet") from None
-    with file:
-        try:
-            yield file
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+def _refuse_present(path: Path) -> None:
+    if path.exists():
+        raise ConfigurationError(f"--ndjson {path}: it is there; give a file that is not there yet")
 
 
 def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_json: bool, orphans: bool) -> None:

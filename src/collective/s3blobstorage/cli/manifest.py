@@ -20,6 +20,7 @@ from .. import datatypes
 from ..errors import ConfigurationError, RecordError
 from ..messages import byte_count
 from . import output
+from .appearing import appear, hidden
 from .as_job import shown_until_interrupted
 from .comparing import SHOWN, exit_status, looked, opened_store
 from .configuration import Database
@@ -191,18 +192,8 @@ def _file(target: Path | None) -> Iterator[BinaryIO]:
         with tempfile.TemporaryFile(prefix="s3blobs-manifest-") as nameless:
             yield nameless
         return
-    try:
-        # Mode 0600: it has the paths of content.
-        named = tempfile.NamedTemporaryFile(dir=target.absolute().parent, prefix=f".{target.name}.", delete=False)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--to {target} cannot be written: {error.strerror}; name a file in a folder where this user may write"
-        ) from None
-    try:
-        with named:
-            yield named
-    finally:
-        Path(named.name).unlink(missing_ok=True)
+    with hidden(target, "--to") as named:
+        yield named
 
 
 def _publish(file: BinaryIO, target: Path) -> None:
@@ -212,8 +203,7 @@ def _publish(file: BinaryIO, target: Path) -> None:
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
         return
-    os.fsync(file.fileno())
-    os.replace(file.name, target)
+    appear(file, target)
 
 
 def _print_written(told: dict[str, Any], lock: str | None) -> None:

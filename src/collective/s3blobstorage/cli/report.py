@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigurationError
 from ..messages import byte_count
 from . import output
+from .appearing import appear, hidden
 from .as_job import shown_until_interrupted
 from .comparing import looked, opened_store
 from .configuration import Database
@@ -178,9 +178,6 @@ def _print(made: _Report) -> None:
 
 
 def _draw(path: Path, title: str, made: _Report) -> None:
-    try:
-        path.write_text(bars(title, made.bars), encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(
-            f"--svg {path} cannot be written: {error.strerror}; name a file in a folder where this user may write"
-        ) from None
+    with hidden(path, "--svg", "w") as file:
+        file.write(bars(title, made.bars))
+        appear(file, path)

@@ -60,12 +60,7 @@ def execute(
     no file (ConfigurationError).
     """
     findings = planned.findings
-    for _ in living(directory.temporary, _PREFIX):
-        pass  # sweeps what dead processes left
-    try:
-        folder = ProcessFolder.make(directory.temporary, _PREFIX)
-    except OSError as error:
-        raise _full(directory, error) from None
+    folder = receiving(directory)
 
     def tasks() -> Iterator[tuple[KeptRevision, IBlobSource]]:
         for row in planned.wanted.rows():
@@ -103,6 +98,17 @@ def execute(
     finally:
         folder.remove()
     findings.stopped = transfer.stop.is_set()
+
+
+def receiving(directory: BlobDirectory) -> ProcessFolder:
+    """Where files of this process lie until they are whole; those of dead processes go. The caller removes it. Raises
+    ConfigurationError where the disk takes none."""
+    for _ in living(directory.temporary, _PREFIX):
+        pass  # sweeps what dead processes left
+    try:
+        return ProcessFolder.make(directory.temporary, _PREFIX)
+    except OSError as error:
+        raise _full(directory, error) from None
 
 
 def _bring(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,7 +25,7 @@ from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from .blobdir import BlobDirectory
 from .compare import matched
-from .export import Plan, plan
+from .export import Plan, plan, receiving
 from .findings import Count, Findings, Stopped
 from .kept import KeptRevision
 from .manifest import Manifest
@@ -155,9 +154,15 @@ def _tid(text: str) -> bytes | None:
 
 
 def bring_unplaced(
-    store: IObjectStore, unplaced: Unplaced, folder: Path, findings: Findings, transfer: Transfer
+    store: IObjectStore,
+    unplaced: Unplaced,
+    folder: Path,
+    directory: BlobDirectory,
+    findings: Findings,
+    transfer: Transfer,
 ) -> None:
     """Write each as ``{folder}/{oid}/{name}``, whole or not at all; one that is there stays. Mode 0600 below 0700.
+    ``directory``: the blob directory in which ``folder`` is, whose temporary files a later run sweeps.
 
     In the thread of the caller. Notes what is damaged or gone; ends at Unavailable, Refused, and a disk that takes no
     more (ConfigurationError).
@@ -169,15 +174,33 @@ def bring_unplaced(
         if target.exists():
             return None
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".s3blobs-") as file:
-            store.get_file(blob_key(oid, name), file, size=size)
-            file.flush()
-            os.fsync(file.fileno())
-            os.link(file.name, target)
+        temporary = Path(staging.new_name())
+        try:
+            with open(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
+                store.get_file(blob_key(oid, name), file, size=size)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
         transfer.moved(size)
         return size
 
-    tasks = unplaced.rows.rows("oid", "name")
+    staging = receiving(directory)
+    try:
+        _bring_each(unplaced.rows.rows("oid", "name"), bring, folder, findings, transfer)
+    finally:
+        staging.remove()
+    findings.stopped = findings.stopped or transfer.stop.is_set()
+
+
+def _bring_each(
+    tasks: Iterator[tuple[Any, ...]],
+    bring: Callable[[Any], int | None],
+    folder: Path,
+    findings: Findings,
+    transfer: Transfer,
+) -> None:
     running = in_parallel(tasks, bring, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-export")
     with closing(running):
         for (oid, name, _), future in running:
@@ -196,4 +219,3 @@ def bring_unplaced(
                 ) from None
             else:
                 raise error
-    findings.stopped = findings.stopped or transfer.stop.is_set()
