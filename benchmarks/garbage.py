@@ -83,16 +83,16 @@ PACKAGES = {
 
 
 @contextmanager
-def based(name: str, folder: Path, count: int) -> Iterator[str]:
-    """The ZConfig section of a base that has so many blobs."""
-    from benchmarks.blob_records import fill
+def based(name: str, folder: Path, count: int, *, content: bool = False) -> Iterator[str]:
+    """The ZConfig section of a base that has so many blobs; ``content``: each in its item."""
+    from benchmarks.blob_records import fill, fill_content
 
     folder.mkdir()
     port = free_port()
     section = BASES[name].format(folder=folder, port=port)
     stored = BASES["FileStorage" if name == "ZEO" else name].format(folder=folder)
     with closing(ZODB.config.storageFromString(stored)) as base:
-        fill(base, count)
+        (fill_content if content else fill)(base, count)
     server = None
     if name == "ZEO":
         configuration = folder / "zeo.conf"

@@ -90,3 +90,12 @@ def test_fsck_runs_from_end_to_end(s3_server):
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert set(rows) == {"fsck", "fsck-FileStorage", "fsck-RelStorage"}, done.stdout
+
+
+@pytest.mark.slow
+def test_manifests_and_reports_run_from_end_to_end(s3_server):
+    command = [sys.executable, "benchmarks/fsck.py", "--quick", "--inventory"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert rows == ["growth", "verify", "types", "manifest"], done.stdout

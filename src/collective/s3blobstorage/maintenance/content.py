@@ -159,17 +159,18 @@ class Contents:
         return path
 
     def _path_of(self, oid: bytes, past: bool, below: tuple[bytes, ...]) -> str | None:
+        node = self._node(oid, past)
+        # First, since nearly every item says where it is: what refers to it need not be looked for.
+        if node is not None and node.id and node.parent is not None:
+            above = self._path(node.parent, past, below)
+            if above is not None:
+                return f"{above}/{node.id}"
         edges = self._edges_to(oid, past)
         for edge in edges:
             if edge.parent == z64:
                 return "" if edge.label == _APPLICATION else f"/{edge.label}"
-        node = self._node(oid, past)
         if node is None or not node.id:
             return None
-        if node.parent is not None:
-            above = self._path(node.parent, past, below)
-            if above is not None:
-                return f"{above}/{node.id}"
         # Each once: with ``past`` all revisions of a container refer to it.
         for container in dict.fromkeys(edge.parent for edge in edges if edge.label == node.id):
             for owner in self._owners(container, past):

@@ -18,9 +18,9 @@ from ..storage.record import read_state
 from .bucket import blob_objects
 from .compare import Extra, Place, matched
 from .comparing import Looked
-from .content import Contents
-from .findings import REVISION, Stopped, revision_of, revision_row
-from .kept import Other, is_kept, kept_revisions, record_of
+from .content import Content, Contents
+from .findings import REVISION, Stopped, revision_row
+from .kept import KeptRevision, Other, is_kept, kept_revisions, record_of
 from .manifest import Entry
 from .parallel import in_parallel
 from .scope import Scope
@@ -154,7 +154,7 @@ class Inventory:
         answer = next(told, None)
         with self._base() as base:
             for row in self._rows.rows():
-                entry = _entry(row)
+                entry = _entry(row, None if self._contents is None else self._contents.of(row[0]))
                 revision = entry.revision
                 if answer is not None and answer[:2] == (revision.oid, revision.tid):
                     revision = replace(revision, size=answer[3], sha256=answer[4])
@@ -162,12 +162,12 @@ class Inventory:
                     answer = next(told, None)
                 if entry.missing and not is_kept(base, revision.oid, revision.tid):
                     continue
-                yield entry if self._contents is None else replace(entry, content=self._contents.of(revision.oid))
+                yield entry
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    damaged, key, missing, data = row[-4:]
-    return Entry(replace(revision_of(row), damaged=damaged), key, missing=bool(missing), data=data)
+def _entry(row: tuple[Any, ...], content: Content | None = None) -> Entry:
+    damaged, key, missing, data = row[6:]
+    return Entry(KeptRevision(*row[:5], bool(row[5]), damaged), key, None, content, bool(missing), data)
 
 
 def read_inline(record: bytes | None) -> bytes | None:

@@ -27,6 +27,7 @@ from .kept import KeptRevision
 FORMAT = 1
 _LONGEST = 256 * 1024 * 1024  # bytes of a line: what is inline in a record is in it, by base64
 _STEP = 1000  # lines between two calls of ``advance``
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _END = re.compile(rb'(?P<counts>\{"blobs":.*),"sha256":"(?P<sha256>[0-9a-f]{64})"\}\n')
 
 
@@ -170,7 +171,7 @@ def write(file: BinaryIO, header: Header, entries: Iterable[Entry]) -> Totals:
 
 
 def _text(told: dict[str, Any]) -> bytes:
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _JSON.encode(told).encode("utf-8", "surrogatepass")
 
 
 class Manifest:
