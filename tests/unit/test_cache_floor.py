@@ -173,7 +173,7 @@ def test_the_cleaner_does_not_spin_where_nothing_may_go(disk, opened, monkeypatc
     del surveys[:]
     for number in range(2, 6):
         cache.fetch(*revision(number), download_of(1))
-    time.sleep(0.5)
+    time.sleep(0.2)  # twenty looks at whether there is something to do
     assert surveys == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import ZConfig
 from hypothesis import given
 from hypothesis import strategies as st
+from schemas import with_sections
 
 from collective.s3blobstorage.cli.conf_snippet import can_be_written, in_memory, snippet
 from collective.s3blobstorage.cli.configuration import parse_text, read_storages
@@ -63,8 +65,13 @@ BASES = {
 IMPORTS = "%import ZEO\n%import relstorage\n"
 
 
+@functools.cache
+def schema():
+    return with_sections(storages_schema(), "ZEO", "relstorage")
+
+
 def parsed(text: str) -> list:
-    config, _ = ZConfig.loadConfigFile(storages_schema(), io.StringIO(IMPORTS + text), "/etc/zope.conf")
+    config, _ = ZConfig.loadConfigFile(schema(), io.StringIO(IMPORTS + text), "/etc/zope.conf")
     return list(config.databases)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import email
+import functools
 import gc
 import io
 import os
@@ -50,6 +51,7 @@ def bytes_at(cache, path):
     return stored_bytes(cache, path, OID, TID)
 
 
+@functools.lru_cache(maxsize=4)
 def content(size, seed=1):
     return random.Random(seed).randbytes(size)
 

@@ -7,6 +7,7 @@ Run as a script, it reads the texts anew from the sources, brings every catalogu
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def extracted() -> dict[str, None]:
         return dict.fromkeys(texts(pot))
 
 
+@functools.cache  # reading a catalogue takes longer than any look at it
 def texts(path: Path) -> dict[str, str]:
     """Text and translation."""
     with open(path, "rb") as file:
