@@ -193,14 +193,6 @@ def test_reading_makes_no_socket(tmp_path, monkeypatch):
     assert read(path)[0].base_type == "zeoclient"
 
 
-def test_modules_of_the_command_import_no_zope_and_no_boto3():
-    code = (
-        "import sys; from collective.s3blobstorage.cli import command\n"
-        "print([n for n in sys.modules if n.split('.')[0] in ('boto3','botocore','Zope2','Products','plone','ZEO')])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
-
-
 def test_text_with_unset_variables_is_verified_as_far_as_it_can(tmp_path):
     text = (
         IMPORT

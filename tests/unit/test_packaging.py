@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -102,3 +104,11 @@ def test_the_example_of_the_readme_is_a_configuration(tmp_path):
     assert settings.owner == "production"
     assert settings.cache_dir == tmp_path / "cache/plone/blobs"
     assert settings.cache_size > 9 * 10**9
+
+
+def test_modules_of_the_command_import_no_zope_and_no_boto3():
+    code = (
+        "import sys; from collective.s3blobstorage.cli import command\n"
+        "print([n for n in sys.modules if n.split('.')[0] in ('boto3','botocore','Zope2','Products','plone','ZEO')])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

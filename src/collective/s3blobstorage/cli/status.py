@@ -10,7 +10,6 @@ import click
 
 from ..errors import RecordError, Refused, StoreError
 from ..messages import byte_count
-from ..status import figures
 from ..status.use import cache_use, machine_use
 from . import output
 from .configuration import Database
@@ -39,7 +38,8 @@ def status(request: Request, as_json: bool) -> int:
 
 
 def _collect(database: Database) -> dict[str, Any]:
-    from ..objectstore import open_store  # here, since it imports boto3
+    from ..objectstore import open_store  # here, since these import boto3
+    from ..status import figures
     from ..storage.mirrored import read_mirrored
     from ..storage.opening import keys_explained
     from ..storage.owner import cache_layout, read_marker
