@@ -6,7 +6,6 @@ fixed piece of work costs, measured when the tests begin.
 
 from __future__ import annotations
 
-import gc
 import resource
 import shutil
 import tempfile
@@ -77,9 +76,6 @@ def piece_of_work() -> float:
 
 
 def pytest_collection_finish(session):
-    """What was collected stays to the end: a ``gc.collect()`` of a test need not look through it again."""
-    gc.collect()
-    gc.freeze()
     session.config.stash[PIECE] = sorted(piece_of_work() for _ in range(5))[2]
     session.config.stash[BEGUN] = cpu_time()
     session.config.stash[COSTS] = {}
