@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from documents import Example
-from plain_site import editors_at_work, empty_bucket, plain_site, put_into_place, read_configuration
+from plain_site import editors_at_work, empty_bucket, in_plone_site, plain_site, put_into_place, read_configuration
+
+# Of a Python in which this package cannot be found, as if it were not installed.
+HIDDEN = """\
+import importlib.metadata
+import sys
+NAME = "collective.s3blobstorage"
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name == NAME:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+found = importlib.metadata.distributions
+importlib.metadata.distributions = lambda: [one for one in found() if one.metadata["Name"] != NAME]
+"""
+
+
+@contextmanager
+def without_the_package(site) -> Iterator[None]:
+    """Plone as anybody has it, running on the site's database."""
+    folder = site.home / "hidden"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HIDDEN)
+    site.variables["PYTHONPATH"] = str(folder)
+    site.start()
+    del site.variables["PYTHONPATH"]  # commands have the package
+    try:
+        yield
+    finally:
+        site.stop()
 
 
 @pytest.fixture
@@ -44,9 +75,10 @@ def test_there_and_back_twice(site, s3, bucket):
         site.assert_files_are_right()
         follow.run()
     site.upload("last")
+    in_plone_site(site).api("POST", "@addons/collective.s3blobstorage/uninstall", expect=204)
     put_into_place(site, follow)
     site.empty_cache()
-    with site.running():
+    with without_the_package(site):
         site.assert_files_are_right()
         follow.run()
         follow.end()
