@@ -14,6 +14,7 @@ from ZODB.utils import p64
 from collective.s3blobstorage.errors import BlobMissing, Unavailable
 from collective.s3blobstorage.keys import blob_key
 from collective.s3blobstorage.objectstore.interfaces import Listed
+from collective.s3blobstorage.overlay import lacking
 from collective.s3blobstorage.overlay.chain import Overlay
 from collective.s3blobstorage.overlay.interfaces import Revision, SourceOptions
 from collective.s3blobstorage.overlay.lacking import BELIEVED, MISSES, SETTLED, Lacking
@@ -195,3 +196,29 @@ def test_what_a_source_wrote_before_it_failed_is_not_in_the_file(site):
     site.put(site.bucket, 16, b"whole")
     site.source.cut = 4
     assert site.read(16) == b"whole"
+
+
+def test_young_revisions_have_no_page_read_which_could_not_tell_of_them(site):
+    for number in range(50):
+        site.put(site.source, number, tid=YOUNG)
+        site.read(number, YOUNG)
+    assert len(site.bucket.pages) <= 1
+
+
+def test_pages_that_spare_nothing_become_seldom(site, monkeypatch):
+    """A large bucket of which much is still in a source, read here and there: each page would tell of one blob."""
+    monkeypatch.setattr(lacking, "_PAGE", 2)
+    numbers = range(10, 2010, 10)
+    for number in numbers:
+        site.put(site.source, number)
+        for near in (1, 2):
+            site.put(site.bucket, number + near)
+    for number in numbers:
+        site.read(number)
+    assert len(site.bucket.pages) <= 8
+    # Where one spares requests again, they are read as before.
+    for number in range(10_000, 11_000):
+        site.put(site.source, number)
+        site.read(number)
+    assert len(site.bucket.pages) <= 9 and site.bucket.asked < len(numbers) + 300
+    assert site.overlay.lacking._idle == 0

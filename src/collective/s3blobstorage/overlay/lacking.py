@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 # A page costs a request; three that say "missing" in a row are a hint that it will save some.
 MISSES = 3
 
+# A listing costs ten times as much as a request that it spares, and of a large bucket it tells little: after so many
+# pages that spared none the next one waits for eight misses, then for twice as many, up to the most.
+_TRIED = 3
+_MOST_MISSES = 1024
+
 # Seconds for which a page is believed: a machine reads from a source what another one mirrored in this time.
 BELIEVED = 30.0
 
@@ -66,6 +71,8 @@ class Lacking:
     _lock: threading.Lock = field(default_factory=threading.Lock)  # guards all below
     _pages: deque[_Page] = field(default_factory=lambda: deque(maxlen=_PAGES))
     _misses: int = 0
+    _idle: int = 0  # pages since one spared a request
+    _since: int = 0  # misses since the last page
     _again: float = 0.0  # no page is read before, by the monotonic clock
     _reading: threading.Thread | None = None
     _closed: bool = False
@@ -74,7 +81,10 @@ class Lacking:
         """Whether a revision that may have these keys was in no page, and would have been."""
         if not keys or not self._pages:
             return False
-        return self._told(keys, tid) is False
+        lacks = self._told(keys, tid) is False
+        if lacks:
+            self._idle = 0
+        return lacks
 
     def _told(self, keys: Sequence[str], tid: bytes) -> bool | None:
         """Whether one of them is there, as far as pages tell."""
@@ -95,21 +105,29 @@ class Lacking:
             return
         with self._lock:
             self._misses += 1
+            self._since += 1
             wanted = self._misses >= MISSES and self._reading is None and not self._closed
-            if not wanted or self.monotonic() < self._again:
+            if not wanted or self._since < self._pause() or self.monotonic() < self._again:
                 return
+        if TimeStamp(tid).timeTime() > self.now() - SETTLED:
+            return  # committed lately: no page would tell of it
         if self._told(keys, tid) is not None:
-            return  # committed lately, or gone since
+            return  # it is nowhere, or gone since
         with self._lock:
             if self._reading is not None or self._closed:
                 return
             # From the beginning first: where it ends on that page, it tells of all keys.
             after = self._folder_before(keys[0]) if self._pages else ""
+            self._since, self._idle = 0, self._idle + 1
             self._reading = threading.Thread(target=self._read, args=(after,), name="s3blobs-lacking", daemon=True)
             try:
                 self._reading.start()
             except RuntimeError:  # no thread can be started, or the interpreter ends
                 self._reading = None
+
+    def _pause(self) -> int:
+        """Misses between the last page and the next one."""
+        return 1 if self._idle < _TRIED else min(2**self._idle, _MOST_MISSES)
 
     def found(self) -> None:
         """The bucket had what it was asked for: what is read now lies there, not in sources."""
@@ -158,6 +176,10 @@ class NoLacking:
 
     def missed(self, keys: Sequence[str], tid: bytes) -> None:
         pass
+
+    def _pause(self) -> int:
+        """Misses between the last page and the next one."""
+        return 1 if self._idle < _TRIED else min(2**self._idle, _MOST_MISSES)
 
     def found(self) -> None:
         pass
