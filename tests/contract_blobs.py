@@ -112,6 +112,11 @@ class Jobs:
         if job.state == RUNNING:
             self.jobs[id] = replace(job, state=CANCELLED, cancelling=True, ended=NOW)
 
+    def findings(self, job: Job, *, start: int = 0, size: int = 25) -> tuple[list[Mapping[str, Any]], int]:
+        self._trouble()
+        found = list((job.result or {}).get("findings") or ())
+        return found[start : start + size], len(found)
+
     def candidates(self, plan: str, *, start: int = 0, size: int = 25) -> tuple[list[dict[str, Any]], int]:
         self._trouble()
         found = self.plans[plan]

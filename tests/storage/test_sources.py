@@ -407,6 +407,7 @@ def test_the_record_s_size_and_hash_hold_for_the_source_too(make_staging, settin
 # Several sources
 
 
+@pytest.mark.usefixtures("store_copies")
 def test_two_sources_are_asked_in_order(make_staging, settings, proxy):
     staging = make_staging("ours", source=lambda origin: origin.through(proxy.endpoint_url, **QUICK))
     first = staging.settings.sources[0]

@@ -205,6 +205,7 @@ def test_the_storage_closes_while_something_is_being_stored(make_staging, settin
 MB = 1024 * 1024
 
 
+@pytest.mark.usefixtures("store_copies")
 def test_a_part_of_a_large_blob_brings_the_whole_into_the_bucket_without_moving_it(make_staging, proxy, settings):
     """Source and bucket in one store: the reader gets its part, the store copies the rest."""
     data = os.urandom(9 * MB)
@@ -226,6 +227,7 @@ def test_a_part_of_a_large_blob_brings_the_whole_into_the_bucket_without_moving_
     assert read_blob(staging.db(sources=()), "video") == data
 
 
+@pytest.mark.usefixtures("store_copies")
 def test_where_the_store_may_not_copy_it_is_stored_when_it_is_whole(make_staging, proxy, settings):
     data = os.urandom(9 * MB)
     staging, source = _large_in_production(make_staging, proxy, settings, data)
