@@ -177,10 +177,6 @@ class NoLacking:
     def missed(self, keys: Sequence[str], tid: bytes) -> None:
         pass
 
-    def _pause(self) -> int:
-        """Misses between the last page and the next one."""
-        return 1 if self._idle < _TRIED else min(2**self._idle, _MOST_MISSES)
-
     def found(self) -> None:
         pass
 
