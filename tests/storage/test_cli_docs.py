@@ -25,7 +25,7 @@ def examples_of(text: str) -> list[Example]:
 
 
 def commit_twelve_blobs(folder: Path, settings: StoreSettings) -> None:
-    """What the site has done until the document warms a machine: 100 KB each, one transaction after the other."""
+    """What the site has done until `report` is shown: 100 KB each, one transaction after the other."""
     written = StorageSettings(store=settings, owner="www.example.org", cache_dir=folder / "cache of the site")
     db = ZODB.DB(open_storage(FileStorage(str(folder / "Data.fs")), written))
     for number in range(12):
@@ -51,9 +51,9 @@ def test_examples_do_and_print_what_the_document_says(tmp_path, settings):
     if settings.ca_bundle:
         env["AWS_CA_BUNDLE"] = str(settings.ca_bundle)
     commands = examples_of(real(DOCUMENT))
-    assert len(commands) == 22
+    assert len(commands) == 32
     for example in commands:
-        if " warm" in example.command and not (tmp_path / "Data.fs").exists():
+        if " report" in example.command and not (tmp_path / "Data.fs").exists():
             commit_twelve_blobs(tmp_path, settings)
         example.run(tmp_path, env)
 
@@ -69,6 +69,6 @@ def test_comparison_sees_differences(expected, printed, same):
 def test_every_key_that_the_document_names_is_one():
     named = set(re.findall(r"--([a-z0-9]+(?:-[a-z0-9]+)+)", DOCUMENT))
     own = {"dry-run", "no-backup", "blobs-migrated", "no-write", "no-base", "limit-rate", "oid-range", "purge-source"}
-    own |= {"even-if-running", "from-bucket", "blobs-stay"}
+    own |= {"even-if-running", "from-bucket", "blobs-stay", "in-bucket", "new-since", "by-path"}
     assert named - own <= set(KEYS)
     assert own <= named
