@@ -437,6 +437,75 @@ def test_of_a_lost_key_comes_back_what_a_directory_has(checked, tmp_path):
         assert without.fsck(deep=True) == {"wrong-encryption": 1}
 
 
+def test_what_lost_its_key_and_was_given_another_meanwhile_stays(checked, before_the_lease, tmp_path):
+    """By somebody who still has it: the ETag is the same, and what an origin has is proven by its size alone."""
+    site = checked(encryption="client-side", keys={"one": ONE})
+    commit_blobs(site.db, blob=b"r" * 3000)
+    (revision,) = [revision for revision in site.kept() if revision.key == site.key("blob")]
+    _forget_hash(site, revision.oid, revision.tid)
+    site.db.pack(time.time() + 1)
+    (revision,) = [revision for revision in site.kept() if revision.key == site.key("blob")]
+    files = FilesystemHelper(str(tmp_path / "blobs"))
+    files.create()
+    path = Path(files.getBlobFilename(revision.oid, revision.tid))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"w" * 3000)
+    site.site.close_all()
+    site.site.cold()
+    store = site.site.settings.store
+    both = dataclasses.replace(store, encryption=_made("client-side", two=TWO, one=ONE))
+    alone = dataclasses.replace(store, encryption=_made("client-side", two=TWO))
+    source = BlobDirSettings(SourceOptions("old"), tmp_path / "blobs")
+    site.site.settings = dataclasses.replace(site.site.settings, store=alone, sources=(source,))
+    with closing(Bucket(both)) as other, Checked(site.site) as without:
+        before_the_lease(lambda: rotate(other.opened, False, 4, None, Quiet()))
+        without.fsck(deep=True, repair=True)
+        assert without.report.repaired == {"changed meanwhile": 1}, without.findings
+        assert without.fsck(deep=True) == {}
+        without.site.close_all()
+        without.site.cold()
+        assert read_blob(without.site.db(), "blob") == b"r" * 3000
+
+
+def test_what_a_source_has_with_other_bytes_is_a_finding(old_site, checked):
+    """The bucket has not got it, and the source only a part of it."""
+    source = old_site()
+    source.blobs.mkdir(parents=True, exist_ok=True)
+    site = checked()
+    commit_blobs(site.db, blob=b"b" * 3000)
+    (revision,) = [revision for revision in site.kept() if revision.key == site.key("blob")]
+    files = FilesystemHelper(str(source.blobs))
+    files.create()
+    path = Path(files.getBlobFilename(revision.oid, revision.tid))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"b" * 1000)
+    site.bucket.delete(site.key("blob"))
+    site.site.close_all()
+    settings = BlobDirSettings(SourceOptions("old"), source.blobs)
+    site.site.settings = dataclasses.replace(site.site.settings, sources=(settings,))
+    with Checked(site.site) as again:
+        assert again.fsck() == {"missing": 1}
+        assert "old" in again.findings[0]["detail"]
+        assert again.fsck(repair=True) == {"missing": 1}
+        assert again.report.repaired == {"repaired": 1}, "from the cache"
+
+
+@pytest.mark.parametrize(
+    ("fault", "target"), [(faults.answer(503), "list-type"), (faults.answer(403, "AccessDenied"), "gc/lease/")]
+)
+def test_where_the_lease_cannot_be_had_what_was_found_is_told(
+    checked, settings, proxy, before_the_lease, fault, target
+):
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, download_max_attempts=1, outage_patience=0.5)
+    site = checked(store=store)
+    filled(site, ("missing", "truncated"))
+    damage_all(site, ("missing", "truncated"))
+    before_the_lease(lambda: proxy.fail(fault, target=target, times=10**6))
+    assert site.fsck(repair=True) == {"missing": 1, "truncated": 1}
+    assert len(site.findings) == 2 and "repaired" not in (site.report.repaired or {})
+    assert site.report.outage or all("refuse" in finding["repair"]["detail"] for finding in site.findings)
+
+
 def _made(mode, **keys):
     required = keys.pop("required", False)
     return {"client-side": client_side, "sse-c": sse_c}[mode](required=required, active=next(iter(keys)), **keys)

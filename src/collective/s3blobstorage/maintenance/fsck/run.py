@@ -14,7 +14,7 @@ from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
 from ...cache.interfaces import IBlobCache
-from ...errors import ObjectMissing, Refused, StoreError, Unavailable
+from ...errors import Corrupt, ObjectMissing, Refused, StoreError, Unavailable
 from ...keys import BLOBS, is_addon_key, is_bookkeeping, is_upload_key, read_foreign_key
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import Listed
@@ -336,14 +336,20 @@ class _Fsck:
                 return replace(finding, etag="")
             raise
         if looked.kind is RIGHT and finding.etag:
-            if looked.etag == finding.etag:
+            if looked.etag == finding.etag and finding.kind != WRONG_ENCRYPTION:
                 return finding  # what reading it told holds as long as it is the same object
+            # Another key may open it by now: a rotation leaves its bytes, and so its ETag.
             looked = read(self._store, revision, keys, self._pace.take)
         if looked.kind is RIGHT:
             return "there"
-        if looked.kind == MISSING and overlay.has(Revision(revision.oid, revision.tid, revision.state)):
-            return "elsewhere"
-        return _found(looked, revision)
+        found = _found(looked, revision)
+        if looked.kind == MISSING:
+            try:
+                if overlay.has(Revision(revision.oid, revision.tid, revision.state)):
+                    return "elsewhere"
+            except Corrupt as error:
+                return replace(found, detail=f"{found.detail} as it must be ({error})")
+        return found
 
     def _may_read(self) -> bool:
         """Whether the store does not refuse everything by now, as where credentials ended meanwhile: what could be read
@@ -396,8 +402,7 @@ class _Fsck:
     ) -> None:
         self._contents = self._content_of_findings(base)
         if not self._wish.repair or self.report.stopped or not len(self._findings):
-            for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
-                self._tell(finding, None)
+            self._tell_all(None)
             return
         self.report.repaired = {}
         with cache(overlay) as through:
@@ -418,12 +423,22 @@ class _Fsck:
             try:
                 lease = self._leased(stack)
             except Taken as error:
-                for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
-                    self._tell(finding, Mended(NOT, detail=str(error)))
+                self._tell_all(Mended(NOT, detail=str(error)))
+                return
+            except Refused as error:
+                self._tell_all(Mended(NOT, detail=f"the store refuses the lease below gc/: {error}"))
+                return
+            except Unavailable as error:
+                self.report.outage = str(error)
+                self._tell_all(None)
                 return
             base = stack.enter_context(self._run.base())  # as the database is by now
             mender = Mender(self._store, overlay, cache, lease.check, self._pace.take)
             self._mend_each(self._needed(base), partial(self._mend_if_same, mender, overlay))
+
+    def _tell_all(self, mended: Mended | None) -> None:
+        for finding in map(Finding.from_row, self._findings.rows("oid", "tid")):
+            self._tell(finding, mended)
 
     def _leased(self, stack: ExitStack) -> Lease:
         clock = Clock()
@@ -441,7 +456,7 @@ class _Fsck:
 
     def _mend_if_same(self, mender: Mender, overlay: IOverlay, findings: list[Finding]) -> Mended:
         finding = findings[0]
-        if finding.kind in (DAMAGED, WRONG_ENCRYPTION):
+        if finding.kind == DAMAGED or (finding.kind == WRONG_ENCRYPTION and not finding.etag):
             return mender.mend(finding)  # which only says what to do
         try:
             now = self._again(overlay, finding)
