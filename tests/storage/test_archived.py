@@ -117,3 +117,25 @@ def test_stores_that_refuse_say_why(site, settings, proxy, tmp_path, fault, says
     proxy.fail(fault, target="restore", times=9)
     result = command(path, dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
     assert result.returncode == 1 and says in result.stdout
+
+
+def test_others_are_exported_and_verified_all_the_same(site, settings, tmp_path):
+    exported = s3blobs("--config", site, "export", "--to", tmp_path / "out", "--json", env=keys_of(settings))
+    assert exported.returncode == 1, exported.stderr
+    told = document(exported)
+    assert told["written"]["blobs"] == 1 and told["failed"] == 2 and told["missing"] == 0
+    assert {problem["detail"] for problem in told["problems"]} == {str(Archived())}
+    verifying = ("migrate", "--from", tmp_path / "out", "--compare", "--verify", "--json")
+    verified = s3blobs("--config", site, *verifying, env=keys_of(settings))
+    assert verified.returncode == 1, verified.stderr
+    told = document(verified)
+    assert told["verified"]["blobs"] == 1 and told["failed"] == 2
+
+
+def test_what_is_gone_meanwhile_or_in_no_archive_any_more_is_waited_for_by_nobody(site, settings, proxy, tmp_path):
+    path = tmp_path / "by-proxy.conf"
+    path.write_text(site.read_text().replace(settings.endpoint_url, proxy.endpoint_url))
+    proxy.fail(answer(404, "NoSuchKey"), target="restore", times=1)
+    proxy.fail(answer(403, "InvalidObjectState"), target="restore", nth=2, times=1)
+    result = command(path, dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), "--json")
+    assert document(result)["gone"]["blobs"] == 2 and result.returncode == 0

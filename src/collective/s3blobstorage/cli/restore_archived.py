@@ -68,7 +68,7 @@ def restore_archived(
         output.print_lines(_lines(told, days))
     if report.stopped:
         return INTERRUPTED
-    waiting = told["archived"]["blobs"] - told["readable"]["blobs"]
+    waiting = told["archived"]["blobs"] - told["readable"]["blobs"] - told["gone"]["blobs"]
     return 1 if waiting else 0
 
 

@@ -61,8 +61,8 @@ def restore(store: IObjectStore, days: int, tier: str, oids: OidRange | None, ru
     """Ask the store for a copy of each that can be read for ``days``. ``tier`` as ``IObjectStore.restore``, in lower
     case.
 
-    What the store refuses for one is counted, and the others are asked for; raises Unavailable, and StoreError where
-    the store has no archive at all. Asking twice does no harm.
+    What the store refuses for one is counted, and the others are asked for; raises Unavailable. Asking twice does no
+    harm.
     """
     report = Report()
     noted = {

@@ -15,7 +15,14 @@ from pathlib import Path
 from ..cache.downloads import DiskFailure, DownloadFile, run
 from ..cache.interfaces import IBlobSource
 from ..cache.processes import ProcessFolder, living
-from ..errors import BlobMissing, ConfigurationError, Corrupt, EncryptionKeyMissing, EncryptionNotHonoured
+from ..errors import (
+    Archived,
+    BlobMissing,
+    ConfigurationError,
+    Corrupt,
+    EncryptionKeyMissing,
+    EncryptionNotHonoured,
+)
 from ..storage.reading import BlobReader
 from ..storage.source import InlineSource
 from .blobdir import BlobDirectory
@@ -55,9 +62,9 @@ def execute(
     """Bring what is wanted, and note in the plan's findings what came of it. In the thread of the caller.
 
     ``inline(oid, tid)``: the bytes in the record of a revision, called in this thread; BlobMissing where it is gone.
-    What no place has makes its revision doubtful, damaged bytes and what needs a key that is not there are noted, and
-    the others go on. Unavailable and what else is refused end it after what is under way, and so does a disk that takes
-    no file (ConfigurationError).
+    What no place has makes its revision doubtful; damaged bytes, what lies in an archive, and what needs a key that is
+    not there are noted, and the others go on. Unavailable and what else is refused end it after what is under way, and
+    so does a disk that takes no file (ConfigurationError).
     """
     findings = planned.findings
     folder = receiving(directory)
@@ -89,7 +96,7 @@ def execute(
                     planned.doubtful.add(revision.oid, revision.tid)
                 elif isinstance(error, Corrupt):
                     findings.blame("different", revision.oid, revision.tid, str(error))
-                elif isinstance(error, (EncryptionKeyMissing, EncryptionNotHonoured)):
+                elif isinstance(error, (Archived, EncryptionKeyMissing, EncryptionNotHonoured)):
                     findings.blame("failed", revision.oid, revision.tid, str(error))
                 elif isinstance(error, (DiskFailure, OSError)):
                     raise _full(directory, error) from None

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import BlobMissing, Corrupt
+from ..errors import Archived, BlobMissing, Corrupt
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.upload import IN_MEMORY
 from ..storage.reading import BlobReader
@@ -132,6 +132,8 @@ def _run(
                 planned.doubtful.add(revision.oid, revision.tid)
             elif isinstance(error, Corrupt):
                 findings.blame("different", revision.oid, revision.tid, str(error))
+            elif isinstance(error, Archived):
+                findings.blame("failed", revision.oid, revision.tid, str(error))
             elif isinstance(error, OSError):
                 findings.blame("failed", revision.oid, revision.tid, f"its file cannot be read: {error.strerror}")
             else:
