@@ -11,7 +11,16 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache.interfaces import IBlobSource
-from collective.s3blobstorage.errors import BlobMissing, Corrupt, PreconditionFailed, Refused, StoreError, Unavailable
+from collective.s3blobstorage.errors import (
+    Archived,
+    BlobMissing,
+    Corrupt,
+    EncryptionKeyMissing,
+    PreconditionFailed,
+    Refused,
+    StoreError,
+    Unavailable,
+)
 from collective.s3blobstorage.overlay import chain
 from collective.s3blobstorage.overlay.chain import NoOverlay, Overlay
 from collective.s3blobstorage.overlay.interfaces import IOverlay, ISource, Revision, SourceOptions
@@ -432,3 +441,16 @@ def test_fetching_goes_to_the_next_source_with_an_empty_file_and_not_to_the_buck
         overlay(Place(), Place()).fetch(REVISION, io.BytesIO())
     with pytest.raises(BlobMissing):
         NoOverlay().fetch(REVISION, io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    "error", [Archived(), EncryptionKeyMissing("2026/0a1b2c3d", other=True), Refused("no"), Unavailable("out")]
+)
+def test_an_error_says_its_source_whatever_its_class_is_made_with(error):
+    source = Place(b"x", error=error)
+    with pytest.raises(type(error)) as caught:
+        behind(Place(), source).describe()
+    assert str(caught.value) == f"Source 'a': {error}"
+    assert getattr(caught.value, "id", "") == getattr(error, "id", "")
+    later = Place(b"later")
+    assert behind(Place(), source, later).describe()[0] == 5

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, BinaryIO, TypeVar
 
 from ZODB.utils import oid_repr, tid_repr
@@ -108,7 +109,9 @@ class Member:
 
     def named(self, error: StoreError) -> StoreError:
         """The same error, saying which source it is of."""
-        return type(error)(f"Source {self.name!r}: {error}")
+        named = copy(error)  # an error's class may take other arguments than its text
+        named.args = (f"Source {self.name!r}: {error}",)
+        return named
 
 
 @implementer(IOverlay)
