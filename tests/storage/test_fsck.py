@@ -467,6 +467,38 @@ def test_what_lost_its_key_and_was_given_another_meanwhile_stays(checked, before
         assert read_blob(without.site.db(), "blob") == b"r" * 3000
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_in_clear_and_whole_is_replaced_by_proven_bytes_only(checked, tmp_path, told):
+    """``require-encryption`` came later: nothing is lost, and a file with rotten bytes must not take its place."""
+    site = checked()
+    commit_blobs(site.db, blob=b"r" * 3000)
+    (revision,) = [revision for revision in site.kept() if revision.key == site.key("blob")]
+    _forget_hash(site, revision.oid, revision.tid)
+    site.db.pack(time.time() + 1)
+    (revision,) = [revision for revision in site.kept() if revision.key == site.key("blob")]
+    key = revision.key
+    if not told:  # as zodb-s3blobs writes it
+        site.bucket.put(key, b"r" * 3000)
+    before = site.bucket.get(key)
+    files = FilesystemHelper(str(tmp_path / "blobs"))
+    files.create()
+    path = Path(files.getBlobFilename(revision.oid, revision.tid))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"w" * 3000)
+    site.site.close_all()
+    site.site.cold()
+    strict = dataclasses.replace(site.site.settings.store, encryption=_made("client-side", required=True, one=ONE))
+    source = BlobDirSettings(SourceOptions("old"), tmp_path / "blobs")
+    site.site.settings = dataclasses.replace(site.site.settings, store=strict, sources=(source,))
+    with Checked(site.site) as again:
+        assert again.fsck(repair=True) == {"wrong-encryption": 1}
+        assert again.report.repaired == {"not repaired": 1}, again.findings
+        assert site.bucket.get(key) == before
+        path.write_bytes(b"r" * 3000)
+        again.fsck(repair=True)
+        assert again.report.repaired == {"repaired" if told else "not repaired": 1}, again.findings
+
+
 def test_what_a_source_has_with_other_bytes_is_a_finding(old_site, checked):
     """The bucket has not got it, and the source only a part of it."""
     source = old_site()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ...cache.interfaces import IBlobCache
+from ...encryption.envelope import key_name
 from ...errors import (
     BlobMissing,
     Corrupt,
@@ -59,10 +60,12 @@ class Mended:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the bytes must have, None where nobody knows: by the record, else by the object's own metadata."""
+    """What the bytes must have, None where nobody knows: by the record, else by the object's own metadata.
+    ``intact``: the object's own bytes may be right, and can be read by who does not refuse them."""
 
     size: int | None
     sha256: bytes | None
+    intact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,17 @@ class Mender:
     def _wanted(self, finding: Finding) -> _Wanted:
         revision = finding.revision
         size, sha256 = revision.size, revision.sha256
-        if finding.kind == WRONG_ENCRYPTION:  # its metadata may be hidden with the key that is not there
-            return _Wanted(finding.object_size if size is None else size, sha256)
+        if finding.kind == WRONG_ENCRYPTION:
+            size = finding.object_size if size is None else size
+            try:
+                stored = self.store.stored(finding.key)
+            except (Corrupt, Refused, EncryptionNotHonoured):  # another one by now
+                return _Wanted(size, sha256, intact=True)
+            if stored is None or key_name(stored.info.metadata) is not None:
+                return _Wanted(size, sha256)  # its metadata are hidden with the key that is not there
+            if sha256 is None and _is_of(finding, stored.info):
+                sha256 = recorded_sha256(stored.info.metadata)
+            return _Wanted(size, sha256, intact=True)
         if sha256 is None and finding.etag and finding.kind != WRONG_METADATA:
             try:
                 info = self.store.head(finding.key)
@@ -240,7 +252,7 @@ class Mender:
                 if not origin.known:
                     raise Corrupt("nobody knows how many bytes it should have")
                 proof = BY_REVISION
-            if finding.kind in (WRONG_BYTES, WRONG_METADATA) and proof != BY_SHA256:
+            if (wanted.intact or finding.kind in (WRONG_BYTES, WRONG_METADATA)) and proof != BY_SHA256:
                 raise Corrupt("nothing proves that its bytes are the right ones")
             if self.dry_run:
                 return Mended(WOULD, origin.name, proof)
