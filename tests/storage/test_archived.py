@@ -132,6 +132,15 @@ def test_others_are_exported_and_verified_all_the_same(site, settings, tmp_path)
     assert told["verified"]["blobs"] == 1 and told["failed"] == 2
 
 
+def test_files_of_a_directory_stay_while_the_bucket_has_blobs_in_an_archive(site, settings, tmp_path):
+    s3blobs("--config", site, "export", "--to", tmp_path / "out", env=keys_of(settings))
+    files = [path for path in (tmp_path / "out").rglob("*.blob")]
+    purge = ("migrate", "--from", tmp_path / "out", "--purge-source")
+    result = s3blobs("--config", site, *purge, env=keys_of(settings), input="www.example.org\n")
+    assert result.returncode == 1 and "nothing was deleted: 2 blobs of the bucket lie in an archive" in result.stderr
+    assert len(files) == 1 and files[0].exists()
+
+
 def test_what_is_gone_meanwhile_or_in_no_archive_any_more_is_waited_for_by_nobody(site, settings, proxy, tmp_path):
     path = tmp_path / "by-proxy.conf"
     path.write_text(site.read_text().replace(settings.endpoint_url, proxy.endpoint_url))

@@ -182,7 +182,7 @@ def _purge(run: Comparison, planned: Plan, source: Path, database: Database, dry
     """Delete, where nothing is in the way and somebody typed the name; why not, or None."""
     from ..maintenance import purge
 
-    reason = purge.refusal(planned.findings, run.scope)
+    reason = purge.refusal(planned.findings, run.scope) or purge.unreadable(run.store)
     if reason is not None or dry_run:
         return reason
     going = purge.deletable(planned)

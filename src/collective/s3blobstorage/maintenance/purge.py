@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..datatypes import ARCHIVES
+from ..keys import BLOBS, read_foreign_key, read_key
+from ..objectstore.interfaces import IObjectStore
 from .blobdir import BlobDirectory
 from .compare import Verdict
 from .findings import Count, Findings
@@ -33,6 +36,21 @@ def refusal(findings: Findings, scope: Scope) -> str | None:
         counts = ", ".join(f"{count:,} {what}" for what, count in sorted(findings.bad.items()))
         return f"the comparison found kept revisions that are not right: {counts}"
     return None
+
+
+def unreadable(store: IObjectStore) -> str | None:
+    """Why the directory's files are needed although the bucket has the blobs, or None: some lie in an archive. One
+    listing. Of a restored one the listing tells the same: it can be read for some days only."""
+    archived = sum(
+        line.storage_class in ARCHIVES and bool(read_key(line.key) or read_foreign_key(line.key))
+        for line in store.list(BLOBS)
+    )
+    if not archived:
+        return None
+    return (
+        f"{archived:,} blobs of the bucket lie in an archive of the store, where nobody can read them: have the store"
+        " copy them to another storage class, and remove the rule that archives them (s3blobs lifecycle names it)"
+    )
 
 
 def deletable(planned: Plan) -> Count:
