@@ -56,6 +56,24 @@ def test_rules_are_read_and_replaced(store):
         open_store(store.settings, read_only=True).set_lifecycle([THEIRS])
 
 
+@pytest.mark.parametrize("kept", ["varies_by_storage_class", None])
+def test_from_which_size_on_objects_are_moved_stays(store, kept):
+    """Of Amazon S3: it stands beside the rules in the answer, and the default holds where it is not sent again."""
+    store.set_lifecycle([THEIRS])
+    told, sent = store.connection.reader.meta.events, []
+
+    def answered(parsed, **kwargs):
+        parsed["TransitionDefaultMinimumObjectSize"] = kept
+
+    told.register_last("after-call.s3.GetBucketLifecycleConfiguration", answered)
+    store.connection.writer.meta.events.register(
+        "before-call.s3.PutBucketLifecycleConfiguration", lambda params, **kwargs: sent.append(params["headers"])
+    )
+    store.set_lifecycle(difference([THEIRS], "", Wishes(7)).wanted)
+    assert [headers.get("x-amz-transition-default-minimum-object-size") for headers in sent] == [kept]
+    assert len(store.lifecycle()) == 2
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "says"),
     [

@@ -15,10 +15,14 @@ _NONE = "NoSuchLifecycleConfiguration"
 _UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
 
 
+# Amazon S3 API Reference, PutBucketLifecycleConfiguration: from which size on objects are moved. It stands beside the
+# rules, is of all of them, and falls back to the default where it is not sent again.
+_MOVED_FROM = "TransitionDefaultMinimumObjectSize"
+
+
 def lifecycle(connection: Connection) -> tuple[dict[str, Any], ...]:
     """See ``IObjectStore.lifecycle``."""
-    request = connection.reader.get_bucket_lifecycle_configuration
-    answer = answered(connection, "GetBucketLifecycleConfiguration", "", lambda: request(**connection.bucket()))
+    answer = _read(connection)
     if not isinstance(answer, Failure):
         return tuple(dict(rule) for rule in answer.get("Rules", ()))
     if answer.code == _NONE:
@@ -26,16 +30,24 @@ def lifecycle(connection: Connection) -> tuple[dict[str, Any], ...]:
     raise _error(answer, "read", "s3:GetLifecycleConfiguration")
 
 
+def _read(connection: Connection) -> dict[str, Any] | Failure:
+    request = connection.reader.get_bucket_lifecycle_configuration
+    return answered(connection, "GetBucketLifecycleConfiguration", "", lambda: request(**connection.bucket()))
+
+
 def set_lifecycle(connection: Connection, rules: Sequence[Mapping[str, Any]]) -> None:
     """See ``IObjectStore.set_lifecycle``."""
     writer, bucket = connection.writer, connection.bucket()
     if rules:
+        present = _read(connection)
+        beside = {} if isinstance(present, Failure) else {_MOVED_FROM: present.get(_MOVED_FROM)}
         wanted = {"Rules": [dict(rule) for rule in rules]}
+        named = bucket | {name: value for name, value in beside.items() if value}
         answer = answered(
             connection,
             "PutBucketLifecycleConfiguration",
             "",
-            lambda: writer.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration=wanted),
+            lambda: writer.put_bucket_lifecycle_configuration(**named, LifecycleConfiguration=wanted),
         )
     else:
         answer = answered(connection, "DeleteBucketLifecycle", "", lambda: writer.delete_bucket_lifecycle(**bucket))
