@@ -12,6 +12,7 @@ from collective.s3blobstorage.errors import ConfigurationError
 from collective.s3blobstorage.maintenance.lifecycle import (
     CLASSES,
     KINDS,
+    LONGEST_ID,
     MOST_RULES,
     UNFINISHED,
     VERSIONS,
@@ -149,3 +150,11 @@ def test_what_harms_blobs(theirs, says):
     told = list(dangers([theirs], "plone", 1.5))
     assert (not told) if says is None else (len(told) == 1 and says in told[0])
     assert not list(dangers(difference([], "plone", ALL).wanted, "plone", 1.5))
+
+
+def test_long_prefixes_that_begin_alike_have_rules_of_their_own():
+    one, other = "a" * 300 + "/one", "a" * 300 + "/other"
+    ids = [rule_id(kind, prefix) for kind in KINDS for prefix in (one, other)]
+    assert len(set(ids)) == 2 * len(KINDS) and all(len(id) <= LONGEST_ID for id in ids)
+    rules = difference([], one, Wishes(7)).wanted
+    assert len(difference(rules, other, Wishes(9)).wanted) == 2

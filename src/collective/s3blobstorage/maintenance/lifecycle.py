@@ -7,6 +7,7 @@ a bucket.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,11 @@ class Difference:
 
 def rule_id(kind: str, prefix: str) -> str:
     """By what ours is known. ``prefix``: of the storage, "" the bucket's root."""
-    return f"collective.s3blobstorage: {kind} of {prefix or 'the bucket'}"[:LONGEST_ID]
+    id = f"collective.s3blobstorage: {kind} of {prefix or 'the bucket'}"
+    if len(id) <= LONGEST_ID:
+        return id
+    # Two long prefixes may begin alike: the one's rule must not be taken for the other's.
+    return f"{id[: LONGEST_ID - 33]} {hashlib.sha256(prefix.encode()).hexdigest()[:32]}"
 
 
 def our_rule(kind: str, prefix: str, wishes: Wishes) -> Rule:
