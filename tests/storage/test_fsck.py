@@ -522,6 +522,20 @@ def test_what_a_source_has_with_other_bytes_is_a_finding(old_site, checked):
         assert again.report.repaired == {"repaired": 1}, "from the cache"
 
 
+def test_a_source_that_goes_away_before_the_repair_is_no_outage(checked, before_the_lease, tmp_path):
+    site = checked()
+    filled(site, ("missing", "truncated"))
+    damage_all(site, ("missing", "truncated"))
+    site.site.close_all()
+    FilesystemHelper(str(tmp_path / "blobs")).create()
+    source = BlobDirSettings(SourceOptions("old", negative_cache=0), tmp_path / "blobs")
+    site.site.settings = dataclasses.replace(site.site.settings, sources=(source,))
+    with Checked(site.site) as again:
+        before_the_lease(lambda: (tmp_path / "blobs").rename(tmp_path / "away"))
+        assert again.fsck(repair=True) == {"missing": 1, "truncated": 1}
+        assert again.report.repaired == {"repaired": 2} and not again.report.outage
+
+
 @pytest.mark.parametrize(
     ("fault", "target"), [(faults.answer(503), "list-type"), (faults.answer(403, "AccessDenied"), "gc/lease/")]
 )

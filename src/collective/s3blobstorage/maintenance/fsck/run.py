@@ -325,8 +325,9 @@ class _Fsck:
             elif not revision.inline:
                 yield replace(finding, revision=revision)
 
-    def _again(self, overlay: IOverlay, finding: Finding) -> Finding | str:
-        """A finding that holds, or where the blob is: ``there`` or ``elsewhere``."""
+    def _again(self, overlay: IOverlay, finding: Finding, *, mending: bool = False) -> Finding | str:
+        """A finding that holds, or where the blob is: ``there`` or ``elsewhere``. ``mending``: a source that went away
+        since somebody looked is no outage of the bucket; another place may have the bytes."""
         revision = finding.revision
         keys = self._keys(revision)
         try:
@@ -349,6 +350,9 @@ class _Fsck:
                     return "elsewhere"
             except Corrupt as error:
                 return replace(found, detail=f"{found.detail} as it must be ({error})")
+            except (Unavailable, Refused):
+                if not mending:
+                    raise
         return found
 
     def _may_read(self) -> bool:
@@ -459,7 +463,7 @@ class _Fsck:
         if finding.kind == DAMAGED or (finding.kind == WRONG_ENCRYPTION and not finding.etag):
             return mender.mend(finding)  # which only says what to do
         try:
-            now = self._again(overlay, finding)
+            now = self._again(overlay, finding, mending=True)
         except ObjectMissing:
             return Mended(CHANGED, detail=ANOTHER)
         except Refused as error:
