@@ -25,8 +25,9 @@ class Example:
         result = subprocess.run(
             ["bash", "-c", self.command], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
         )
-        assert (result.returncode, result.stderr) == (self.status, ""), f"{self.command}\n{result.stdout}"
-        assert matches(self.printed, result.stdout), f"{self.command}\n{result.stdout}"
+        printed = f"{self.command}\n{result.stdout}{result.stderr}"
+        assert (result.returncode, result.stderr) == (self.status, ""), printed
+        assert matches(self.printed, result.stdout), printed
         return result.stdout
 
 
