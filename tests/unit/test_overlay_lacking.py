@@ -154,6 +154,16 @@ def test_a_page_is_not_believed_for_long(site):
     assert site.bucket.asked == 1
 
 
+def test_of_a_small_bucket_each_page_tells_of_all_keys(site):
+    site.know()
+    for number in (9, 3, 7, 5):
+        site.put(site.source, number)
+    site.time += BELIEVED
+    for number in (9, 3, 7, 5):
+        site.read(number)
+    assert site.bucket.asked == 1 and site.bucket.pages == ["", ""]
+
+
 def test_a_bucket_that_does_not_list_is_asked_for_each(site):
     site.bucket.trouble = Unavailable("no listing")
     for number in range(20):

@@ -73,6 +73,7 @@ class Lacking:
     _misses: int = 0
     _idle: int = 0  # pages since one spared a request
     _since: int = 0  # misses since the last page
+    _is_small: bool = True  # the last page from the beginning on had all keys, or there was none yet
     _again: float = 0.0  # no page is read before, by the monotonic clock
     _reading: threading.Thread | None = None
     _closed: bool = False
@@ -116,8 +117,8 @@ class Lacking:
         with self._lock:
             if self._reading is not None or self._closed:
                 return
-            # From the beginning first: where it ends on that page, it tells of all keys.
-            after = self._folder_before(keys[0]) if self._pages else ""
+            # From the beginning, as long as such a page reaches the end: then it tells of all keys.
+            after = "" if self._is_small else self._folder_before(keys[0])
             self._since, self._idle = 0, self._idle + 1
             self._reading = threading.Thread(target=self._read, args=(after,), name="s3blobs-lacking", daemon=True)
             try:
@@ -164,6 +165,7 @@ class Lacking:
             return
         last = there[-1] if len(there) == _PAGE else None
         with self._lock:
+            self._is_small = last is None if not after else self._is_small
             self._pages.append(_Page(after, last, set(there), started, settled))
             self._reading = None
 
