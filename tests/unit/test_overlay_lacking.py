@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -162,6 +165,23 @@ def test_of_a_small_bucket_each_page_tells_of_all_keys(site):
     for number in (9, 3, 7, 5):
         site.read(number)
     assert site.bucket.asked == 1 and site.bucket.pages == ["", ""]
+
+
+def test_a_forked_child_reads_pages_of_its_own(site):
+    """Of its parent's it neither has the thread, nor whoever releases the lock that was held at that moment."""
+    lacking = site.overlay.lacking
+    lacking._reading = threading.Thread(target=print)
+    lacking._lock.acquire()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        for number in range(MISSES):
+            site.put(site.source, number)
+            site.read(number)
+        os._exit(0 if site.bucket.pages == [""] else 1)
+    lacking._reading = None
+    lacking._lock.release()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_bucket_that_does_not_list_is_asked_for_each(site):

@@ -13,6 +13,7 @@ writes is never asked for elsewhere, whatever a source has under the same oid an
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -77,11 +78,18 @@ class Lacking:
     _again: float = 0.0  # no page is read before, by the monotonic clock
     _reading: threading.Thread | None = None
     _closed: bool = False
+    _process: int = field(default_factory=os.getpid)
+
+    def _check_process(self) -> None:
+        """A forked child has no thread that reads, and nobody releases there what a thread of its parent held."""
+        if self._process != os.getpid():
+            self._lock, self._reading, self._process = threading.Lock(), None, os.getpid()
 
     def lacks(self, keys: Sequence[str], tid: bytes) -> bool:
         """Whether a revision that may have these keys was in no page, and would have been."""
         if not keys or not self._pages:
             return False
+        self._check_process()
         lacks = self._told(keys, tid) is False
         if lacks:
             self._idle = 0
@@ -104,6 +112,7 @@ class Lacking:
         """The bucket was asked, and had none of them."""
         if not keys:
             return
+        self._check_process()
         with self._lock:
             self._misses += 1
             self._since += 1
@@ -132,11 +141,13 @@ class Lacking:
 
     def found(self) -> None:
         """The bucket had what it was asked for: what is read now lies there, not in sources."""
+        self._check_process()
         with self._lock:
             self._misses = 0
 
     def came(self, key: str) -> None:
         """It is in the bucket now."""
+        self._check_process()
         with self._lock:
             for page in self._pages:
                 if page.covers(key):
@@ -144,6 +155,7 @@ class Lacking:
 
     def close(self) -> None:
         """Idempotent. Waits for a page that is being read, but not for a store that does not answer."""
+        self._check_process()
         with self._lock:
             self._closed, reading = True, self._reading
         if reading is not None and reading.is_alive():
