@@ -148,3 +148,14 @@ def test_what_is_gone_meanwhile_or_in_no_archive_any_more_is_waited_for_by_nobod
     proxy.fail(answer(403, "InvalidObjectState"), target="restore", nth=2, times=1)
     result = command(path, dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), "--json")
     assert document(result)["gone"]["blobs"] == 2 and result.returncode == 0
+
+
+def test_a_check_takes_none_for_damaged_and_brings_none_back(site, settings):
+    store = open_store(settings)
+    before = {line.key: (line.etag, line.last_modified, line.storage_class) for line in store.list("blobs/")}
+    checked = s3blobs("--config", site, "fsck", "--deep", "--repair", "--json", env=keys_of(settings))
+    told = document(checked)
+    assert checked.returncode == 2 and set(told["found"].values()) == {0} and told["unknown"] == 2
+    assert {each["reason"] for each in told["unknown_of"]} == {str(Archived())}
+    assert {line.key: (line.etag, line.last_modified, line.storage_class) for line in store.list("blobs/")} == before
+    store.close()
