@@ -159,3 +159,23 @@ def test_a_check_takes_none_for_damaged_and_brings_none_back(site, settings):
     assert {each["reason"] for each in told["unknown_of"]} == {str(Archived())}
     assert {line.key: (line.etag, line.last_modified, line.storage_class) for line in store.list("blobs/")} == before
     store.close()
+
+
+def test_where_the_owner_marker_lies_there_too_it_is_asked_for_first(site, settings, bucket):
+    client, key = raw_client(settings), f"{settings.prefix}/.s3blobs.json".lstrip("/")
+    client.copy_object(
+        Bucket=bucket,
+        Key=key,
+        CopySource={"Bucket": bucket, "Key": key},
+        StorageClass="GLACIER",
+        MetadataDirective="COPY",
+    )
+    told = document(command(site, settings, "--dry-run", "--json"))
+    assert told["beside"] and told["archived"]["blobs"] == 1 and told["begun"]["blobs"] == 0
+    asked = command(site, settings, "--json")
+    assert asked.returncode == 1 and "run it again when it can be read" in asked.stderr
+    assert document(asked)["begun"]["blobs"] == 1
+    deadline = time.monotonic() + 30
+    while (told := document(command(site, settings, "--json")))["beside"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert told["archived"]["blobs"] == 2 and told["begun"]["blobs"] == 2

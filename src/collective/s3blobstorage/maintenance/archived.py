@@ -10,7 +10,7 @@ from typing import Any
 
 from ..datatypes import ARCHIVES
 from ..errors import ObjectMissing, StoreError, Unavailable
-from ..keys import BLOBS, read_foreign_key, read_key
+from ..keys import BLOBS, is_bookkeeping, read_foreign_key, read_key
 from ..objectstore.interfaces import IObjectStore, Listed, Restoring
 from .findings import Count
 from .parallel import in_parallel
@@ -48,18 +48,23 @@ class Report:
         }
 
 
-def look(store: IObjectStore, oids: OidRange | None, running: Any) -> Report:
-    """Which blobs lie in an archive. ``running``: ``jobs/interfaces.py``; in the thread of the caller."""
+def look(store: IObjectStore, oids: OidRange | None, running: Any, *, beside: bool = False) -> Report:
+    """Which blobs lie in an archive. ``running``: ``jobs/interfaces.py``; in the thread of the caller.
+
+    ``beside``: in place of blobs what this package keeps beside them, as the owner marker, without which nothing opens.
+    """
     report = Report()
-    for _ in _archived(store, oids, report, running):
+    for _ in _archived(store, oids, report, running, beside):
         pass
     report.stopped = running.stop.is_set()
     return report
 
 
-def restore(store: IObjectStore, days: int, tier: str, oids: OidRange | None, running: Any) -> Report:
+def restore(
+    store: IObjectStore, days: int, tier: str, oids: OidRange | None, running: Any, *, beside: bool = False
+) -> Report:
     """Ask the store for a copy of each that can be read for ``days``. ``tier`` as ``IObjectStore.restore``, in lower
-    case.
+    case; ``beside`` as ``look``.
 
     What the store refuses for one is counted, and the others are asked for; raises Unavailable. Asking twice does no
     harm.
@@ -75,7 +80,7 @@ def restore(store: IObjectStore, days: int, tier: str, oids: OidRange | None, ru
     def ask(line: Listed) -> Restoring:
         return store.restore(line.key, days, tier.capitalize())
 
-    lines = _archived(store, oids, report, running)
+    lines = _archived(store, oids, report, running, beside)
     with closing(in_parallel(lines, ask, concurrency=_AT_ONCE, stop=running.stop, name="s3blobs-restore")) as answers:
         for line, future in answers:
             error = future.exception()
@@ -91,16 +96,22 @@ def restore(store: IObjectStore, days: int, tier: str, oids: OidRange | None, ru
     return report
 
 
-def _archived(store: IObjectStore, oids: OidRange | None, report: Report, running: Any) -> Iterator[Listed]:
+def _archived(
+    store: IObjectStore, oids: OidRange | None, report: Report, running: Any, beside: bool
+) -> Iterator[Listed]:
     advance = running.phase("listing the bucket")
-    for line in store.list(BLOBS):  # from the beginning: keys of zodb-s3blobs are not in the order of oids
+    # From the beginning: keys of zodb-s3blobs are not in the order of oids.
+    for line in store.list("" if beside else BLOBS):
         if running.stop.is_set():
             return
         advance(1)
         if line.storage_class not in ARCHIVES:
             continue
         oid = _oid(line.key)
-        if oid is None or (oids and not oids[0] <= oid <= oids[1]):
+        if beside:
+            if not is_bookkeeping(line.key):
+                continue
+        elif oid is None or (oids and not oids[0] <= oid <= oids[1]):
             continue
         report.archived.add(line.size)
         report.classes[line.storage_class] += 1
