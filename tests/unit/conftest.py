@@ -17,7 +17,7 @@ import pytest
 
 MEMORY = Path("/dev/shm")
 ROOM = 512 * 1024 * 1024  # bytes; ten times what the largest test needs
-PIECES = 300  # that many pieces of work may a test cost, 1.7 s of a core of 2026; the dearest one takes half of that
+PIECES = 600  # pieces of work a test may cost, 3.4 s of a core of 2026: four times what the dearest one takes
 BEGUN, PIECE, COSTS = pytest.StashKey[float](), pytest.StashKey[float](), pytest.StashKey[dict]()
 
 
