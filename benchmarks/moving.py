@@ -42,6 +42,7 @@ from benchmarks import report  # noqa: E402
 from benchmarks.rows import Line  # noqa: E402
 from benchmarks.scale import KB, MB, QUICK, Scale, blocks  # noqa: E402
 from benchmarks.way import Way  # noqa: E402
+from collective.s3blobstorage.keys import is_bookkeeping  # noqa: E402
 
 ROUND_TRIP = 20.0  # ms
 CONCURRENCY = 8
@@ -242,7 +243,7 @@ class Moving:
             yield [{"Key": line["Key"]} for line in page.get("Contents", ())]
 
     def _objects(self, bucket: str) -> int:
-        return sum(not line["Key"].startswith(".s3blobs") for page in self._pages(bucket) for line in page)
+        return sum(not is_bookkeeping(line["Key"]) for page in self._pages(bucket) for line in page)
 
     def _drop(self, bucket: str) -> None:
         for page in self._pages(bucket):

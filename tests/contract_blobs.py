@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "migrate": {"dry_run": True, "source": None, "limit_rate": 0},
     "rotate": {"dry_run": True, "convert": False, "limit_rate": 0},
     "count": {},
+    "report": {"report": "types", "top": 20},
 }
 
 

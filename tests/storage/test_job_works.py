@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import plone_like
 import psycopg2
 import pytest
 from rings import client_side
@@ -345,6 +346,33 @@ def test_count(make_site, kind):
     document = db.storage.status("main").document()
     assert document["figures"]["blobs"]["objects"] == 2
     assert document["jobs"]["count"]["last"]["id"] == "count-1"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reports(make_site, kind):
+    """As `s3blobs report` tells them, with a bound, and without what an encrypted bucket must not tell."""
+    db = make_site(kind, **OWNED).db()
+    with plone_like.classes() as kinds:
+        plone_like.fill(db, kinds, many=3)
+        commit_blobs(db, large=b"l" * 50_000)
+    jobs = db.storage.jobs()
+    sealed = db.storage.store_.encryption.seals
+    [line] = ended(jobs, jobs.start("report", {"report": "largest", "top": 1})).result["lines"]
+    assert line["bytes"] == 50_000 and ("path" in line, "type" in line) == (not sealed, not sealed)
+    assert sealed or line["path"] == "/large"
+    growth = ended(jobs, jobs.start("report", {"report": "growth"}))
+    [month] = growth.result["lines"]
+    assert month["total_bytes"] == month["bytes"] > 50_000 and growth.result["tid"] == db.lastTransaction().hex()
+    if sealed:
+        with pytest.raises(ValueError, match="s3blobs report types"):
+            jobs.start("report", {})
+    else:
+        types = ended(jobs, jobs.start("report", {}))
+        assert {line["type"]: line["blobs"] for line in types.result["lines"]}["Image"] == 2
+        assert sum(line["bytes"] for line in types.result["lines"]) == month["bytes"] and types.result["more"] == 0
+    for wrong, says in (({"report": "all"}, "largest, growth, types"), ({"top": 0}, "1 to 200"), ({"top": 201}, "200")):
+        with pytest.raises(ValueError, match=says):
+            jobs.start("report", wrong)
 
 
 def test_the_storage_closes_under_a_job(make_site):

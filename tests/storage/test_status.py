@@ -57,7 +57,7 @@ def test_what_is_told_before_anything_was_counted(site, settings):
     assert document["encryption"]["mode"] == site.settings.store.encryption.name if settings.encryption else "none"
     assert document["cache"]["bound"] == site.settings.cache_size
     assert document["covers"]["processes"] == 1
-    assert set(document["jobs"]) == {"gc", "fsck", "mirror", "migrate", "rotate", "count"}
+    assert set(document["jobs"]) == {"gc", "fsck", "mirror", "migrate", "rotate", "count", "report"}
     json.dumps(document)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collective.s3blobstorage.controlpanel import rows
 from collective.s3blobstorage.controlpanel.kinds import DESCRIPTIONS, REPAIRS, STATES, TITLES, WRONG
-from collective.s3blobstorage.controlpanel.results import LABELS, result_rows
+from collective.s3blobstorage.controlpanel.results import LABELS, report_table, result_rows
 from collective.s3blobstorage.controlpanel.words import Words
 from collective.s3blobstorage.maintenance.findings import Findings, document
 from collective.s3blobstorage.maintenance.fsck import finding, mend
@@ -308,3 +308,43 @@ plain = st.recursive(
 def test_any_report_can_be_shown(result):
     for row in result_rows(result, WORDS):
         assert row.value is not None
+
+
+@pytest.mark.parametrize(
+    ("result", "head", "lines"),
+    [
+        (
+            {
+                "report": "largest",
+                "lines": [
+                    {"bytes": 2000, "oid": "00000000000000a1", "committed": "2026-11-27T10:00:00+00:00", "type": "File",
+                     "path": "/site/film"},
+                    {"bytes": 1000, "oid": "0000000000000000", "committed": None},
+                ],
+            },
+            ["Content", "Type", "Stored", "Size"],
+            [["/site/film", "File", "2026-11-27", "2\xa0kB"], ["0x0", "", "", "1\xa0kB"]],
+        ),
+        (
+            {
+                "report": "growth",
+                "lines": [
+                    {"month": "2026-11", "blobs": 1200, "bytes": 2000, "history_blobs": 1, "history_bytes": 0,
+                     "total_bytes": 4000},
+                ],
+            },
+            ["Month", "Files", "Size", "Of it only in the history", "In all"],
+            [["2026-11", "1,200", "2\xa0kB", "0\xa0bytes", "4\xa0kB"]],
+        ),
+        (
+            {"report": "types", "lines": [{"type": "File", "blobs": 2, "bytes": 9, "history_bytes": 3}]},
+            ["Type", "Files", "Size", "Of it only in the history"],
+            [["File", "2", "9\xa0bytes", "3\xa0bytes"]],
+        ),
+    ],
+)  # fmt: skip
+def test_a_report_is_a_table(result, head, lines):
+    made = report_table({**result, "tid": "04" * 8, "more": 0}, WORDS)
+    assert (made["head"], made["lines"]) == (head, lines)
+    [row] = result_rows({**result, "tid": "04" * 8, "more": 0}, WORDS)
+    assert (row.label, row.code) == ("As of the transaction", True)

@@ -115,6 +115,26 @@ def test_other_pages_load_nothing_of_ours(panel):
     assert asked and not [url for url in asked if "s3blobstorage" in url]
 
 
+@pytest.mark.chromium
+@pytest.mark.parametrize(
+    ("about", "heads"),
+    [
+        ("Types of content", ["Type", "Files", "Size", "Of it only in the history"]),
+        ("The largest files", ["Content", "Type", "Stored", "Size"]),
+        ("Growth by month", ["Month", "Files", "Size", "Of it only in the history", "In all"]),
+    ],
+)
+def test_a_report_of_what_takes_the_room(panel, tmp_path, about, heads):
+    panel.goto("/with/@@s3blobstorage-jobs")
+    card = panel.get_by_role("region", name="What takes the room")
+    card.get_by_label("About").select_option(label=about)
+    card.get_by_role("button", name="Start").click()
+    panel.get_by_role("heading", name=about).wait_for()
+    assert panel.locator("table th[scope=col]").all_inner_texts() == heads
+    assert panel.locator("table tbody tr").count() >= 1
+    panel.screenshot(path=str(tmp_path / "report.png"), full_page=True)
+
+
 def test_in_german(panel, manager):
     """A site in German: the language is the site's, and every text of the page is in it."""
     manager.api("PATCH", "@registry", {"plone.available_languages": ["en", "de"]}, expect=204)

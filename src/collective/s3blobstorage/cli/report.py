@@ -6,7 +6,7 @@ import csv
 import io
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,7 @@ from .interrupt import INTERRUPTED
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
-    from ..maintenance.manifest import Entry
-    from ..maintenance.reports import Row
+    from ..maintenance.reporting import Report
     from .shown import Shown
 
 _TITLES = {"largest": "The largest blobs", "growth": "Blobs by month", "types": "Blobs by type of content"}
@@ -74,9 +73,9 @@ def report(request: Request, kind: str, top: int, as_csv: bool, svg: Path | None
 
 
 def _made(database: Database, kind: str, top: int) -> tuple[bytes, _Report] | None:
-    from ..maintenance import reports
     from ..maintenance.findings import Stopped
-    from ..maintenance.inventory import Inventory
+    from ..maintenance.reporting import LARGEST
+    from ..maintenance.reporting import report as made
     from ..maintenance.spool import Spool
 
     with ExitStack() as stack:
@@ -84,76 +83,39 @@ def _made(database: Database, kind: str, top: int) -> tuple[bytes, _Report] | No
         store, marker = opened_store(stack, database, writable=False, concurrency=1)
 
         def work(running: Shown) -> tuple[bytes, _Report] | None:
-            found = Inventory(
-                looked(database), store, marker, spool, running.stop, with_content=kind != "growth", stored_sizes=True
-            )
             try:
-                found.look(running.phase("reading the database"))
+                found = made(looked(database), store, marker, spool, kind, top, running)
             except Stopped:
                 return None
-            advance = running.phase("counting", found.count)
-
-            def entries() -> Any:
-                for entry in found.entries():
-                    if running.stop.is_set():
-                        raise Stopped
-                    advance(1)
-                    yield entry
-
-            try:
-                if kind == "largest":
-                    return found.tid, _of_entries(reports.largest(entries(), top))
-                rows = reports.growth(entries()) if kind == "growth" else reports.by_type(entries())
-            except Stopped:
-                return None
-            return found.tid, _of_rows(rows, "month" if kind == "growth" else "type", running_sum=kind == "growth")
+            return found.tid, _of_entries(found) if kind == LARGEST else _of_rows(found)
 
         return shown_until_interrupted(work, "requests")
 
 
-def _of_entries(found: list[tuple[Entry, bool]]) -> _Report:
-    from ..maintenance.findings import committed
-
-    rows, table, drawn = [], [], []
-    for entry, past in found:
-        revision, content = entry.revision, entry.content
-        size = revision.size or 0
-        where = "not found" if content is None else str(content)
-        day = (committed(revision.tid) or "")[:10]
-        rows.append(
-            {
-                "bytes": size,
-                "oid": revision.oid.hex(),
-                "tid": revision.tid.hex(),
-                "committed": committed(revision.tid),
-                "type": "" if content is None else content.portal_type,
-                "field": "" if content is None else content.field,
-                "path": None if content is None else content.path,
-                "history": past or (content is not None and content.past),
-            }
-        )
+def _of_entries(found: Report) -> _Report:
+    rows, table, drawn = found.as_json(), [], []
+    for row, (entry, past) in zip(rows, found.entries, strict=True):
+        size, where = byte_count(row["bytes"]), "not found" if entry.content is None else str(entry.content)
         marked = f"{where} (an earlier revision)" if past else where
-        table.append([byte_count(size), day, rows[-1]["type"] or "-", f"0x{int(revision.oid.hex(), 16):02x}", marked])
-        drawn.append((where, float(size), byte_count(size)))
+        oid = f"0x{int(row['oid'], 16):02x}"
+        table.append([size, (row["committed"] or "")[:10], row["type"] or "-", oid, marked])
+        drawn.append((where, float(row["bytes"]), size))
     columns = ["bytes", "oid", "tid", "committed", "type", "field", "path", "history"]
     return _Report(rows, columns, [["size", "committed", "type", "oid", "content"], *table], drawn)
 
 
-def _of_rows(found: list[Row], name: str, *, running_sum: bool) -> _Report:
-    rows, table, drawn, total = [], [], [], 0
-    for row in found:
-        total += row.all.bytes
-        told = {name: row.name, **asdict(row.all)}
-        told |= {"history_blobs": row.history.blobs, "history_bytes": row.history.bytes}
-        line = [row.name, f"{row.all.blobs:,}", byte_count(row.all.bytes), byte_count(row.history.bytes)]
-        if running_sum:
-            told["total_bytes"] = total
-            line.append(byte_count(total))
-        rows.append(told)
+def _of_rows(found: Report) -> _Report:
+    rows, table, drawn = found.as_json(), [], []
+    sums = found.kind == "growth"
+    name = "month" if sums else "type"
+    for row in rows:
+        line = [row[name], f"{row['blobs']:,}", byte_count(row["bytes"]), byte_count(row["history_bytes"])]
+        if sums:
+            line.append(byte_count(row["total_bytes"]))
         table.append(line)
-        drawn.append((row.name, float(row.all.bytes), f"{byte_count(row.all.bytes)}, {row.all.blobs:,} blobs"))
-    columns = [name, "blobs", "bytes", "history_blobs", "history_bytes", *(["total_bytes"] if running_sum else [])]
-    head = [name, "blobs", "size", "of it history", *(["in all"] if running_sum else [])]
+        drawn.append((row[name], float(row["bytes"]), f"{byte_count(row['bytes'])}, {row['blobs']:,} blobs"))
+    columns = [name, "blobs", "bytes", "history_blobs", "history_bytes", *(["total_bytes"] if sums else [])]
+    head = [name, "blobs", "size", "of it history", *(["in all"] if sums else [])]
     return _Report(rows, columns, [head, *table], drawn)
 
 

@@ -12,7 +12,7 @@ from .found import finding_line
 from .judgement import BAD, LOOK
 from .messages import _
 from .page import JOBS, Page
-from .results import result_rows
+from .results import report_table, result_rows
 from .status import LEVELS, MARKS
 from .words import moment_of
 
@@ -56,6 +56,8 @@ class Jobs(Page):
                 options[name] = self.request.form[name]
         if kind == "rotate" and self.request.form.get("convert"):
             options["convert"] = True
+        if kind == "report" and self.request.form.get("report") in kinds.REPORTS:
+            options["report"] = self.request.form["report"]
         if kind == "fsck":
             options |= {"repair": True, "deep": bool(self.request.form.get("deep"))}
         return self._start(kind, options)
@@ -198,6 +200,19 @@ class Jobs(Page):
             "more": total > count,
             **self._batch(count, job=job.id),
         }
+
+    @property
+    def reports(self):
+        """What a report can be about, by the name that the form sends."""
+        return kinds.REPORTS
+
+    @Lazy
+    def report(self):
+        """What a report tells; None where the job is none."""
+        job = self.job
+        if job.kind != "report" or not (job.result or {}).get("lines"):
+            return None
+        return report_table(job.result, self.words)
 
     def _batch(self, count, **query):
         start = self.start

@@ -13,6 +13,7 @@ TITLES = {
     "migrate": _("Bring a folder of blobs in"),
     "rotate": _("Change keys"),
     "count": _("Count"),
+    "report": _("What takes the room"),
 }
 
 DESCRIPTIONS = {
@@ -24,6 +25,7 @@ DESCRIPTIONS = {
     "migrate": _("Copies the files of a folder of blobs that zope.conf names into the bucket, while the site runs."),
     "rotate": _("Brings every file to the key that new files are encrypted with, so that an old key can be retired."),
     "count": _("Counts the files in the bucket, and how many are only in a source."),
+    "report": _("Tells which files, which months or which types of content take the room. Changes nothing."),
 }
 
 STATES = {
@@ -53,4 +55,6 @@ REPAIRS = {
 }
 
 # What starts at once: it changes nothing that a plan could show first.
-WITHOUT_PLAN = frozenset({"count"})
+WITHOUT_PLAN = frozenset({"count", "report"})
+
+REPORTS = {"types": _("Types of content"), "largest": _("The largest files"), "growth": _("Growth by month")}

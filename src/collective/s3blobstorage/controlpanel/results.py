@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..maintenance.fsck.finding import KINDS as FSCK_KINDS
+from ..maintenance.reporting import GROWTH, LARGEST
 from .judgement import LOOK
+from .kinds import REPORTS
 from .messages import _
 from .rows import Row
 from .words import Words
@@ -19,6 +21,7 @@ from .words import Words
 _LEFT_OUT = frozenset(
     {"dry_run", "plan", "owner", "usage", "failures", "foreign_keys", "objects.total"}
     | {"findings", "findings_kept", "unknown_of", "after", "read.sample"}
+    | {"report", "lines", "more"}
 )
 
 LABELS = {
@@ -112,6 +115,8 @@ LABELS = {
     "objects.bookkeeping": _("Notes of this add-on"),
     "objects.other": _("Not of this add-on"),
     "outside": _("Files that are only in a source"),
+    # report
+    "tid": _("As of the transaction"),
 }
 _TO_LOOK_AT = frozenset(
     {"refused", "failed", "damaged", "missing", "different", "problems", "stopped", "unknown", "outage"}
@@ -125,6 +130,33 @@ def result_rows(result: Mapping[str, Any], words: Words) -> list[Row]:
     return list(_rows(result, words, ""))
 
 
+def report_table(result: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """What a report of what takes the room tells: its title, the heads of its columns, and its lines."""
+    kind, size, number = result["report"], words.size, words.number
+    if kind == LARGEST:
+        head = [_("Content"), _("Type"), _("Stored"), _("Size")]
+        lines = [
+            [
+                each.get("path") or f"0x{each['oid'].lstrip('0') or '0'}",
+                each.get("type") or "",
+                (each["committed"] or "")[:10],
+                size(each["bytes"]),
+            ]
+            for each in result["lines"]
+        ]
+    else:
+        head = [_("Month") if kind == GROWTH else _("Type"), _("Files"), _("Size"), _("Of it only in the history")]
+        lines = []
+        for each in result["lines"]:
+            name = each.get("month") or each.get("type")
+            lines.append([name, number(each["blobs"]), size(each["bytes"]), size(each["history_bytes"])])
+        if kind == GROWTH:
+            head.append(_("In all"))
+            for line, each in zip(lines, result["lines"], strict=True):
+                line.append(size(each["total_bytes"]))
+    return {"title": REPORTS[kind], "head": head, "lines": lines, "more": result["more"]}
+
+
 def _rows(values: Mapping[str, Any], words: Words, before: str) -> Iterator[Row]:
     for key, value in values.items():
         name = f"{before}{key}"
@@ -135,7 +167,7 @@ def _rows(values: Mapping[str, Any], words: Words, before: str) -> Iterator[Row]
             continue
         yield Row(
             LABELS.get(name, name), _value(name, value, words), level=LOOK if name in _TO_LOOK_AT else "",
-            code=name == "complete_up_to",
+            code=name in ("complete_up_to", "tid"),
         )  # fmt: skip
 
 

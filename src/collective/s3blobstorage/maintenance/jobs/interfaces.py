@@ -1,5 +1,5 @@
-"""The contract of jobs: gc, fsck, mirror, migrate, rotate and count, in the background of a site's process or on the
-command line.
+"""The contract of jobs: gc, fsck, mirror, migrate, rotate, count and report, in the background of a site's process or
+on the command line.
 
 A job's state is an object of the bucket, so that every process and machine sees it. At most one of a kind runs for
 each prefix. Who runs it says every few seconds that it lives; without that for ``INTERRUPTED_AFTER`` it is
@@ -18,7 +18,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
-KINDS = ("gc", "fsck", "mirror", "migrate", "rotate", "count")
+KINDS = ("gc", "fsck", "mirror", "migrate", "rotate", "count", "report")
 
 # States. The first is that of a job whose process says that it lives; the others are final.
 RUNNING = "running"
@@ -140,6 +140,8 @@ class IJobs(Interface):
     be left out where there is only one.
     rotate: ``dry_run``, ``limit_rate``, ``convert`` (false).
     count: none; reads the whole listing and keeps the figures.
+    report: ``report``: largest, growth or types (types); ``top``: of largest, how many (20). What it tells of is in its
+    result, at most 200 lines.
 
     ``limit_rate``: bytes a second over all transfers of the job, 0: as fast as it goes.
     """

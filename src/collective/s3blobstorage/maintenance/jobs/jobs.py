@@ -65,6 +65,7 @@ _COMMANDS = {
     "migrate": "migrate",
     "rotate": "keys rotate",
     "count": "status",
+    "report": "report",
 }
 
 

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ...errors import ConfigurationError
 from ...overlay.settings import BlobDirSettings
 from ...status import figures
+from .. import reporting
 from .. import rotate as rotation
 from ..blobdir import BlobDirectory
 from ..bringing import Wish, from_directory, from_sources, note_mirrored
@@ -37,6 +38,9 @@ from ..spool import Spool
 from .interfaces import IWork
 from .kept_findings import packed
 from .running import begun_later
+
+# Of a report's lines what an encrypted bucket must not tell.
+_CONTENT = frozenset({"type", "field", "path"})
 
 LISTED = 200  # problems or keys in a report: nobody mends more by hand, and a job's object stays small
 
@@ -337,6 +341,41 @@ class CountAll:
             return {"outside": {"objects": wanted.blobs, "bytes": wanted.bytes}}
 
 
+@implementer(IWork)
+class ReportAll:
+    """What takes the room: the largest blobs, the growth by month, the types of content."""
+
+    defaults: Mapping[str, Any] = {"report": reporting.TYPES, "top": 20}
+
+    def check(self, operated: Operated, options: Mapping[str, Any]) -> None:
+        if options["report"] not in reporting.REPORTS:
+            raise ValueError(f"report is one of {', '.join(reporting.REPORTS)}")
+        if not 1 <= options["top"] <= LISTED:
+            raise ValueError(f"top is a number from 1 to {LISTED}: s3blobs report tells of more")
+        if options["report"] == reporting.TYPES and operated.store.encryption.seals:
+            # A job lies in the bucket as it is, and whoever reads that is not to learn what kinds of content there are.
+            raise ValueError("types of content are not written into a bucket that is encrypted: s3blobs report types")
+
+    def why_not(self, operated: Operated) -> str:
+        return ""
+
+    def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
+        kind = options["report"]
+        with Spool() as spool:
+            try:
+                made = reporting.report(
+                    operated.look, operated.store, operated.marker, spool, kind, options["top"], running
+                )
+            except Stopped:
+                return {"report": kind, "stopped": True}
+        lines = made.as_json()
+        if operated.store.encryption.seals:
+            lines = [{name: value for name, value in line.items() if name not in _CONTENT} for line in lines]
+        # Months are listed from the last one, since of many the first ones are left out.
+        listed = lines[-LISTED:] if kind == reporting.GROWTH else lines[:LISTED]
+        return {"report": kind, "tid": made.tid.hex(), "lines": listed, "more": len(lines) - len(listed)}
+
+
 WORKS: dict[str, IWork] = {
     "gc": Gc(),
     "fsck": Fsck(),
@@ -344,4 +383,5 @@ WORKS: dict[str, IWork] = {
     "migrate": Migrate(),
     "rotate": Rotate(),
     "count": CountAll(),
+    "report": ReportAll(),
 }
