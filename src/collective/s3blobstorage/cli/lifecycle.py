@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..maintenance.lifecycle import Difference, Wishes
     from ..settings import StorageSettings
 
-DAY = 86400.0
 # A week: nobody goes on with an upload that stood still for so long, and it costs a fiftieth of a year of its storage.
 UNFINISHED = 7
 # A month: for who finds out late that something was deleted. Longer where gc-keep is.
@@ -101,7 +100,7 @@ def lifecycle(
         keeps_versions = bool(store.keeps_versions())
         wishes = _wishes(settings, present, keeps_versions, unfinished, noncurrent, move, remove)
         found = difference(present, prefix, wishes)
-        harm = list(dangers(present, prefix, settings.uploads.expiry / DAY))
+        harm = list(dangers(present, prefix, settings.uploads.expiry / datatypes.DAY))
         if not as_json:
             _show(found, harm, bucket)
         changed, wrong = False, ""
@@ -153,7 +152,7 @@ def _wishes(
     asked = {UPLOADS: unfinished is not None, VERSIONS: noncurrent is not None, CLASSES: bool(move)}
     if twice := [name for name, kind in kinds.items() if kind in gone and asked[kind]]:
         raise ConfigurationError(f"--{twice[0]} and --remove {twice[0]} contradict each other: leave one out")
-    uploads_last, kept = math.ceil(settings.uploads.expiry / DAY), math.ceil(settings.gc_keep / DAY)
+    uploads_last, kept = math.ceil(settings.uploads.expiry / datatypes.DAY), math.ceil(settings.gc_keep / datatypes.DAY)
     if unfinished is not None and unfinished <= uploads_last and settings.uploads.allowed:
         raise ConfigurationError(
             f"--unfinished {unfinished} would end uploads that browsers may still go on with: give more than"

@@ -105,8 +105,10 @@ def _of_entries(found: Report) -> _Report:
 
 
 def _of_rows(found: Report) -> _Report:
+    from ..maintenance.reporting import GROWTH
+
     rows, table, drawn = found.as_json(), [], []
-    sums = found.kind == "growth"
+    sums = found.kind == GROWTH
     name = "month" if sums else "type"
     for row in rows:
         line = [row[name], f"{row['blobs']:,}", byte_count(row["bytes"]), byte_count(row["history_bytes"])]

@@ -149,11 +149,10 @@ def report_table(result: Mapping[str, Any], words: Words) -> dict[str, Any]:
         lines = []
         for each in result["lines"]:
             name = each.get("month") or each.get("type")
-            lines.append([name, number(each["blobs"]), size(each["bytes"]), size(each["history_bytes"])])
+            in_all = [size(each["total_bytes"])] if kind == GROWTH else []
+            lines.append([name, number(each["blobs"]), size(each["bytes"]), size(each["history_bytes"]), *in_all])
         if kind == GROWTH:
             head.append(_("In all"))
-            for line, each in zip(lines, result["lines"], strict=True):
-                line.append(size(each["total_bytes"]))
     return {"title": REPORTS[kind], "head": head, "lines": lines, "more": result["more"]}
 
 

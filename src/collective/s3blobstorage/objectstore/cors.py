@@ -14,7 +14,6 @@ from collective.s3blobstorage.objectstore.visitor import asked
 from collective.s3blobstorage.settings import StoreSettings
 
 _NONE = frozenset(("NoSuchCORSConfiguration", "NoSuchCORSConfigurationError"))
-_UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
 
 # Fetch Standard: a page may use these methods and headers without being told so by the store.
 _ALWAYS = frozenset(("GET", "HEAD", "POST"))
@@ -46,7 +45,7 @@ def set_cors(connection: Connection, rules: Sequence[Mapping[str, Any]]) -> None
 
 
 def _error(failure: Failure, what: str, action: str) -> StoreError:
-    if failure.status in (405, 501) or failure.code in _UNKNOWN_REQUEST:
+    if failure.is_unknown:
         return StoreError(
             "The object store does not know the requests for CORS rules (GetBucketCors, PutBucketCors): whether"
             " browsers may send to it is set where the store, or the proxy before it, is administered."

@@ -12,7 +12,6 @@ from collective.s3blobstorage.objectstore.translate import Failure
 from collective.s3blobstorage.objectstore.versions import answered
 
 _NONE = "NoSuchLifecycleConfiguration"
-_UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
 
 
 # Amazon S3 API Reference, PutBucketLifecycleConfiguration: from which size on objects are moved. It stands beside the
@@ -40,14 +39,14 @@ def set_lifecycle(connection: Connection, rules: Sequence[Mapping[str, Any]]) ->
     writer, bucket = connection.writer, connection.bucket()
     if rules:
         present = _read(connection)
-        beside = {} if isinstance(present, Failure) else {_MOVED_FROM: present.get(_MOVED_FROM)}
+        if not isinstance(present, Failure) and present.get(_MOVED_FROM):
+            bucket[_MOVED_FROM] = present[_MOVED_FROM]
         wanted = {"Rules": [dict(rule) for rule in rules]}
-        named = bucket | {name: value for name, value in beside.items() if value}
         answer = answered(
             connection,
             "PutBucketLifecycleConfiguration",
             "",
-            lambda: writer.put_bucket_lifecycle_configuration(**named, LifecycleConfiguration=wanted),
+            lambda: writer.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration=wanted),
         )
     else:
         answer = answered(connection, "DeleteBucketLifecycle", "", lambda: writer.delete_bucket_lifecycle(**bucket))
@@ -56,7 +55,7 @@ def set_lifecycle(connection: Connection, rules: Sequence[Mapping[str, Any]]) ->
 
 
 def _error(failure: Failure, what: str, action: str) -> StoreError:
-    if failure.status in (405, 501) or failure.code in _UNKNOWN_REQUEST:
+    if failure.is_unknown:
         return StoreError(
             "The object store does not know lifecycle rules (GetBucketLifecycleConfiguration): unfinished uploads and"
             " old versions are removed by s3blobs gc and s3blobs gc --versions."
@@ -86,7 +85,7 @@ def restore(connection: Connection, key: str, days: int, tier: str) -> Restoring
         return Restoring.UNDER_WAY
     if answer.code in ("InvalidObjectState", "ObjectAlreadyInActiveTierError"):
         return Restoring.NOT_ARCHIVED
-    if answer.status in (405, 501) or answer.code in _UNKNOWN_REQUEST:
+    if answer.is_unknown:
         raise StoreError("The object store has no archive from which objects could be restored (RestoreObject).")
     if answer.status in (401, 403):
         raise Refused(

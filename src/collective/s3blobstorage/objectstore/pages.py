@@ -78,7 +78,9 @@ def _line(
     if not key or etag is None:
         raise ValueError
     line = {"Key": key, "LastModified": _time(modified), "ETag": etag, "Size": int(size)}  # type: ignore[arg-type]
-    return {**line, "StorageClass": storage} if storage else line
+    if storage:
+        line["StorageClass"] = storage
+    return line
 
 
 def _time(text: Any) -> datetime:

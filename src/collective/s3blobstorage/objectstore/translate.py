@@ -74,6 +74,11 @@ class Failure:
     detail: str = ""
     retry_after: float = 0.0
 
+    @property
+    def is_unknown(self) -> bool:
+        """The store does not know that request."""
+        return self.status in (405, 501) or self.code in _UNKNOWN_CODES
+
 
 _DAMAGED = "The object store received other bytes than were sent."
 _UNREACHABLE = "The object store could not be reached."
@@ -90,6 +95,7 @@ _RETRY_CODES = frozenset(
     " RequestLimitExceeded BandwidthLimitExceeded TooManyRequests OperationAborted PriorRequestNotComplete"
     " TransactionInProgress XAmzContentChecksumMismatch IncompleteBody".split()
 )
+_UNKNOWN_CODES = frozenset("NotImplemented MethodNotAllowed".split())
 _DAMAGED_CODES = frozenset("BadDigest XAmzContentSHA256Mismatch InvalidDigest".split())
 _NAMED = {"InvalidStorageClass": "The object store does not know this storage class (storage-class)."}
 _REFUSED_CODES = frozenset(

@@ -13,8 +13,6 @@ from collective.s3blobstorage.objectstore.interfaces import Lock
 from collective.s3blobstorage.objectstore.patience import UPLOADING
 from collective.s3blobstorage.objectstore.translate import Failure, failure_of
 
-_UNKNOWN_REQUEST = frozenset(("NotImplemented", "MethodNotAllowed"))
-
 
 def keeps_versions(connection: Connection) -> bool | None:
     """See ``IObjectStore.keeps_versions``."""
@@ -24,7 +22,7 @@ def keeps_versions(connection: Connection) -> bool | None:
     )
     if not isinstance(answer, Failure):
         return bool(answer.get("Status"))
-    if answer.status in (405, 501) or answer.code in _UNKNOWN_REQUEST:
+    if answer.is_unknown:
         return False
     return None
 
@@ -50,7 +48,7 @@ def locks_objects(connection: Connection) -> bool | None:
     )
     if not isinstance(answer, Failure):
         return (answer.get("ObjectLockConfiguration") or {}).get("ObjectLockEnabled") == "Enabled"
-    if answer.status in (404, 405, 501) or answer.code in _UNKNOWN_REQUEST:
+    if answer.status == 404 or answer.is_unknown:
         return False
     return None
 

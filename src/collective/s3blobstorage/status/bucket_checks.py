@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..datatypes import DAY
 from ..errors import Refused, StoreError, Unavailable
 from ..maintenance.lifecycle import dangers
 from ..messages import one_line
 from ..objectstore import S3ObjectStore
 from ..settings import StorageSettings
 from .local_checks import Result
-
-_DAY = 86400.0
 
 
 def bucket_checks(
@@ -30,7 +29,7 @@ def bucket_checks(
             return None, "not tried: these credentials may not read them (s3:GetLifecycleConfiguration)", ""
         except StoreError as error:
             return None, one_line(error), ""
-        harm = list(dangers(rules, settings.store.prefix, settings.uploads.expiry / _DAY))
+        harm = list(dangers(rules, settings.store.prefix, settings.uploads.expiry / DAY))
         if harm:
             return False, "; ".join(harm), "have that rule removed from the bucket, or kept to other keys"
         number = "1 rule, which does" if len(rules) == 1 else f"{len(rules)} rules, which do"
