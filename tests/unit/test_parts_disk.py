@@ -105,10 +105,10 @@ def test_a_disk_that_fills_up_in_the_middle(small_disk, elsewhere, source, caplo
         reader.seek(0)
         assert reader.read(PART) == source.data[:PART]
         assert len(source.reads) == requests, "a part that is on the disk was fetched again"
-    assert len(warnings_of(caplog)) == 1 and f"cache-dir {small_disk}" in warnings_of(caplog)[0]
     assert bytes_at(cache, cache.complete(*KEY, source)) == source.data
     assert cache.counters.snapshot()["errors"] >= 2
-    cache.close()
+    cache.close()  # who fetched ahead may tell of the disk after the reader went on without him
+    assert len(warnings_of(caplog)) == 1 and f"cache-dir {small_disk}" in warnings_of(caplog)[0]
 
 
 def test_a_disk_that_is_full_from_the_start_and_then_has_room(small_disk, elsewhere, source, monkeypatch):
