@@ -107,6 +107,61 @@ def test_background_returns_at_once(made, bucket, file):
     assert bucket.threads[0].startswith("s3blobs-mirror")
 
 
+@pytest.fixture
+def reading(made):
+    """Somebody reads other blobs from a source, one after the other, until ``set``."""
+    ended = threading.Event()
+
+    def read() -> None:
+        number = 0
+        while not ended.wait(0.01):
+            number += 1
+            made.note(Revision(number.to_bytes(8, "big"), TID, BlobState()), "background")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    yield ended
+    ended.set()
+    thread.join()
+
+
+def test_background_lets_those_who_read_go_first(made, bucket, file, reading, monkeypatch):
+    monkeypatch.setattr(mirror, "_PATIENCE", 60.0)
+    made.note(REVISION, "background")
+    made.completed(OID, TID, file)
+    assert not bucket.began.wait(3 * mirror._PAUSE)
+    reading.set()
+    assert bucket.began.wait(20)
+    assert finish(made) == {"mirrored": 1}
+
+
+def test_but_not_for_ever(made, bucket, file, reading, monkeypatch):
+    monkeypatch.setattr(mirror, "_PATIENCE", 0.3)
+    made.note(REVISION, "background")
+    made.completed(OID, TID, file)
+    assert bucket.began.wait(20)
+    assert not reading.is_set()
+
+
+def test_and_not_when_many_wait(made, bucket, file, reading, monkeypatch):
+    monkeypatch.setattr(mirror, "_PATIENCE", 60.0)
+    monkeypatch.setattr(mirror, "_CROWD", 3)
+    for number in range(3):
+        assert not bucket.began.is_set()
+        revision = Revision(OID, bytes([0] * 7 + [number + 1]), BlobState())
+        made.note(revision, "background")
+        made.completed(revision.oid, revision.tid, file)
+    assert bucket.began.wait(20)
+
+
+def test_who_waits_for_the_readers_is_given_up_at_close(made, bucket, file, reading, monkeypatch):
+    monkeypatch.setattr(mirror, "_PATIENCE", 60.0)
+    made.note(REVISION, "background")
+    made.completed(OID, TID, file)
+    made.close()
+    assert bucket.puts == 0
+
+
 def test_the_key_is_the_name_of_the_record(made, bucket, file):
     made.note(Revision(OID, TID, BlobState("ab" * 16, len(DATA), hashlib.sha256(DATA).digest())), "on")
     made.completed(OID, TID, file)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,14 @@ _THREADS = 2
 
 # Uploads that wait for a thread. What comes above that is left out: the file may be evicted long before its turn.
 _WAITING = 500
+
+# Seconds. Who reads goes first: copying takes the processor, the line and the store that a reader waits for, so that
+# with ``background`` it begins when nothing came from a source for the pause, which is longer than a round trip to a
+# store on the same continent. But each waits only for so long, and none once half the places are taken: else a site
+# that is always read would mirror nothing.
+_PAUSE = 0.2
+_PATIENCE = 2.0
+_CROWD = _WAITING // 2
 
 # Blobs of which some bytes came from a source and which are not complete yet.
 _BEGUN = 10_000
@@ -88,6 +97,7 @@ class Mirror:
         self._copied: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()  # by the store; as many as of _begun
         self._pool: ThreadPoolExecutor | None = None
         self._waiting = 0
+        self._read = 0.0  # time.monotonic() of the last bytes that are to be mirrored
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._failing = False
 
@@ -101,6 +111,7 @@ class Mirror:
             if mode == "off":
                 self._begun.pop(key, None)
                 return
+            self._read = time.monotonic()
             if key in self._copied:  # who began to read it from the source goes on there
                 return
             first = key not in self._begun
@@ -109,7 +120,7 @@ class Mirror:
             while len(self._begun) > _BEGUN:
                 self._begun.popitem(last=False)
         if first and self._copy_into is not None and (revision.state.size or 0) >= _COPIED_FROM:
-            self._submit(self._copy, revision, self._copy_into)
+            self._submit(mode == "background", self._copy, revision, self._copy_into)
 
     def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
         """The whole, checked, is in ``file``. Called by the cache in the thread that completed it, before anybody
@@ -125,7 +136,7 @@ class Mirror:
         if at_once:
             self._mirror(revision, file)
         else:
-            self._submit(self._mirror, revision, file)
+            self._submit(True, self._mirror, revision, file)
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -143,25 +154,37 @@ class Mirror:
         if self._process != os.getpid():
             self._own()
 
-    def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
+    def _submit(self, patient: bool, work: Callable[..., None], *arguments: Any) -> None:
         with self._lock:
             if self._waiting < _WAITING and not self._closing.is_set():
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3blobs-mirror")
                 self._waiting += 1
                 try:
-                    self._pool.submit(self._from_pool, work, *arguments)
+                    self._pool.submit(self._from_pool, patient, work, *arguments)
                     return
                 except RuntimeError:  # no thread can be started, or the interpreter ends
                     self._waiting -= 1
             self._counts["skipped"] += 1
 
-    def _from_pool(self, work: Callable[..., None], *arguments: Any) -> None:
+    def _from_pool(self, patient: bool, work: Callable[..., None], *arguments: Any) -> None:
         try:
-            work(*arguments)
+            if patient:
+                self._let_readers_go_first()
+            if not self._closing.is_set():
+                work(*arguments)
         finally:
             with self._lock:
                 self._waiting -= 1
+
+    def _let_readers_go_first(self) -> None:
+        now = time.monotonic()
+        latest = now + _PATIENCE
+        # Both numbers are read without the lock: an old one costs a moment.
+        while self._waiting < _CROWD and not self._closing.wait(max(0.0, min(self._read + _PAUSE, latest) - now)):
+            now = time.monotonic()
+            if now >= min(self._read + _PAUSE, latest):
+                return
 
     def _copy(self, revision: Revision, copy_into: Copy) -> None:
         """Have the store copy it. Where that does not work it is stored when it is complete."""
