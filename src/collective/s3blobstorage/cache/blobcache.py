@@ -170,6 +170,7 @@ class BlobCache:
         self._lock = threading.Lock()
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
+        self._device_of: tuple[Path | None, int] = None, 0
         self._private = PrivateFiles(self._layout.store, self._form, self._protect)
         self._unsynced = Unsynced()
         self._history = History(self._layout, lambda: self.counters, self._clock)
@@ -557,13 +558,13 @@ class BlobCache:
     ) -> Staged:
         return received(self._form, target, oid, download, written)
 
-    def make_room(self, path: Path, folder: Path, *, staged: bool = False) -> None:
+    def make_room(self, path: Path, folder: Path, *, staged: bool = False) -> int:
         status = os.stat(path)
         size = status.st_size
         if self._limit_commits:
             self._check_bound(0 if path.is_relative_to(folder) else size)
         # A file that is encrypted is written once more before the first one goes.
-        renamed = status.st_dev == os.stat(folder).st_dev and not self.seals
+        renamed = not self.seals and status.st_dev == self._device(folder)
         more = 0 if staged or renamed else size
         lacking = room.missing(folder, more, self._min_free)
         if lacking and os.stat(folder).st_dev == os.stat(self._layout.root).st_dev:
@@ -572,6 +573,16 @@ class BlobCache:
         if lacking:
             raise OSError(errno.ENOSPC, f"its disk has {lacking} bytes less than a commit leaves free")
         self._cleaner.written(size)
+        return size
+
+    def _device(self, folder: Path) -> int:
+        """The disk of a staging folder. Asked once: a process makes each under a name of its own, and what is mounted
+        over it hides it, so that the next one has another name."""
+        known, device = self._device_of
+        if known != folder:
+            device = os.stat(folder).st_dev
+            self._device_of = folder, device  # one assignment: a thread sees both or neither
+        return device
 
     def _check_bound(self, more: int) -> None:
         """Raise StagingError where ``more`` bytes are too many.

@@ -180,9 +180,9 @@ class IBlobCache(Interface):
         ``written(bytes)`` is called after each write.
         """
 
-    def make_room(path: Path, folder: Path, *, staged: bool = False) -> None:
+    def make_room(path: Path, folder: Path, *, staged: bool = False) -> int:
         """Before the file ``path`` becomes a staged file in ``folder``: may this commit take that much of the disk?
-        ``staged``: it is one already.
+        ``staged``: it is one already. Its size in bytes.
 
         With ``limit_commits``: what all processes stage and download, this file included, is at most the bound, and all
         files together, those handed out lately too, are at most twice the bound; else StagingError names the setting.

@@ -41,12 +41,12 @@ class Staged(Protocol):
 
 
 class PlainStaged:
-    """A file that is the blob."""
+    """A file that is the blob. ``size``: where the caller knows it already."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int | None = None) -> None:
         self.path = path
         self.sha256: bytes | None = None
-        self.size = path.stat().st_size
+        self.size = path.stat().st_size if size is None else size
 
     @property
     def content(self) -> Path:

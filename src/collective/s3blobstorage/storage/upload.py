@@ -370,9 +370,13 @@ def stage(
     is then where it was. Any other is deleted: ZODB has given it away for this commit, which can only abort, and it
     would take the room that the next one needs."""
     drawn = name is None
-    name = name or draw_name()
-    # The name alone is not unique: an undo's revision shares the name of the revision it brought back.
-    staged = f"{oid.hex()}.{name}.{secrets.token_hex(4)}"
+    # Each call that lets go of the GIL waits for it behind the threads that send: a commit of many small blobs makes no
+    # call here that it can do without.
+    if name is None:
+        name = draw_name()
+        staged = f"{oid.hex()}.{name}"
+    else:  # it is not unique: an undo's revision shares the name of the revision it brought back
+        staged = f"{oid.hex()}.{name}.{secrets.token_hex(4)}"
     source = Path(filename)
     try:
         try:
@@ -393,12 +397,12 @@ def stage(
 
 
 def _take(source: Path, cache: IBlobCache, folder: Path, staged: str, oid: bytes) -> Staged:
-    cache.make_room(source, folder)
+    size = cache.make_room(source, folder)
     target = folder / staged
     if cache.seals:
         return cache.stage(source, target, oid)
     _move(source, target)
-    return PlainStaged(target)
+    return PlainStaged(target, size)
 
 
 def _abandon(source: Path, ours: bool) -> None:
