@@ -9,13 +9,22 @@ from hypothesis import strategies as st
 from collective.s3blobstorage.keys import (
     addon_prefix,
     blob_key,
+    condemned_key,
     draw_name,
     foreign_keys,
     is_addon_key,
     is_bookkeeping,
     is_name,
+    is_shared_name,
+    object_key,
+    read_condemned_key,
     read_foreign_key,
     read_key,
+    read_object_key,
+    read_reference_key,
+    read_shared_name,
+    reference_key,
+    shared_name,
     tid_name,
 )
 
@@ -99,3 +108,48 @@ def test_nothing_else_is_a_name_of_an_addon(name):
 @pytest.mark.parametrize("key", ["addons", "addons/", "addons/x", "addons/x/", "addons//x", "xaddons/a/b", "blobs/a/b"])
 def test_nothing_else_is_a_key_of_an_addon(key):
     assert not is_addon_key(key)
+
+
+DIGEST = bytes(range(0x10, 0x30))
+SHARED = f"{DIGEST.hex()}.7"
+
+
+def test_what_equal_blobs_share():
+    assert shared_name(DIGEST, 7) == SHARED
+    assert read_shared_name(SHARED) == (DIGEST, 7)
+    assert object_key(SHARED) == f"objects/10/11/{SHARED}"
+    assert condemned_key(SHARED) == f"condemned/{SHARED}"
+    assert reference_key(OID, "0" * 32, SHARED) == f"blobs/0000000000001a2b/{'0' * 32}.{SHARED}"
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 999_999_999), st.binary(min_size=8, max_size=8))
+def test_each_of_their_keys_is_read_as_what_it_was_made_of(digest, generation, oid):
+    shared = shared_name(digest, generation)
+    assert read_shared_name(shared) == (digest, generation)
+    assert read_object_key(object_key(shared)) == shared
+    assert read_condemned_key(condemned_key(shared)) == shared
+    for name in (draw_name(), TID.hex()):
+        key = reference_key(oid, name, shared)
+        assert read_reference_key(key) == (oid, name, shared)
+        assert read_key(key) is None and read_foreign_key(key) is None
+        assert blob_key(oid, name) < key < blob_key(oid, f"{int(name, 16) + 1:0{len(name)}x}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", DIGEST.hex(), f"{DIGEST.hex()}.", f"{DIGEST.hex()}.01", f"{DIGEST.hex()}.-1", f"{DIGEST.hex()}.1000000000"]
+    + [f"{DIGEST.hex().upper()}.0", f"{SHARED}\n", f"../{SHARED}", f"{DIGEST.hex()}.\u0661", None, 7],
+)
+def test_nothing_else_is_the_name_of_a_shared_object(name):
+    assert not is_shared_name(name)
+    for make in (object_key, condemned_key, read_shared_name, lambda name: reference_key(OID, "0" * 32, name)):
+        with pytest.raises((ValueError, TypeError)):
+            make(name)
+    assert read_object_key(f"objects/10/11/{name}") is None
+    assert read_condemned_key(f"condemned/{name}") is None
+    assert read_reference_key(f"blobs/0000000000001a2b/{'0' * 32}.{name}") is None
+
+
+@pytest.mark.parametrize("key", [f"objects/{SHARED}", f"objects/11/10/{SHARED}", f"objects/10/11/x/{SHARED}", SHARED])
+def test_a_shared_object_lies_at_one_place(key):
+    assert read_object_key(key) is None

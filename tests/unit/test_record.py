@@ -12,6 +12,7 @@ from ZODB.blob import Blob, is_blob_record
 from ZODB.serialize import ObjectWriter, referencesf
 
 from collective.s3blobstorage.errors import RecordError
+from collective.s3blobstorage.keys import shared_name
 from collective.s3blobstorage.storage.record import (
     _AS_WRITTEN,
     _WRITTEN_HERE,
@@ -118,7 +119,7 @@ def test_other_records_are_not_blobs(record):
     ("state", "message"),
     [
         ({"s3blob": 2, "name": NAME, "size": 1, "sha256": None}, "newer release"),
-        ({"s3blob": 1, "name": NAME, "size": 1, "sha256": None, "object": "x"}, "newer release"),
+        ({"s3blob": 1, "name": NAME, "size": 1, "sha256": None, "elsewhere": "x"}, "newer release"),
         ({"s3blob": "1", "name": NAME, "size": 1, "sha256": None}, "format is not a number"),
         ({"s3blob": 0, "name": NAME, "size": 1, "sha256": None}, "format is not a number"),
         ({"s3blob": 1, "name": "../../etc/passwd", "size": 1, "sha256": None}, "name"),
@@ -136,6 +137,15 @@ def test_a_damaged_or_newer_state_is_an_error(state, message):
     record = PAIR[: -len(pickle.dumps(None, 2))] + pickle.dumps(state, 3)
     with pytest.raises(RecordError, match=message):
         read_state(record)
+
+
+@pytest.mark.parametrize(
+    "shared", ["ab" * 32 + ".0", "", "../x", f"{bytes(range(32)).hex()}.01", f"{bytes(range(32)).hex()}.0/", None, 1]
+)
+def test_what_is_shared_is_an_object_of_its_digest(shared):
+    fields = {"s3blob": 1, "name": NAME, "size": 3, "sha256": bytes(range(32)), "object": shared}
+    with pytest.raises(RecordError, match="its object is not one of its SHA-256"):
+        read_state(BLOB[: len(_AS_WRITTEN)] + pickle.dumps(fields, 3))
 
 
 @pytest.mark.parametrize("state", [pickle.dumps(BlobState, 2), b"\x80\x03Qgarbage", b"", b"\x80\x03(X"])
@@ -168,10 +178,19 @@ digests = st.one_of(st.none(), st.binary(min_size=32, max_size=32))
 names = st.one_of(st.from_regex(r"[0-9a-f]{32}", fullmatch=True), st.from_regex(r"[0-9a-f]{16}", fullmatch=True))
 
 
-@given(names, sizes, digests)
-def test_a_record_as_we_write_it_is_read_as_the_pickle_it_is(name, size, digest):
-    record = with_state(BLOB, BlobState(name, size, digest))
-    assert read_state(record) == _unpickled(record) == BlobState(name, size, digest)
+generations = st.none() | st.integers(0, 999_999_999)
+
+
+def stated(name, size, digest, generation) -> BlobState:
+    shared = None if digest is None or generation is None else shared_name(digest, generation)
+    return BlobState(name, size, digest, object=shared)
+
+
+@given(names, sizes, digests, generations)
+def test_a_record_as_we_write_it_is_read_as_the_pickle_it_is(name, size, digest, generation):
+    state = stated(name, size, digest, generation)
+    record = with_state(BLOB, state)
+    assert read_state(record) == _unpickled(record) == state
     assert (_WRITTEN_HERE.fullmatch(record) is not None) == (len(name) == 32 and size < 2**31)
 
 
@@ -182,8 +201,8 @@ def outcome(read, record):
         return re.sub(r"\(.*\)", "", str(error))
 
 
-@given(sizes, digests, st.data())
-def test_one_with_another_byte_is_too(size, digest, data):
-    record = bytearray(with_state(BLOB, BlobState(NAME, size, digest)))
+@given(sizes, digests, generations, st.data())
+def test_one_with_another_byte_is_too(size, digest, generation, data):
+    record = bytearray(with_state(BLOB, stated(NAME, size, digest, generation)))
     record[data.draw(st.integers(len(_AS_WRITTEN), len(record) - 1))] = data.draw(st.integers(0, 255))
     assert outcome(read_state, bytes(record)) == outcome(_unpickled, bytes(record))

@@ -4,6 +4,9 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
 (migrated, or restored from elsewhere) has the name ``{tid:016x}``. Keys are relative to the store's prefix::
 
     blobs/{oid:016x}/{name}          ours
+    blobs/{oid:016x}/{name}.{shared} a reference, of no bytes: that revision's bytes are the shared object's
+    objects/{aa}/{bb}/{shared}       a shared object: ``{sha256}.{generation}``, of which these are the first digits
+    condemned/{shared}               a mark, of no bytes: no revision begins to share it any more
     blobs/{oid:x}/{tid:x}.blob       zodb-s3blobs 1.x, leading zeros stripped
     blobs/{oid:016x}/{tid:016x}.blob zodb-s3blobs, leading zeros kept
     .s3blobs.json                    the owner marker
@@ -29,6 +32,8 @@ import re
 import secrets
 
 BLOBS = "blobs/"
+OBJECTS = "objects/"
+CONDEMNED = "condemned/"
 MARKER = ".s3blobs.json"
 MIRRORED = ".s3blobs-mirrored.json"
 SCRATCH = ".s3blobs-check/"
@@ -49,10 +54,14 @@ ADDONS = "addons/"
 UPLOADS = "uploads/"
 
 # What client-side encryption encrypts: content, and manifests, which have its paths.
-SEALED_PREFIXES = (BLOBS, ADDONS, MANIFESTS)
+SEALED_PREFIXES = (BLOBS, ADDONS, MANIFESTS)  # nothing is shared where that is on
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
+# A generation is counted up when its content comes again after a mark: a billion of them do not come.
+_SHARED = r"[0-9a-f]{64}\.(?:0|[1-9][0-9]{0,8})"
+_SHARED_NAME = re.compile(_SHARED)
+_REFERENCE = re.compile(rf"blobs/([0-9a-f]{{16}})/([0-9a-f]{{32}}|[0-9a-f]{{16}})\.({_SHARED})")
 _FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
 _ADDON_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _MANIFEST = re.compile(r"manifests/\d{8}T\d{6}Z-[0-9a-f]{16}")
@@ -102,6 +111,71 @@ def read_key(key: str) -> tuple[bytes, str] | None:
 def is_key(key: str) -> bool:
     """Whether ``read_key`` knows it, at a third of the cost."""
     return _KEY.fullmatch(key) is not None
+
+
+def shared_name(sha256: bytes, generation: int) -> str:
+    """What a blob's record calls the object that its bytes share with equal ones: ``{sha256}.{generation}``."""
+    name = f"{sha256.hex()}.{generation}"
+    if not is_shared_name(name):
+        raise ValueError("not a SHA-256 of 32 bytes and a generation from 0 to 999,999,999")
+    return name
+
+
+def is_shared_name(name: object) -> bool:
+    """Whether ``shared_name`` makes it. Anything else is a damaged record, never a path."""
+    return isinstance(name, str) and _SHARED_NAME.fullmatch(name) is not None
+
+
+def read_shared_name(name: str) -> tuple[bytes, int]:
+    """SHA-256 and generation. Raises ValueError where it is no shared object's name."""
+    if not is_shared_name(name):
+        raise ValueError("not the name of a shared object")
+    digest, _, generation = name.partition(".")
+    return bytes.fromhex(digest), int(generation)
+
+
+def object_key(shared: str) -> str:
+    """The key of a shared object, given its name. Raises ValueError where it is none."""
+    if not is_shared_name(shared):
+        raise ValueError("not the name of a shared object")
+    return f"{OBJECTS}{shared[:2]}/{shared[2:4]}/{shared}"
+
+
+def read_object_key(key: str) -> str | None:
+    """The name of the shared object, where it is the key of one: what ``object_key`` makes."""
+    name = key.rpartition("/")[2]
+    return name if is_shared_name(name) and key == object_key(name) else None
+
+
+def condemned_key(shared: str) -> str:
+    """The key of the mark that nothing begins to share that object any more. It stays for good: a generation that was
+    given up is never begun again, so that a late delete of it deletes nothing that is in use. Raises ValueError."""
+    if not is_shared_name(shared):
+        raise ValueError("not the name of a shared object")
+    return CONDEMNED + shared
+
+
+def read_condemned_key(key: str) -> str | None:
+    """The name of the shared object that the mark is of, where it is one."""
+    name = key[len(CONDEMNED) :]
+    return name if key.startswith(CONDEMNED) and is_shared_name(name) else None
+
+
+def reference_key(oid: bytes, name: str, shared: str) -> str:
+    """The key of the reference from a revision to the object that has its bytes.
+
+    It says all that garbage collection, fsck and recovery need, so that these read a listing and no object. In a
+    listing it stands behind the revision's own key. Raises ValueError as ``blob_key``.
+    """
+    if not is_shared_name(shared):
+        raise ValueError("not the name of a shared object")
+    return f"{blob_key(oid, name)}.{shared}"
+
+
+def read_reference_key(key: str) -> tuple[bytes, str, str] | None:
+    """Oid, name and the shared object's name, where it is the key of a reference."""
+    found = _REFERENCE.fullmatch(key)
+    return None if found is None else (bytes.fromhex(found[1]), found[2], found[3])
 
 
 def is_bookkeeping(key: str) -> bool:

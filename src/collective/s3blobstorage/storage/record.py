@@ -4,9 +4,11 @@ A ZODB record is two pickles, class and state. ``ZODB.blob.Blob`` has no state o
 returns None and its ``__setstate__`` ignores the argument), so the second pickle is free to carry ours::
 
     {"s3blob": 1, "name": "<32 hex>", "size": 12345, "sha256": b"<32 bytes>" or None}
+    {"s3blob": 1, "name": "<32 hex>", "size": 12345, "sha256": b"<32 bytes>", "object": "<sha256>.<generation>"}
     {"s3blob": 1, "inline": b"<the bytes>"}
 
-The second form is of a blob that was at most ``inline-size`` bytes when it was committed: it has no object. ZODB,
+The second form is of a blob whose bytes are an object that equal ones share (``dedup``). The third is of one that was
+at most ``inline-size`` bytes when it was committed: it has no object. ZODB,
 FileStorage's pack, zodbconvert and stock Plone read such a record as the blob record it is.
 """
 
@@ -21,10 +23,10 @@ from typing import Any
 from ZODB.blob import Blob
 
 from ..errors import RecordError
-from ..keys import is_name, tid_name
+from ..keys import is_name, is_shared_name, read_shared_name, tid_name
 
 FORMAT = 1
-_FIELDS = {"s3blob", "name", "size", "sha256"}
+_FIELDS = {"s3blob", "name", "size", "sha256", "object"}
 _INLINE_FIELDS = {"s3blob", "inline"}
 
 # As ZODB.serialize writes records: readable by every ZODB 5 and 6.
@@ -41,7 +43,7 @@ _WRITTEN_HERE = re.compile(
     + re.escape(b"q\x03X\x04\0\0\0sizeq\x04")
     + rb"(?:K(.)|M(..)|J(...[\0-\x7f]))"
     + re.escape(b"X\x06\0\0\0sha256q\x05")
-    + rb"(?:N|C (.{32})q\x06)u\.",
+    + rb"(?:N|C (.{32})q\x06(?:X\x06\0\0\0objectq\x07X(.)\0\0\0([0-9a-f]{64}\.[0-9]{1,9})q\x08)?)u\.",
     re.DOTALL,
 )
 
@@ -51,13 +53,15 @@ class BlobState:
     """What a blob's record says of its data.
 
     ``name`` is None for a record without our state and for one that holds the data itself, ``inline``; ``size`` (bytes)
-    and ``sha256`` (32 raw bytes) are None where the record does not say.
+    and ``sha256`` (32 raw bytes) are None where the record does not say. ``object``: the name of the shared object that
+    has the bytes (``keys.shared_name``); None where the revision has one of its own.
     """
 
     name: str | None = None
     size: int | None = None
     sha256: bytes | None = None
     inline: bytes | None = None
+    object: str | None = None
 
     @property
     def nameless(self) -> bool:
@@ -139,8 +143,12 @@ def read_state(record: bytes | None) -> BlobState | None:
         return None
     plain = _WRITTEN_HERE.fullmatch(record)  # a fifth of what the pickle takes: whole databases go through this, too
     if plain is not None:
-        name, one, two, four, sha256 = plain.groups()
-        return BlobState(name.decode("ascii"), int.from_bytes(one or two or four, "little"), sha256)
+        name, one, two, four, sha256, length, shared = plain.groups()
+        size = int.from_bytes(one or two or four, "little")
+        if shared is None:
+            return BlobState(name.decode("ascii"), size, sha256)
+        if length[0] == len(shared):
+            return BlobState(name.decode("ascii"), size, sha256, object=_checked_object(shared.decode("ascii"), sha256))
     return _unpickled(record)
 
 
@@ -186,7 +194,15 @@ def _checked(state: object) -> BlobState:
         raise RecordError("the state of a blob record is damaged: its size is not a number of bytes")
     if sha256 is not None and not (isinstance(sha256, bytes) and len(sha256) == 32):
         raise RecordError("the state of a blob record is damaged: its SHA-256 is not 32 bytes")
-    return BlobState(name, size, sha256)
+    if "object" not in state:
+        return BlobState(name, size, sha256)
+    return BlobState(name, size, sha256, object=_checked_object(state["object"], sha256))
+
+
+def _checked_object(shared: Any, sha256: bytes | None) -> str:
+    if not is_shared_name(shared) or read_shared_name(shared)[0] != sha256:
+        raise RecordError("the state of a blob record is damaged: its object is not one of its SHA-256")
+    return shared
 
 
 def with_state(record: bytes, state: BlobState) -> bytes:
@@ -202,6 +218,8 @@ def with_state(record: bytes, state: BlobState) -> bytes:
         written = {"s3blob": FORMAT, "inline": state.inline}
     else:
         written = {"s3blob": FORMAT, "name": state.name, "size": state.size, "sha256": state.sha256}
+        if state.object is not None:
+            written["object"] = state.object
     return record[:start] + pickle.dumps(written, _PROTOCOL)
 
 
