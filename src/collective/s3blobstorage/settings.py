@@ -53,7 +53,7 @@ class StoreSettings:
     provider: str = "auto"  # auto, or a name of objectstore/providers.py
     outage_patience: float = 35.0  # how long reads ride out an outage; 0: not at all, and no circuit
     max_pool_connections: int = 50
-    upload_concurrency: int = 16  # requests that send bytes at the same time, per process
+    upload_concurrency: int = 24  # requests that send bytes at the same time, per process
     storage_class: str | None = None
     expected_bucket_owner: str | None = None
     create_bucket: bool = False

@@ -44,9 +44,10 @@ from collective.s3blobstorage.objectstore.translate import UploadGone
 
 log = logging.getLogger(__name__)
 
-# Parts of one file that are sent at a time. With 16 a file of 256 MB took a tenth longer on two cores, and other blobs
-# would find no free lane.
-PARTS_AT_ONCE = 8
+# Parts of one file that are sent at a time: two for each processor, 4 to 8. On two of them a file of 256 MB takes as
+# long with 4 as with 8, and the worst commit of another writer meanwhile is 20 ms instead of 35; with 16 the file took
+# a tenth longer. Where there are more, 8 make use of a line that gives each connection only so much.
+PARTS_AT_ONCE = max(4, min(8, 2 * len(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else 4
 
 # Up to this size a file is read once, into memory, and hashed and sent from there.
 IN_MEMORY = 1024 * 1024
