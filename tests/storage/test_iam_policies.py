@@ -27,6 +27,7 @@ from servers.faults import answer, reset
 from sites import Against, commit_blobs, connected, raw_client, read_blob, wait_until
 from store_time import DAY, ShiftedStore
 from ZODB.blob import Blob
+from ZODB.MappingStorage import MappingStorage
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
 
@@ -37,6 +38,7 @@ from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.preflight import FOLDER, checks
+from collective.s3blobstorage.storage import open_storage
 from collective.s3blobstorage.storage.attaching import attach
 from collective.s3blobstorage.storage.mirrored import read_mirrored, write_mirrored
 from collective.s3blobstorage.storage.opening import open_once
@@ -121,6 +123,20 @@ def upload_directly(db) -> None:
     wait_until(lambda: not db.storage.upload_sweeper._thread.is_alive())
 
 
+def share(site, proxy) -> None:
+    """With ``dedup on``: whole, in parts, and an upload in parts that is broken off."""
+    settings = dataclasses.replace(site.settings, dedup=True, cache_dir=site.folder / "sharing")
+    db = ZODB.DB(open_storage(MappingStorage(), settings))
+    large = os.urandom(20 * 1024 * 1024)
+    commit_blobs(db, a=b"small", b=b"small", large=large)
+    proxy.fail(answer(403, "AccessDenied"), method="PUT", target="partNumber", times=math.inf)
+    with pytest.raises(Exception, match="refused"):
+        commit_blobs(db, broken=large[::-1])
+    proxy.forgive()
+    db.storage.uploads.settle()
+    db.close()
+
+
 def use_everything(site, proxy) -> None:
     """Check, say what was mirrored, open, commit, upload in parts, read cold, undo by copying, break off an upload,
     abort, open again, take what browsers sent, look at the status, run a job.
@@ -161,6 +177,7 @@ def use_everything(site, proxy) -> None:
             connection.transaction_manager.commit()
     db.storage.uploads.settle()
     upload_directly(db)
+    share(site, proxy)
     db.storage.jobs().start("count", {})
     wait_until(lambda: not db.storage.jobs().running_here)
     assert db.storage.status().document()["figures"]

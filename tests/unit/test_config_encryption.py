@@ -301,6 +301,13 @@ AGREEMENT = [
     ([mode("sse-c", key("k1")), "inline-size 1"], "inline-size is 1, so that small blobs would lie in the database"),
     ([f"s3-sse-customer-key {ONE}", "inline-size 1"], "inline-size is 1, so that small blobs would lie in"),
     (
+        [mode("client-side-encryption", key("k1")), "dedup on"],
+        "dedup is on, so the name of an object would tell the store's owner which file it is, while blobs are "
+        "encrypted with keys of your own (client-side). Example: dedup off",
+    ),
+    ([mode("sse-c", key("k1")), "dedup on"], "dedup is on, so the name of an object would tell"),
+    ([f"s3-sse-customer-key {ONE}", "dedup on"], "dedup is on, so the name of an object would tell"),
+    (
         ["cache-encrypt on"],
         "cache-encrypt is on, and no section has keys to encrypt with: add <client-side-encryption>",
     ),
@@ -351,6 +358,11 @@ def test_what_a_source_gets_wrong_is_said_of_it():
 )
 def test_small_blobs_may_be_in_the_database_where_new_ones_need_no_key_of_ours(sections):
     assert parsed(*sections).settings.inline_size == 4096
+
+
+@pytest.mark.parametrize("sections", [[], [mode("sse-s3")], [mode("no-encryption"), mode("sse-c", key("k1"))]])
+def test_equal_blobs_may_share_where_new_ones_need_no_key_of_ours(sections):
+    assert parsed("dedup on", *sections).settings.dedup
 
 
 @pytest.mark.parametrize("type", ["sse-s3", "sse-kms", "client-side-encryption"])

@@ -117,6 +117,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "inline-size": same("is not a size", empty="is empty", negative="is negative", huge="is too large"),
     "owner": same("is not a name of an owner", empty="is empty"),
     "commit-within-cache-size": _BOOLEAN,
+    "dedup": _BOOLEAN,
     "keep-in-base": _BOOLEAN,
     "gc-grace": _INTERVAL,
     "gc-keep": _INTERVAL,

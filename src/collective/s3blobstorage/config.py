@@ -67,6 +67,8 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             "out: then it is a folder inside cache-dir"
         )
     _check_inline(section.inline_size, store["encryption"])
+    if section.dedup:
+        _check_dedup(store["encryption"], getattr(section, "retention", None))
     if section.upload_concurrency > section.s3_max_pool_connections:
         raise ConfigurationError(
             f"upload-concurrency {section.upload_concurrency} is above s3-max-pool-connections "
@@ -93,6 +95,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         staging_dir=section.staging_dir,
         commit_within_cache_size=section.commit_within_cache_size,
         inline_size=section.inline_size,
+        dedup=section.dedup,
         keep_in_base=section.keep_in_base,
         missing_blob=section.missing_blob,
         owner=section.owner,
@@ -125,6 +128,20 @@ def _check_inline(size: int, encryption: IEncryption | None) -> None:
         raise ConfigurationError(
             f"inline-size is {size}, so that small blobs would lie in the database in clear, while the others are"
             f" encrypted with keys of your own ({encryption.name}). Example: inline-size 0"
+        )
+
+
+def _check_dedup(encryption: IEncryption | None, retention: object) -> None:
+    if encryption is not None and (encryption.seals or encryption.server_side.own_key):
+        # A shared object is named after its bytes, and belongs to revisions whose keys change one by one.
+        raise ConfigurationError(
+            "dedup is on, so the name of an object would tell the store's owner which file it is, while blobs are"
+            f" encrypted with keys of your own ({encryption.name}). Example: dedup off"
+        )
+    if retention:
+        raise ConfigurationError(
+            "dedup is on, so a new blob could share an object whose retention ends sooner than that blob's would, while"
+            " retention is set. Example: dedup off"
         )
 
 

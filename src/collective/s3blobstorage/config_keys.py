@@ -255,6 +255,7 @@ inline_size = Key(
     "0 to 1MB: bytes, or a figure with KB or MB (by 1024)",
     "4KB",
 )
+dedup = Key("dedup", datatypes.boolean, ON_OFF, "on")
 keep_in_base = Key("keep-in-base", datatypes.boolean, ON_OFF, "on")
 missing_blob = Key(
     "missing-blob", partial(datatypes.choice, choices=("raise", "placeholder")), "raise, placeholder", "placeholder"

@@ -121,6 +121,7 @@ class StorageSettings:
     keep_in_base: bool = False  # whether a commit stores the blob in the base too
     missing_blob: str = "raise"  # or placeholder: what a connection gets of a blob that is nowhere
     inline_size: int = 0  # blobs of at most so many bytes go into their records; 0: none
+    dedup: bool = False  # whether new blobs of equal bytes share one object
     owner: str | None = None
     gc_grace: float = 86400.0  # seconds; younger objects are never judged
     gc_keep: float = 7 * 86400.0  # seconds for which nothing must have referred to an object

@@ -178,6 +178,7 @@ class IObjectStore(Interface):
         metadata: Mapping[str, str],
         sha256: bytes | None = None,
         if_absent: bool = False,
+        shared: bool = False,
         if_match: str | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -194,6 +195,9 @@ class IObjectStore(Interface):
 
         ``if_absent``: ``If-None-Match: *``; raises PreconditionFailed where the key exists. Only where
         ``conditional_put`` is true does that hold against a concurrent writer.
+
+        ``shared``, with ``if_absent``: others put the same bytes under that key. They are sent before anybody asks
+        whether it is there, and it is never deleted, whatever the store answers: somebody may rely on it already.
 
         ``if_match``: the ETag (without quotes) of the object that is to be replaced; raises PreconditionFailed where it
         is another one, or gone. It is looked at just before the bytes become an object, and asked of the store too

@@ -114,6 +114,20 @@ def run(
         yield _untried(name, failed), None
 
 
+def measure_conditions(store: S3ObjectStore) -> None:
+    """Find out whether the store keeps ``If-None-Match: *``, as the preflight does: ``store.conditional_put`` is true
+    only where it was seen to. Two requests and a DELETE. Raises Unavailable where that cannot be told now."""
+    scratch = Scratch(store, uuid.uuid4().hex)
+    try:
+        first = scratch.put(conditional=True)
+        again = scratch.put(conditional=True) if first.ok else first
+        if again.transient:
+            raise Unavailable("The object store does not say now whether it keeps If-None-Match (dedup).")
+        store.measured(conditional_writes=first.ok and again.status in (409, 412))
+    finally:
+        scratch.clear()
+
+
 def _untried(name: str, failed: str) -> Finding:
     return Finding(name, None, 0.0, f"not tried, since {failed} failed" if failed else "not tried", "")
 

@@ -263,6 +263,7 @@ class S3ObjectStore:
         metadata: Mapping[str, str],
         sha256: bytes | None = None,
         if_absent: bool = False,
+        shared: bool = False,
         if_match: str | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -278,6 +279,7 @@ class S3ObjectStore:
             metadata,
             sha256,
             if_absent=if_absent and self.conditional_put,
+            shared=shared,
             cancelled=cancelled,
             progress=progress,
         )

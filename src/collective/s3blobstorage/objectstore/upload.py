@@ -84,6 +84,7 @@ def put_content(
     metadata: Mapping[str, str],
     sha256: bytes | None = None,
     if_absent: bool = False,
+    shared: bool = False,
     replaces: bool = False,
     if_match: str = "",
     check_replaced: Callable[[], None] | None = None,
@@ -105,11 +106,12 @@ def put_content(
         metadata,
         sha256,
         if_absent,
-        replaces,
+        replaces or shared,
         stopped,
         progress,
         if_match=if_match,
         check_replaced=check_replaced,
+        sends_first=shared,
     )
     try:
         if parts.is_single(size):
@@ -260,6 +262,7 @@ class _Upload:
     failed: threading.Event = field(default_factory=threading.Event)
     if_match: str = ""
     check_replaced: Callable[[], None] | None = None
+    sends_first: bool = False  # the bytes, before it is asked whether they are there
 
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
@@ -308,7 +311,8 @@ class _Upload:
 
     def in_parts(self, each: int) -> ObjectInfo:
         """A multipart upload. The SHA-256 is computed here while the pool's threads send."""
-        self._check_absent()
+        if not self.sends_first:
+            self._check_absent()
         beginning = self._attempts("CreateMultipartUpload")
         try:
             return self._in_parts(each, beginning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -83,8 +84,16 @@ class BehindBucket:
     place, without asking the bucket first.
     """
 
-    def __init__(self, bucket: IBlobSource, overlay: Overlay, revision: Revision, keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        bucket: IBlobSource,
+        overlay: Overlay,
+        revision: Revision,
+        keys: tuple[str, ...] = (),
+        last: IBlobSource | None = None,
+    ) -> None:
         self._bucket = _Place(None, bucket)
+        self._last = last
         self._overlay = overlay
         self._revision = revision
         self._keys = keys
@@ -134,10 +143,10 @@ class BehindBucket:
 
     def _of(self, validator: str) -> tuple[_Place, str]:
         """The place that the validator is of, and what it said there."""
-        if not validator.startswith(_QUOTE):
-            return self._bucket, validator
-        name, _, bare = validator[1:].partition(_QUOTE)
         place = self._place
+        if not validator.startswith(_QUOTE):
+            return (place if place is not None and place.member is None else self._bucket), validator
+        name, _, bare = validator[1:].partition(_QUOTE)
         if place is not None and place.member is not None and place.member.name == name:
             return place, bare
         member = self._overlay.member(name)
@@ -178,13 +187,18 @@ class BehindBucket:
             if failure is not None:
                 raise failure
             member, blob, result = self._overlay.first(self._revision, action, given_up)
-        except BlobMissing:
-            logger.error(
-                "blob %s at %s is neither in the bucket nor in a source (%s)",
-                oid_repr(self._revision.oid),
-                tid_repr(self._revision.tid),
-                ", ".join(self._overlay.names),
-            )
+        except StoreError as error:
+            if self._last is not None and given_up():
+                with suppress(BlobMissing):
+                    result = action(self._last)
+                    return self._keep(_Place(None, self._last)), result
+            if isinstance(error, BlobMissing):
+                logger.error(
+                    "blob %s at %s is neither in the bucket nor in a source (%s)",
+                    oid_repr(self._revision.oid),
+                    tid_repr(self._revision.tid),
+                    ", ".join(self._overlay.names),
+                )
             raise
         return self._keep(_Place(member, blob)), result
 

@@ -17,9 +17,9 @@ from ..errors import BlobMissing, StoreError, Unavailable
 from ..objectstore.content import Openable
 from ..objectstore.interfaces import IObjectStore
 from .behind import BehindBucket, emptied
-from .interfaces import ICopyingSource, IOverlay, ISource, ISourceSettings, Revision, SourceOptions
+from .interfaces import ICopyingSource, IOverlay, ISource, ISourceSettings, Revision, Share, SourceOptions
 from .lacking import Lacking, NoLacking
-from .mirror import Mirror, NoMirror
+from .mirror import Mirror, NoMirror, never_shared
 from .negative import NegativeCache
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,9 @@ class NoOverlay:
     forked = False
     miss_level = logging.ERROR
 
-    def behind(self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
+    def behind(
+        self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = (), last: IBlobSource | None = None
+    ) -> IBlobSource:
         return bucket
 
     def has(self, revision: Revision) -> bool:
@@ -56,7 +58,7 @@ class NoOverlay:
     def look_into(self, store: IObjectStore) -> None:
         pass
 
-    def mirror_into(self, store: IObjectStore) -> None:
+    def mirror_into(self, store: IObjectStore, share: Share = never_shared) -> None:
         pass
 
     def completed(self, oid: bytes, tid: bytes, file: str | Openable) -> None:
@@ -140,8 +142,10 @@ class Overlay:
     def __repr__(self) -> str:
         return f"<Overlay of {', '.join(self.names)}>"
 
-    def behind(self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
-        return BehindBucket(bucket, self, revision, keys)
+    def behind(
+        self, bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = (), last: IBlobSource | None = None
+    ) -> IBlobSource:
+        return BehindBucket(bucket, self, revision, keys, last)
 
     def member(self, name: str) -> Member | None:
         return next((member for member in self.members if member.name == name), None)
@@ -212,9 +216,9 @@ class Overlay:
     def look_into(self, store: IObjectStore) -> None:
         self.lacking = Lacking(store, self._monotonic)
 
-    def mirror_into(self, store: IObjectStore) -> None:
+    def mirror_into(self, store: IObjectStore, share: Share = never_shared) -> None:
         if any(member.options.mirror != "off" for member in self.members):
-            self._mirror = Mirror(store, self.copy_into, lambda key: self.lacking.came(key))
+            self._mirror = Mirror(store, self.copy_into, lambda key: self.lacking.came(key), share)
 
     def note(self, member: Member | None, revision: Revision) -> None:
         """Bytes of the revision come from there; None: from the bucket."""

@@ -8,7 +8,7 @@ says Unavailable: else a blob would look as if it were gone for good.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,6 +29,11 @@ class Revision:
     oid: bytes
     tid: bytes
     state: BlobState
+
+
+# Stores a revision as the shared object that its record names, by what puts the bytes under the key it is given; False:
+# it needs an object of its own.
+Share = Callable[[Revision, Callable[[str], object]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,12 @@ class IOverlay(Interface):
     forked = Attribute("bool: whether a source is asked only for revisions up to some tid")
     miss_level = Attribute("int: at which level of the log it is told that the bucket lacks an object")
 
-    def behind(bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = ()) -> IBlobSource:
+    def behind(
+        bucket: IBlobSource, revision: Revision, keys: tuple[str, ...] = (), last: IBlobSource | None = None
+    ) -> IBlobSource:
         """The revision's bytes: the bucket's, or a source's where the bucket raises BlobMissing.
+
+        ``last``: the bucket once more, where it takes a request more to find it; asked where no source has it.
 
         ``keys``: under which it may lie in the bucket. Where a listing of the bucket had none of them a moment ago, the
         sources are asked first (``overlay/lacking.py``).
@@ -158,8 +167,10 @@ class IOverlay(Interface):
     def look_into(store: IObjectStore) -> None:
         """From now on this bucket is listed in the background while it is asked for what only sources have."""
 
-    def mirror_into(store: IObjectStore) -> None:
+    def mirror_into(store: IObjectStore, share: Share = ...) -> None:
         """From now on what is read whole from sources is stored in this bucket, as their options say.
+
+        ``share`` is ``S3BlobStorage.share_again``: it stores what records name as shared objects.
 
         Called once, before the first read, and not at all where the storage is read-only.
         """

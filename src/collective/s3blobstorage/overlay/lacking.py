@@ -24,7 +24,7 @@ from itertools import islice
 from persistent.TimeStamp import TimeStamp
 
 from ..errors import StoreError
-from ..keys import BLOBS
+from ..keys import BLOBS, blob_key, read_reference_key
 from ..objectstore.interfaces import IObjectStore
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ class Lacking:
         with self._lock:
             pages = [page for page in self._pages if now - page.read < BELIEVED]
         for key in keys:
+            if not key.startswith(BLOBS):  # a shared object, of which no page tells
+                return None
             page = next((page for page in pages if page.covers(key)), None)
             if page is None or TimeStamp(tid).timeTime() > page.tids_before:
                 return None
@@ -169,6 +171,8 @@ class Lacking:
         started, settled = self.monotonic(), self.now() - SETTLED
         try:
             there = [line.key for line in islice(self.store.list(BLOBS, start_after=after), _PAGE)]
+            # A revision with a reference is there, too.
+            referring = [blob_key(*found[:2]) for key in there if (found := read_reference_key(key)) is not None]
         except Exception as error:
             level = logging.DEBUG if self._closed or isinstance(error, StoreError) else logging.ERROR
             logger.log(level, "what the bucket lacks is not known: %r", error)
@@ -178,7 +182,7 @@ class Lacking:
         last = there[-1] if len(there) == _PAGE else None
         with self._lock:
             self._is_small = last is None if not after else self._is_small
-            self._pages.append(_Page(after, last, set(there), started, settled))
+            self._pages.append(_Page(after, last, {*there, *referring}, started, settled))
             self._reading = None
 
 

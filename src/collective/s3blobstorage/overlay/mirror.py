@@ -24,7 +24,7 @@ from ..keys import blob_key
 from ..objectstore.content import Openable
 from ..objectstore.interfaces import Cancelled, IObjectStore
 from .bringing import store_file
-from .interfaces import Revision
+from .interfaces import Revision, Share
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,14 @@ _COPIED_FROM = 8 * 1024 * 1024
 Copy = Callable[[Revision, IObjectStore, str], "int | None"]
 
 
+def never_shared(revision: Revision, send: Callable[[str], object]) -> bool:
+    return False
+
+
+class _NotCopied(Exception):
+    """The store cannot copy it. Never leaves this module."""
+
+
 class NoMirror:
     """Nothing is stored: the storage is read-only, or no source is mirrored."""
 
@@ -73,19 +81,24 @@ _COUNTS = ("mirrored", "present", "failed", "skipped")
 
 
 class Mirror:
-    """``store`` is the bucket's, open for writing; ``copy`` has it copy; ``came`` is told the key of what came into it.
-    Any thread; raises nothing.
+    """``store`` is the bucket's, open for writing; ``copy`` has it copy; ``came`` is told the key of what came into it;
+    ``share`` stores what is a shared object (``IOverlay.mirror_into``). Any thread; raises nothing.
 
     Counts since the opening: mirrored; present: another process was first; failed: the bucket did not take it; skipped:
     too many were waiting, or the file was evicted before its turn.
     """
 
     def __init__(
-        self, store: IObjectStore, copy: Copy | None = None, came: Callable[[str], None] = lambda key: None
+        self,
+        store: IObjectStore,
+        copy: Copy | None = None,
+        came: Callable[[str], None] = lambda key: None,
+        share: Share = never_shared,
     ) -> None:
         self._store = store
         self._copy_into = copy
         self._came = came
+        self._share = share
         self._closing = threading.Event()
         self._own()
 
@@ -189,10 +202,19 @@ class Mirror:
     def _copy(self, revision: Revision, copy_into: Copy) -> None:
         """Have the store copy it. Where that does not work it is stored when it is complete."""
         key = blob_key(revision.oid, revision.state.name_at(revision.tid))
+        present = False
+
+        def copied(target: str) -> None:
+            if copy_into(revision, self._store, target) is None:
+                raise _NotCopied
+
         try:
-            present = self._store.head(key) is not None
-            if not present and copy_into(revision, self._store, key) is None:
-                return
+            if not self._share(revision, copied):
+                present = self._store.head(key) is not None
+                if not present:
+                    copied(key)
+        except _NotCopied:
+            return
         except StoreError as error:
             logger.debug("blob %s is not copied by the store: %s", oid_repr(revision.oid), error)
             return
@@ -210,15 +232,29 @@ class Mirror:
     def _mirror(self, revision: Revision, file: str | Openable) -> None:
         where = f"blob {oid_repr(revision.oid)} at {tid_repr(revision.tid)}"
         key = blob_key(revision.oid, revision.state.name_at(revision.tid))
+        content = Path(file) if isinstance(file, str) else file
+        cancelled = self._closing.is_set
+
+        def send(target: str) -> object:
+            return self._store.put_file(
+                target,
+                content,  # type: ignore[arg-type]
+                metadata={},
+                sha256=revision.state.sha256,
+                if_absent=True,
+                shared=True,
+                cancelled=cancelled,
+            )
+
         try:
-            stored = store_file(
+            stored = self._share(revision, send) or store_file(
                 self._store,
                 key,
-                Path(file) if isinstance(file, str) else file,
+                content,
                 revision.oid,
                 revision.tid,
                 sha256=revision.state.sha256,
-                cancelled=self._closing.is_set,
+                cancelled=cancelled,
             )
         except Cancelled:
             return

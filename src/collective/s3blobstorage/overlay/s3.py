@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 from ZODB.utils import oid_repr
@@ -11,10 +11,11 @@ from zope.interface import implementer
 
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, Corrupt, ObjectMissing, Refused, Unavailable
-from ..keys import blob_key, draw_name, foreign_keys
+from ..keys import OBJECTS, blob_key, draw_name, foreign_keys, object_key
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.probe import ask
+from ..shared import referred_objects
 from .interfaces import ICopyingSource, Revision, Trouble
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ def keys_of(revision: Revision, layout: str) -> tuple[str, ...]:
     ours = blob_key(revision.oid, revision.state.name_at(revision.tid))
     if layout == "zodb-s3blobs" and revision.state.nameless:
         return (*foreign_keys(revision.oid, revision.tid), ours)
+    if revision.state.object is not None:
+        return (object_key(revision.state.object), ours)
     return (ours,)
 
 
@@ -53,15 +56,17 @@ class S3Source:
         state = revision.state
         if state.name is None:
             return None
-        [there] = keys_of(revision, self._layout)
-        info = self._store.head(there)
+        infos = map(self._store.head, keys_of(revision, self._layout))
+        info = next((info for info in infos if info is not None), None)
         if info is None or info.size != state.size:
             self.blob(revision).describe()  # says what is wrong
             return None
         sha256 = recorded_sha256(info.metadata)
         if None not in (sha256, state.sha256) and sha256 != state.sha256:
             return None  # who reads it will say so
-        metadata = {"oid": revision.oid.hex(), "tid": revision.tid.hex(), "size": str(info.size)}
+        metadata = {"size": str(info.size)}
+        if not key.startswith(OBJECTS):
+            metadata |= {"oid": revision.oid.hex(), "tid": revision.tid.hex()}
         if sha256 is not None:
             metadata["sha256"] = sha256.hex()
         copied = store.copy_from(self._store, info, key, metadata=metadata)
@@ -90,7 +95,10 @@ class S3Source:
 
 @implementer(IBlobSource)
 class _S3Bytes:
-    """An object under the first of ``keys`` that exists, which is kept. See ``IBlobSource`` and ``ISource.blob``."""
+    """An object under the first of ``keys`` that exists, which is kept. See ``IBlobSource`` and ``ISource.blob``.
+
+    Where none exists, the shared object is looked for to which the revision refers there.
+    """
 
     def __init__(self, store: IObjectStore, revision: Revision, keys: tuple[str, ...]) -> None:
         self._store = store
@@ -133,13 +141,19 @@ class _S3Bytes:
         )
 
     def _first(self, request: Callable[[str], T]) -> T:
-        for key in self._keys:
-            try:
-                result = request(key)
-            except ObjectMissing:
-                continue
-            except Refused as error:
-                raise Unavailable(str(error)) from error
-            self._keys = (key,)
-            return result
+        try:
+            for key in self._candidates():
+                try:
+                    result = request(key)
+                except ObjectMissing:
+                    continue
+                self._keys = (key,)
+                return result
+        except Refused as error:
+            raise Unavailable(str(error)) from error
         raise BlobMissing(self._revision.oid, self._revision.tid)
+
+    def _candidates(self) -> Iterator[str]:
+        yield from self._keys
+        revision, state = self._revision, self._revision.state
+        yield from referred_objects(self._store, revision.oid, state.name_at(revision.tid), state.sha256)

@@ -35,4 +35,19 @@ def bucket_checks(
         number = "1 rule, which does" if len(rules) == 1 else f"{len(rules)} rules, which do"
         return True, f"{number} not harm blobs" if rules else "the bucket has no rules", ""
 
+    def dedup() -> Result:
+        # What the preflight measured before; what is known of the provider where nothing may be written.
+        keeps = store.provider.value("conditional_writes")
+        if why_not or keeps is None:
+            return None, why_not or "not tried: whether the object store keeps If-None-Match was not measured", ""
+        if keeps:
+            return True, "the object store keeps If-None-Match, so that equal blobs can share an object", ""
+        return (
+            False,
+            "the object store ignores If-None-Match: no process that may write starts with dedup on",
+            "dedup off",
+        )
+
     yield "lifecycle", lifecycle
+    if settings.dedup:
+        yield "dedup", dedup

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from ..cache.interfaces import IBlobCache
 from ..errors import StoreError
+from ..keys import OBJECTS
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Clock
 from ..overlay.interfaces import IOverlay
+from ..overlay.negative import NegativeCache
 from ..settings import DeliverySettings
 from .mirrored import read_mirrored
 from .reading import BlobReader, state_of
@@ -69,22 +71,26 @@ class Addresses:
         self._lock = threading.Lock()
         self._mark: bytes | None = None
         self._asked: float | None = None
+        self._lately = NegativeCache(ASK_AGAIN, clock.monotonic)  # objects that may be converted, seen a moment ago
 
     def of(self, oid: bytes, tid: bytes, record: bytes) -> Address | None:
         """None where it is inline or not in the bucket, or where that cannot be told; and where a key of ours may be
         needed to read it.
 
         Makes no request where the record says enough, else one HEAD for each key that it may have, whose success the
-        cache folder remembers; with sources a GET of their mark at most every ``ASK_AGAIN`` seconds. Raises BlobMissing
-        where the record is no blob's, RecordError where it is damaged; nothing of the store.
+        cache folder remembers (that of an object which `s3blobs dedup` may take away: this process, for ``ASK_AGAIN``
+        seconds), and where none is there a LIST of the revision's references. With sources a GET of their mark at most
+        every ``ASK_AGAIN`` seconds. Raises BlobMissing where the record is no blob's, RecordError where it is damaged;
+        nothing of the store.
         """
         state = state_of(record, oid, tid)
         if state.inline is not None or self._store.own_keys:
             return None
         location = self._reader.location(oid, tid, state)
-        key: str | None = location.keys[0]
-        if len(location.keys) > 1 or not self._is_certain(tid):
-            key = next((known for known in location.keys if known in self._cache.found), None)
+        candidates = self._reader.candidates(location)
+        key: str | None = candidates[0]
+        if len(candidates) > 1 or self._reader.deduplicated or not self._is_certain(tid):
+            key = next((known for known in candidates if self._is_known(known)), None)
             if key is None:
                 try:
                     key = self._reader.find(location)
@@ -92,8 +98,21 @@ class Addresses:
                     return None
                 if key is None:
                     return None
-                self._cache.found.note(key)
+                self._remember(key)
         return Address(oid, tid, key, state.size, state.sha256, self._store, self.delivery)
+
+    def _is_known(self, key: str) -> bool:
+        return key in self._cache.found if self._stays(key) else key.encode() in self._lately
+
+    def _remember(self, key: str) -> None:
+        if self._stays(key):
+            self._cache.found.note(key)
+        else:
+            self._lately.note(key.encode())
+
+    def _stays(self, key: str) -> bool:
+        """Whether what is there once stays as long as the revision does: not an object that may be converted."""
+        return key.startswith(OBJECTS) or not self._reader.deduplicated
 
     def _is_certain(self, tid: bytes) -> bool:
         if not self._certain:

@@ -194,7 +194,8 @@ class S3BlobInstance:
             current.add(attachment)
             with_state(data, BlobState())
         else:
-            blob = stage(oid, blobfilename, self._root.cache, inline_size=self._root.inline_size)
+            root = self._root
+            blob = stage(oid, blobfilename, root.cache, inline_size=root.inline_size, shares=root.shares)
             current.add(blob)
             with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
             self._root.uploads.start(blob, self._root.base_blobs)

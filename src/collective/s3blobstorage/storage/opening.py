@@ -18,7 +18,7 @@ from zope.interface.interface import Method
 
 from ..cache import BlobCache
 from ..encryption.register import open_ring
-from ..errors import Corrupt, EncryptionNotHonoured, Refused, S3BlobStorageError, Unavailable
+from ..errors import ConfigurationError, Corrupt, EncryptionNotHonoured, Refused, S3BlobStorageError, Unavailable
 from ..objectstore import S3ObjectStore, preflight
 from ..objectstore.circuit import PROBE_EVERY
 from ..objectstore.clock import Clock
@@ -26,7 +26,7 @@ from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Patience
 from ..overlay.interfaces import IOverlay
 from ..settings import StorageSettings
-from .owner import Marker, cache_identity, open_prefix
+from .owner import Marker, begin_sharing, cache_identity, open_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,20 @@ def keys_explained(store: S3ObjectStore) -> Iterator[None]:
 
 def open_without_keys(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
     """As ``open_once`` does it before it comes to the keys: for what is about to change the register itself."""
+    marker = _looked_at(store, settings, read_only=read_only)
+    if not settings.dedup or read_only:
+        return marker
+    if not (settings.preflight or marker.deduplicated):
+        preflight.measure_conditions(store)
+    if not store.conditional_put:
+        raise ConfigurationError(
+            "dedup is on, and the object store ignores If-None-Match, or does not say that it keeps it: of two that"
+            " store the same file at one moment each would replace the other's object. Example: dedup off"
+        )
+    return begin_sharing(store, marker)
+
+
+def _looked_at(store: S3ObjectStore, settings: StorageSettings, *, read_only: bool) -> Marker:
     if not settings.preflight:
         store.open_bucket(writable=not read_only)
         return open_prefix(store, settings.owner, read_only=read_only)

@@ -27,17 +27,20 @@ class Marker:
     """What the prefix is.
 
     ``owner`` is None where zope.conf never named one. ``foreign_keys``: the prefix holds, or may hold, blobs under the
-    keys of zodb-s3blobs. ``adopted``: garbage collection may judge those too (``s3blobs adopt``).
+    keys of zodb-s3blobs. ``adopted``: garbage collection may judge those too (``s3blobs adopt``). ``deduplicated``:
+    there are, or may be, shared objects (``dedup``); once said it is never taken back.
     """
 
     owner: str | None
     foreign_keys: bool
     adopted: bool = False
+    deduplicated: bool = False
 
     def to_json(self) -> bytes:
         layouts = ["ours", "zodb-s3blobs"] if self.foreign_keys else ["ours"]
         told = {"format": FORMAT, "owner": self.owner, "layouts": layouts}
-        return json.dumps({**told, "adopted": True} if self.adopted else told, indent=1).encode()
+        said = {name: True for name in ("adopted", "deduplicated") if getattr(self, name)}
+        return json.dumps({**told, **said}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Marker:
@@ -45,7 +48,7 @@ class Marker:
         try:
             marker = json.loads(data)
             version, owner, layouts = marker["format"], marker["owner"], marker["layouts"]
-            adopted = marker.get("adopted") is True
+            adopted, deduplicated = (marker.get(name) is True for name in ("adopted", "deduplicated"))
         except (ValueError, KeyError, TypeError):
             raise RecordError(
                 f"the marker {MARKER} under s3-prefix is damaged: it is not ours, or was cut off"
@@ -55,7 +58,7 @@ class Marker:
                 f"the marker {MARKER} under s3-prefix was written by a newer release of collective.s3blobstorage:"
                 " upgrade this process"
             )
-        return cls(owner, "zodb-s3blobs" in layouts, adopted)
+        return cls(owner, "zodb-s3blobs" in layouts, adopted, deduplicated)
 
 
 def read_marker(store: IObjectStore) -> Marker | None:
@@ -89,6 +92,22 @@ def open_prefix(
     if marker.owner != owner:
         _refuse(marker.owner, owner)
     return marker
+
+
+def begin_sharing(store: IObjectStore, marker: Marker) -> Marker:
+    """Say in the bucket that there may be shared objects, before the first one is written. No request where it says so.
+
+    ``marker``: as it was read; ours to write. What another process made of it meanwhile is kept, but for the moment
+    between two requests.
+    """
+    if marker.deduplicated:
+        return marker
+    present = read_marker(store) or marker
+    refuse_other(present, marker.owner)
+    if not present.deduplicated:
+        store.put_bytes(MARKER, replace(present, deduplicated=True).to_json())
+        logger.info("the prefix may have shared objects from now on (dedup)")
+    return replace(present, deduplicated=True)
 
 
 def refuse_other(marker: Marker | None, owner: str | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from ZODB.blob import BlobFile
@@ -19,6 +20,7 @@ from ..overlay.interfaces import IOverlay, Revision
 from .inline import InlineFile
 from .promise import BlobPath
 from .record import BlobState, read_state
+from .referred import Referred, own_keys
 from .source import InlineSource, Location, ObjectSource
 
 # (oid, tid) -> (record, tid of the record, next tid) | None, as IStorage.loadBefore
@@ -42,11 +44,23 @@ def read_exact(load_before: LoadBefore, oid: bytes, tid: bytes) -> bytes:
 class BlobReader:
     """Reads blobs for a root storage and all its instances. Any thread."""
 
-    def __init__(self, store: IObjectStore, cache: IBlobCache, overlay: IOverlay, *, with_foreign_keys: bool):
+    def __init__(
+        self,
+        store: IObjectStore,
+        cache: IBlobCache,
+        overlay: IOverlay,
+        *,
+        with_foreign_keys: bool,
+        deduplicated: bool = False,
+    ):
         self._store = store
         self._cache = cache
         self.overlay = overlay
         self.with_foreign_keys = with_foreign_keys
+        # Whether the prefix was known to have shared objects when it was opened: references are looked for before
+        # sources are asked. Else behind them, as another process may have begun since.
+        self.deduplicated = deduplicated
+        self._referred = Referred(store)
 
     # Where it is
 
@@ -56,21 +70,47 @@ class BlobReader:
     def location(self, oid: bytes, tid: bytes, state: BlobState) -> Location:
         if state.inline is not None:
             return Location(oid, tid, (), state.size, None)
-        keys: tuple[str, ...] = (blob_key(oid, state.name_at(tid)),)
+        name = state.name_at(tid)
+        keys = own_keys(oid, name, state.object)
         if state.name is None and self.with_foreign_keys:
             keys += foreign_keys(oid, tid)
-        return Location(oid, tid, keys, state.size, state.sha256)
+        return Location(oid, tid, keys, state.size, state.sha256, name)
 
     def source(self, oid: bytes, tid: bytes, state: BlobState) -> IBlobSource:
         if state.inline is not None:
             return InlineSource(state.inline)
         location = self.location(oid, tid, state)
-        bucket = ObjectSource(self._store, location, miss_level=self.overlay.miss_level)
-        return self.overlay.behind(bucket, Revision(oid, tid, state), location.keys)
+        if not self.overlay.names:
+            return ObjectSource(self._store, location, referred=self._referred, miss_level=self.overlay.miss_level)
+        if self.deduplicated:
+            referred, last = self._referred, None
+        else:
+            referred, only = None, replace(location, keys=())
+            last = ObjectSource(self._store, only, referred=self._referred, miss_level=self.overlay.miss_level)
+        bucket = ObjectSource(self._store, location, referred=referred, miss_level=self.overlay.miss_level)
+        return self.overlay.behind(bucket, Revision(oid, tid, state), location.keys, last)
 
     def find(self, location: Location) -> str | None:
-        """The first of the keys in the bucket that exists, with the size that it must have, or None."""
-        for key in location.keys:
+        """The first of the keys in the bucket that exists, with the size that it must have, or None.
+
+        A HEAD each, and where none exists a LIST of the revision's references, and a HEAD of what they lead to.
+        """
+        if not location.keys:
+            return None
+        found = self._first_of(location, self.candidates(location))
+        if found is None:
+            found = self._first_of(location, self._referred.look(location.oid, location.name, location.sha256))
+            if found is not None:
+                self._referred.note(blob_key(location.oid, location.name), found)
+        return found
+
+    def candidates(self, location: Location) -> tuple[str, ...]:
+        """The keys under which it may lie, as far as that is known without a request."""
+        known = self._referred.known(blob_key(location.oid, location.name))
+        return location.keys if known is None else (known, *location.keys)
+
+    def _first_of(self, location: Location, keys: Iterable[str]) -> str | None:
+        for key in keys:
             info = self._store.head(key)
             if info is not None and location.size in (None, info.size):
                 return key
@@ -92,7 +132,7 @@ class BlobReader:
             if not self.overlay.has(Revision(oid, tid, state)):
                 return False
             bring(self.source(oid, tid, state), self._store, self._cache, key, oid, tid)
-        elif present != key:
+        elif state.nameless and present != key:  # else its record leads to it
             self._store.copy(present, key)
         return True
 

@@ -27,7 +27,7 @@ from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Clock
 from ..overlay.chain import open_overlay
-from ..overlay.interfaces import IOverlay
+from ..overlay.interfaces import IOverlay, Revision
 from ..overlay.settings import BaseSettings
 from ..settings import StorageSettings
 from .address import Addresses
@@ -40,6 +40,7 @@ from .owner import Marker
 from .placeholder import PlaceholderInstance, Placeholders
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
+from .sharing import carry_out, share_again
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance, undo_in, vote_in
 from .upload import Uploads, stage, taking_inline
@@ -85,10 +86,10 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         late, marker = _opened(store, settings, read_only)
         overlay = open_overlay(settings.sources, base, clock, check=settings.preflight)
         overlay.look_into(late or store)
-        if not read_only:
-            overlay.mirror_into(late or store)
         cache = open_cache(settings, store, overlay, late=late is not None)
         storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker, clock)
+        if not read_only:
+            overlay.mirror_into(late or store, storage.share_again)
         if late is not None:
             late.when_open(storage.opened)
         if not read_only:
@@ -138,10 +139,12 @@ class S3BlobStorage:
         cache.counters.keep_also(lambda: self.store_.traffic.snapshot())  # type: ignore[attr-defined]
         self.marker = marker
         self.overlay = overlay
-        self.reader = BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys)
+        self.reader = BlobReader(
+            store, cache, overlay, with_foreign_keys=marker.foreign_keys, deduplicated=marker.deduplicated
+        )
         # What keep-in-base is done with; None where it is off.
         self.base_blobs = BaseBlobs(base) if settings.keep_in_base else None
-        self.uploads = Uploads(store, cache, settings.store.upload_concurrency)
+        self.uploads = Uploads(store, cache, settings.store.upload_concurrency, share_again=self.share_again)
         self._instance = PlaceholderInstance if settings.missing_blob == "placeholder" else S3BlobInstance
         self.placeholders = Placeholders(cache.staging)
         self.addresses = Addresses(
@@ -180,6 +183,26 @@ class S3BlobStorage:
         return self._settings.inline_size
 
     @property
+    def shares(self) -> bool:
+        """Whether new blobs of equal bytes share one object."""
+        return self._settings.dedup
+
+    def share_again(self, revision: Revision, send: Callable[[str], object]) -> bool:
+        """Give a revision that is restored, or comes from a source, the shared object that its record names.
+
+        ``send`` puts the bytes under the key it is given, as ``sharing.carry_out`` says. False where it needs an object
+        of its own: its record names none, that one was given up, keys of ours encrypt, or the prefix has no shared
+        objects. Any thread; up to five requests. Raises what the store and ``send`` raise.
+        """
+        state, encryption = revision.state, self.store_.encryption
+        if state.object is None or state.size is None or not self.marker.deduplicated:
+            return False
+        if encryption.seals or encryption.server_side.own_key:
+            return False
+        steps = share_again(revision.oid, state.name_at(revision.tid), state.object, state.size)
+        return carry_out(steps, self.store_, send)
+
+    @property
     def settings(self) -> StorageSettings:
         """What the section says. Has secrets: they are in no repr of it."""
         return self._settings
@@ -211,6 +234,7 @@ class S3BlobStorage:
         """The store was out at the start and is open now. Called before anything is read from it or written to it."""
         self.marker = marker
         self.reader.with_foreign_keys = marker.foreign_keys
+        self.reader.deduplicated = marker.deduplicated
         self.cache.ring_opened()
 
     def bear_witness(self) -> None:
@@ -471,10 +495,12 @@ class S3BlobStorage:
         self._refuse_read_only()
         current = self._current(transaction)
         with_state(data, BlobState())
-        blob = stage(oid, blobfilename, self.cache, inline_size=self.inline_size)
+        blob = stage(oid, blobfilename, self.cache, inline_size=self.inline_size, shares=self.shares)
         current.add(blob)
         current.note_change(oid, oldserial)
-        if not blob.inline:
+        if blob.shares:
+            self.uploads.reserve(blob)  # the base wants the record now, which names the object
+        elif not blob.inline:
             blob.hash_file()
         record = with_state(data, blob.state())
         if self.base_blobs is None:

@@ -14,8 +14,10 @@ from zope.interface import implementer
 
 from ..cache.interfaces import IBlobSource
 from ..errors import BlobMissing, ObjectMissing
+from ..keys import blob_key
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore, ObjectInfo
+from .referred import Referred
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +33,29 @@ class Location:
     keys: tuple[str, ...]
     size: int | None
     sha256: bytes | None
+    name: str = ""  # of the revision; "" where its bytes are in its record
 
 
 @implementer(IBlobSource)
 class ObjectSource:
     """An object of the bucket, under the first of the location's keys that exists. See ``IBlobSource``.
 
-    ``miss_level``: of the log, for an object that is not there. It is an error where no other place is asked.
+    ``referred``: where none does, the object that a reference leads to is looked for; None: it is not, as somebody else
+    is asked first. ``miss_level``: of the log, for an object that is not there. It is an error where no other place is
+    asked.
     """
 
-    def __init__(self, store: IObjectStore, location: Location, *, miss_level: int = logging.ERROR) -> None:
+    def __init__(
+        self,
+        store: IObjectStore,
+        location: Location,
+        *,
+        referred: Referred | None = None,
+        miss_level: int = logging.ERROR,
+    ) -> None:
         self._store = store
         self._location = location
+        self._referred = referred
         self._miss_level = miss_level
         # Threads may set these at once; all set the same, since a key is written once.
         self._size = location.size
@@ -91,11 +104,21 @@ class ObjectSource:
     def _first(self, request: Callable[[str], T]) -> T:
         """What ``request`` returns for the first of the keys that exists. BlobMissing where none does."""
         location = self._location
-        for key in location.keys:
+        own = blob_key(location.oid, location.name)
+        known = None if self._referred is None else self._referred.known(own)
+        for key in location.keys if known is None else (known, *location.keys):
             try:
                 return request(key)
             except ObjectMissing:
                 continue
+        if self._referred is not None:
+            for key in self._referred.look(location.oid, location.name, location.sha256):
+                try:
+                    result = request(key)
+                except ObjectMissing:
+                    continue
+                self._referred.note(own, key)
+                return result
         logger.log(
             self._miss_level,
             "the object of blob %s is not in the bucket: %s",

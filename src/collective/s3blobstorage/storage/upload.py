@@ -23,11 +23,13 @@ from ZODB.utils import oid_repr
 from ..cache.interfaces import IBlobCache
 from ..cache.staged import PlainStaged, Staged
 from ..errors import Corrupt, PreconditionFailed, Refused, StagingError, StoreError
-from ..keys import blob_key, draw_name
+from ..keys import blob_key, draw_name, object_key
 from ..objectstore.content import Openable, sha256_of
 from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from ..objectstore.upload import opened
+from ..overlay.interfaces import Revision
 from .record import BlobState
+from .sharing import carry_out, fill, reserve
 
 if TYPE_CHECKING:
     from .base_blobs import BaseBlobs
@@ -40,6 +42,8 @@ class StagedBlob:
 
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
     else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
+    ``shares``: its bytes become an object that equal ones share, ``object``, and its record says ``shared_as`` instead
+    of ``name``; ``references``: every reference that was put for it.
     ``cached``: the cache takes the file when it is committed; ``prepared``: what takes time of that is done.
     ``for_base``: the file that the base gets in ``tpc_vote`` where it keeps the blob too (``BaseBlobs``).
     """
@@ -50,6 +54,10 @@ class StagedBlob:
         "name",
         "drawn",
         "inline",
+        "shares",
+        "object",
+        "shared_as",
+        "references",
         "cached",
         "prepared",
         "for_base",
@@ -65,6 +73,10 @@ class StagedBlob:
         self.name = name
         self.drawn = drawn
         self.inline = False
+        self.shares = False
+        self.object: str | None = None
+        self.shared_as = name
+        self.references: list[str] = []
         self.cached = True
         self.prepared = False
         self.for_base: Path | None = None
@@ -83,7 +95,7 @@ class StagedBlob:
     def state(self) -> BlobState:
         """What the record is to say. Only after ``wait``, or with the SHA-256 known before."""
         if not self.inline:
-            return BlobState(self.name, self.size, self.sha256)
+            return BlobState(self.shared_as, self.size, self.sha256, object=self.object)
         # Read here and not before: a transaction may have thousands of them.
         with self.reading():
             data = b"".join(self.file.blocks())
@@ -118,6 +130,16 @@ class StagedBlob:
         if self._future is not None:
             wait([self._future])
 
+    @property
+    def written(self) -> list[str]:
+        """The keys that may have been written for it alone: what an abort deletes, as nobody else has drawn its name.
+
+        Never that of a shared object, be it the one that was created for it: others may have found it there.
+        """
+        if not self.drawn:
+            return []
+        return self.references if self.shares else [self.key]
+
     def remove_file(self) -> None:
         """Remove the staged file, and the base's where the base did not take it."""
         for path in (self.file.path, self.for_base):
@@ -150,9 +172,17 @@ class Uploads:
     Both belong to a root storage, which joins them in ``close``.
     """
 
-    def __init__(self, store: IObjectStore, cache: IBlobCache, concurrency: int):
+    def __init__(
+        self,
+        store: IObjectStore,
+        cache: IBlobCache,
+        concurrency: int,
+        *,
+        share_again: Callable[[Revision, Callable[[str], object]], bool] = lambda revision, send: False,
+    ):
         self._store = store
         self._cache = cache
+        self._share_again = share_again  # ``S3BlobStorage.share_again``
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="s3blobs-upload")
         # Of its own, so that an abort never waits behind another transaction's gigabytes.
         self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
@@ -196,13 +226,7 @@ class Uploads:
         if base_blobs is not None and blob.cached:
             base_blobs.give(blob)  # before the request: its disk may be full
         with blob.reading():
-            info = self._store.put_file(
-                blob.key,
-                blob.file.content,
-                metadata={"oid": blob.oid.hex()},
-                sha256=blob.sha256,
-                cancelled=blob._cancelled.is_set,
-            )
+            info = self._send_shared(blob) if blob.shares else self._send_own(blob)
         if blob.cached:
             blob.prepared = self._cache.prepare(blob.file.path)
         elif base_blobs is not None:
@@ -214,6 +238,47 @@ class Uploads:
                 self._pool.submit(blob.remove_file)
         return info
 
+    def _send_own(self, blob: StagedBlob) -> ObjectInfo:
+        return self._store.put_file(
+            blob.key,
+            blob.file.content,
+            metadata={"oid": blob.oid.hex()},
+            sha256=blob.sha256,
+            cancelled=blob._cancelled.is_set,
+        )
+
+    def _send_shared(self, blob: StagedBlob) -> ObjectInfo:
+        if blob.object is None:
+            self.reserve(blob)
+        assert blob.object is not None
+        carry_out(fill(blob.object, blob.size), self._store, self._sending(blob))
+        return ObjectInfo(object_key(blob.object), blob.size, "", sha256=blob.sha256)
+
+    def reserve(self, blob: StagedBlob) -> None:
+        """Have what its record is to name as ``object``: reads its file for the hash, and makes two requests.
+
+        In the caller's thread. Raises StagingError, and what the store raises: then the transaction has to be aborted.
+        """
+        blob.hash_file()
+        assert blob.sha256 is not None
+        if blob._cancelled.is_set():
+            raise Cancelled
+        steps = reserve(blob.oid, blob.name, blob.sha256, draw_name)
+        reserved = carry_out(steps, self._store, self._sending(blob), put=blob.references.append)
+        blob.shared_as, blob.object = reserved
+
+    def _sending(self, blob: StagedBlob) -> Callable[[str], ObjectInfo]:
+        """What puts its bytes under the key of a shared object, which has nothing of a single revision."""
+        return lambda key: self._store.put_file(
+            key,
+            blob.file.content,
+            metadata={},
+            sha256=blob.sha256,
+            if_absent=True,
+            shared=True,
+            cancelled=blob._cancelled.is_set,
+        )
+
     def _send_restored(self, blob: StagedBlob, expected: BlobState, tid: bytes) -> ObjectInfo:
         with blob.reading():
             return self._send_unless_there(blob, expected, tid)
@@ -223,6 +288,8 @@ class Uploads:
         if expected.size not in (None, blob.size) or expected.sha256 not in (None, blob.sha256):
             raise Corrupt(f"the file given for blob {oid_repr(blob.oid)} does not match its record")
         assert blob.sha256 is not None
+        if self._share_again(Revision(blob.oid, tid, expected), self._sending(blob)):
+            return ObjectInfo(blob.key, blob.size, "", sha256=blob.sha256)
         if self._store.head(blob.key) is not None:
             return check_same(self._store, blob.oid, tid, expected, blob.size, blob.sha256)
         content, stop = blob.file.content, blob._cancelled.is_set
@@ -252,8 +319,10 @@ class Uploads:
                 # The PUT may be in flight: only when it has ended can its key be deleted for good.
                 blob.settle()
                 # Also after an error: a PUT whose answer was lost may have stored the object.
-                if blob.drawn and not isinstance(blob._future.exception(), Cancelled):
-                    keys.append(blob.key)
+                if blob.shares or not isinstance(blob._future.exception(), Cancelled):
+                    keys.extend(blob.written)
+            elif blob.shares:
+                keys.extend(blob.written)  # the root reserves before there is an upload
             blob.remove_file()
         if keys:
             try:
@@ -360,10 +429,12 @@ def stage(
     name: str | None = None,
     *,
     inline_size: int = 0,
+    shares: bool = False,
 ) -> StagedBlob:
     """Take the file ``filename`` over into the cache's staging folder.
 
-    A new blob of at most ``inline_size`` bytes, where that is not 0, is to go into its record.
+    A new blob of at most ``inline_size`` bytes, where that is not 0, is to go into its record. ``shares``: any other
+    new one becomes an object that equal ones share.
 
     A rename where both are on one file system, else a copy, and an encrypted one where the cache is encrypted. Raises
     StagingError where no disk can take it, or may (``IBlobCache.make_room``). A file to be restored (``name`` is given)
@@ -392,6 +463,7 @@ def stage(
         raise
     blob = StagedBlob(oid, file, name, drawn=drawn)
     blob.inline = drawn and 0 < inline_size >= blob.size
+    blob.shares = drawn and shares and not blob.inline
     blob.cached = not blob.inline and cache.adopts(blob.size)
     return blob
 

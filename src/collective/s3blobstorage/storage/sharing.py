@@ -1,0 +1,224 @@
+"""How a blob's bytes come to be an object that equal ones share (``dedup``): the writer's part of the protocol.
+
+Nothing here makes a request. A writer is a generator: it yields what is to be asked of the store, one after the other,
+and is sent the answer. ``carry_out`` runs one on a store; the tests step several of them, and gc's part
+(``maintenance/gc/sharing.py``), through every interleaving.
+
+Why no record ever names an object that is gone
+    A record names ``H.g`` only if its writer's reference to ``H.g`` was in the bucket *before* the writer looked and
+    saw no mark of ``H.g`` (``reserve``). The store is strongly consistent, so the mark, if there ever is one, was
+    written after the reference was there. gc deletes ``H.g`` only if a listing of all references that *began after* the
+    mark was there shows none. A key that is there all the time is in every listing; so the reference was deleted
+    before: by the abort of the very transaction, whose record is not committed, or by gc, after the database did not
+    refer to the revision for as long as an object of its own would have been kept (``gc-grace``, ``gc-keep``).
+
+Why a late request does no harm
+    A mark stays for good, and who sees it goes on with a generation above all that are marked. So ``H.g`` is never
+    begun again after it was given up, and a DELETE of it that hung for days hits nothing that is in use. A late PUT of
+    its bytes brings back an object that no record names: it has a mark and no reference, and gc deletes it again. A
+    late PUT or DELETE of a reference is of a name that only its own transaction drew.
+
+Why nobody learns what is there
+    The bytes are always sent, and the object is always looked at afterwards (``Bytes``, ``Look``): neither the number
+    of requests nor their size says whether somebody had stored the same file before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..errors import Corrupt, PreconditionFailed, StoreError
+from ..keys import object_key, read_shared_name, reference_key, shared_name
+from ..objectstore.connection import recorded_sha256
+from ..objectstore.interfaces import IObjectStore, ObjectInfo
+from ..shared import marked_generations
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """PUT that reference, of no bytes. Its answer is None."""
+
+    key: str
+    oid: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """LIST the marks of that content. The answer is a set of the generations that are marked."""
+
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """PUT the bytes under that key if nothing is there (``If-None-Match: *``). Whether it was there is not answered:
+    the answer is None in either case."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """HEAD. The answer is ``(size, SHA-256 or None)``, or None where nothing is there."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let so many seconds pass. The answer is None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """DELETE references that were put and are not used. That it fails is no error. The answer is None."""
+
+    keys: tuple[str, ...]
+
+
+Request = Reference | Marks | Bytes | Look | Wait | Forget
+Steps = Generator[Request, Any, T]
+
+# S3 answers 409 (ConditionalRequestConflict) to a conditional PUT while another one to that key is under way: then the
+# bytes are not there yet, and may have to be sent again. Seconds between such attempts.
+_CONFLICTS = (0.2, 1.0, 3.0)
+
+
+def reserve(oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None = None) -> Steps[tuple[str, str]]:
+    """Begin to share: a reference of that revision to a generation which had no mark once the reference was there.
+
+    ``draw`` gives a revision that is not committed yet another name with each generation: a reference that cannot be
+    deleted again (a site need not have the right) is then of a name that no record has, and gc takes it. Without it
+    ``name`` stays. Returns the name and that of the shared object, whose bytes may be there or not.
+    """
+    generation = 0
+    unused: list[str] = []
+    while True:
+        shared = shared_name(sha256, generation)
+        reference = reference_key(oid, name, shared)
+        yield Reference(reference, oid)
+        # Not before it: a mark that comes between a look and the reference would not be seen, and gc would not have
+        # seen the reference.
+        marked = yield Marks(sha256)
+        if generation not in marked:
+            break
+        unused.append(reference)
+        generation = max(marked) + 1
+        name = name if draw is None else draw()
+    if unused:
+        yield Forget(tuple(unused))
+    return name, shared
+
+
+def fill(shared: str, size: int) -> Steps[None]:
+    """See to it that the bytes are there; a reference is. Raises Corrupt where other ones are, and StoreError."""
+    sha256, _ = read_shared_name(shared)
+    key = object_key(shared)
+    for pause in (*_CONFLICTS, None):
+        yield Bytes(key)
+        found = yield Look(key)
+        if found is not None or pause is None:
+            break
+        yield Wait(pause)
+    _check(found, size, sha256)
+
+
+def share(
+    oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None
+) -> Steps[tuple[str, str]]:
+    """All that a commit does for one blob. Returns what its record says as ``name`` and as ``object``."""
+    name, shared = yield from reserve(oid, name, sha256, draw)
+    yield from fill(shared, size)
+    return name, shared
+
+
+def share_again(oid: bytes, name: str, shared: str, size: int) -> Steps[bool]:
+    """As ``share``, for a record that is committed somewhere and names that very object: it is restored here.
+
+    False where the generation is marked: it must not be begun again, and the revision needs an object of its own. No
+    reference is taken back: the name is not ours alone. The bytes are sent only where they are not there.
+    """
+    sha256, generation = read_shared_name(shared)
+    if generation in (yield Marks(sha256)):  # so that no reference is left to what is given up
+        return False
+    yield Reference(reference_key(oid, name, shared), oid)
+    if generation in (yield Marks(sha256)):
+        return False
+    found = yield Look(object_key(shared))
+    if found is None:
+        yield from fill(shared, size)
+    else:
+        _check(found, size, sha256)
+    return True
+
+
+def _check(found: tuple[int, bytes | None] | None, size: int, sha256: bytes) -> None:
+    if found is None:
+        # It was put, or was there, and our reference keeps it: somebody else deletes in this prefix.
+        raise StoreError("A file that was just stored is not in the object store any more.")
+    if found[0] != size or found[1] not in (None, sha256):
+        raise Corrupt(
+            "The object store holds other bytes than those of a file that is stored again: `s3blobs fsck --deep` finds"
+            " and repairs it."
+        )
+
+
+def carry_out(
+    steps: Steps[T],
+    store: IObjectStore,
+    send: Callable[[str], object],
+    *,
+    put: Callable[[str], None] = lambda reference: None,
+    pause: Callable[[float], None] = time.sleep,
+) -> T:
+    """Run a writer on a store, and return what it returns. In the caller's thread.
+
+    ``send`` puts the bytes under the key it is given, with ``if_absent`` and ``shared`` (``IObjectStore.put_file``).
+    ``put`` is told the key of each reference before it is put, so that an abort can delete it; ``pause`` lets seconds
+    pass. Raises what the store and ``send`` raise: then the transaction has to be aborted.
+    """
+    answer: Any = None
+    while True:
+        try:
+            request = steps.send(answer)
+        except StopIteration as ended:
+            return ended.value
+        answer = None
+        match request:
+            case Reference(key, oid):
+                put(key)
+                store.put_bytes(key, b"", metadata={"oid": oid.hex()})
+            case Marks():
+                answer = marked_generations(store, request.sha256)
+            case Bytes(key):
+                with suppress(PreconditionFailed):
+                    send(key)
+            case Look(key):
+                info = store.head(key)
+                answer = None if info is None else _told(info)
+            case Wait(seconds):
+                pause(seconds)
+            case Forget(keys):
+                _forget(store, keys)
+
+
+def _told(info: ObjectInfo) -> tuple[int, bytes | None]:
+    return info.size, recorded_sha256(info.metadata)
+
+
+def _forget(store: IObjectStore, keys: tuple[str, ...]) -> None:
+    try:
+        store.delete(keys)
+    except StoreError as error:
+        logger.info("%d references to what nobody begins to share stay until gc: %s", len(keys), error)
