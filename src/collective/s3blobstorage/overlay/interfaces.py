@@ -170,7 +170,7 @@ class IOverlay(Interface):
     def mirror_into(store: IObjectStore, share: Share = ...) -> None:
         """From now on what is read whole from sources is stored in this bucket, as their options say.
 
-        ``share`` is ``S3BlobStorage.share_again``: it stores what records name as shared objects.
+        ``share`` is ``BlobReader.share_again``: it stores what records name as shared objects.
 
         Called once, before the first read, and not at all where the storage is read-only.
         """

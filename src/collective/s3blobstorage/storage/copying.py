@@ -12,6 +12,7 @@ from ZODB.interfaces import IBlobStorage, IBlobStorageRestoreable
 from ZODB.POSException import POSKeyError, Unsupported
 
 from ..errors import BlobMissing, StagingError
+from ..overlay.interfaces import Revision
 from .record import read_state
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def _copy_record(source: Any, target: S3BlobStorage, record: Any, transaction: A
         # A base copied without its blobs, on the same bucket or with a source behind it: the object is there already.
         if not target.reader.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
+        target.reader.hold(Revision(oid, tid, state))
     target.restore(oid, tid, record.data, "", record.data_txn, transaction)
 
 

@@ -12,15 +12,17 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import p64, u64
 
 from ..cache.interfaces import IBlobCache, IBlobSource
-from ..errors import BlobMissing
-from ..keys import blob_key, foreign_keys
+from ..errors import BlobMissing, Unavailable
+from ..keys import blob_key, foreign_keys, object_key
 from ..objectstore.interfaces import IObjectStore
 from ..overlay.bringing import bring
 from ..overlay.interfaces import IOverlay, Revision
+from ..shared import referred_objects
 from .inline import InlineFile
 from .promise import BlobPath
 from .record import BlobState, read_state
 from .referred import Referred, own_keys
+from .sharing import carry_out, share_again
 from .source import InlineSource, Location, ObjectSource
 
 # (oid, tid) -> (record, tid of the record, next tid) | None, as IStorage.loadBefore
@@ -132,9 +134,42 @@ class BlobReader:
             if not self.overlay.has(Revision(oid, tid, state)):
                 return False
             bring(self.source(oid, tid, state), self._store, self._cache, key, oid, tid)
-        elif state.nameless and present != key:  # else its record leads to it
+        elif not state.nameless:  # its record leads to it
+            self.hold(Revision(oid, tid, state))
+        elif present != key:
             self._store.copy(present, key)
         return True
+
+    def share_again(self, revision: Revision, send: Callable[[str], object]) -> bool:
+        """Give a revision that is restored, or comes from a source, the shared object that its record names.
+
+        ``send`` puts the bytes under the key it is given, as ``sharing.carry_out`` says. False where it needs an object
+        of its own: its record names none, that one was given up, keys of ours encrypt, or the prefix has no shared
+        objects. Any thread; up to five requests. Raises what the store and ``send`` raise.
+        """
+        state, encryption = revision.state, self._store.encryption
+        if state.object is None or state.size is None or not self.deduplicated:
+            return False
+        if encryption.seals or encryption.server_side.own_key:
+            return False
+        steps = share_again(revision.oid, state.name_at(revision.tid), state.object, state.size)
+        return carry_out(steps, self._store, send)
+
+    def hold(self, revision: Revision) -> None:
+        """Where the shared object that a record names is there: see to it that it stays for this revision, too.
+
+        It may be there for others alone, and go with them, where this record comes from elsewhere. Raises as
+        ``share_again``.
+        """
+        oid, state = revision.oid, revision.state
+        if state.object is None or self._store.head(object_key(state.object)) is None:
+            return
+        name, shared = state.name_at(revision.tid), object_key(state.object)
+        if shared in referred_objects(self._store, oid, name, state.sha256) or self.share_again(revision, _gone):
+            return
+        own = blob_key(oid, name)
+        if self._store.head(own) is None:
+            self._store.copy(shared, own, metadata={"oid": oid.hex(), "size": str(state.size)})
 
     def expected(self, oid: bytes, tid: bytes) -> str:
         """Where its file is while the cache has it."""
@@ -203,6 +238,10 @@ class BlobReader:
         if look and not (sealed and self._cache.get_text(oid, tid)) and not self.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
         return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
+
+
+def _gone(key: str) -> object:
+    raise Unavailable("A shared object went while a revision was to refer to it.")
 
 
 def state_of(record: bytes, oid: bytes, tid: bytes) -> BlobState:

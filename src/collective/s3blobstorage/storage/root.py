@@ -27,7 +27,7 @@ from ..objectstore import S3ObjectStore, open_store
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.patience import Clock
 from ..overlay.chain import open_overlay
-from ..overlay.interfaces import IOverlay, Revision
+from ..overlay.interfaces import IOverlay
 from ..overlay.settings import BaseSettings
 from ..settings import StorageSettings
 from .address import Addresses
@@ -40,7 +40,6 @@ from .owner import Marker
 from .placeholder import PlaceholderInstance, Placeholders
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
-from .sharing import carry_out, share_again
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance, undo_in, vote_in
 from .upload import Uploads, stage, taking_inline
@@ -89,7 +88,7 @@ def open_storage(base: Any, settings: StorageSettings, *, clock: Clock | None = 
         cache = open_cache(settings, store, overlay, late=late is not None)
         storage = S3BlobStorage(base, settings, late or store, overlay, cache, marker, clock)
         if not read_only:
-            overlay.mirror_into(late or store, storage.share_again)
+            overlay.mirror_into(late or store, storage.reader.share_again)
         if late is not None:
             late.when_open(storage.opened)
         if not read_only:
@@ -144,7 +143,7 @@ class S3BlobStorage:
         )
         # What keep-in-base is done with; None where it is off.
         self.base_blobs = BaseBlobs(base) if settings.keep_in_base else None
-        self.uploads = Uploads(store, cache, settings.store.upload_concurrency, share_again=self.share_again)
+        self.uploads = Uploads(store, cache, settings.store.upload_concurrency, share_again=self.reader.share_again)
         self._instance = PlaceholderInstance if settings.missing_blob == "placeholder" else S3BlobInstance
         self.placeholders = Placeholders(cache.staging)
         self.addresses = Addresses(
@@ -186,21 +185,6 @@ class S3BlobStorage:
     def shares(self) -> bool:
         """Whether new blobs of equal bytes share one object."""
         return self._settings.dedup
-
-    def share_again(self, revision: Revision, send: Callable[[str], object]) -> bool:
-        """Give a revision that is restored, or comes from a source, the shared object that its record names.
-
-        ``send`` puts the bytes under the key it is given, as ``sharing.carry_out`` says. False where it needs an object
-        of its own: its record names none, that one was given up, keys of ours encrypt, or the prefix has no shared
-        objects. Any thread; up to five requests. Raises what the store and ``send`` raise.
-        """
-        state, encryption = revision.state, self.store_.encryption
-        if state.object is None or state.size is None or not self.marker.deduplicated:
-            return False
-        if encryption.seals or encryption.server_side.own_key:
-            return False
-        steps = share_again(revision.oid, state.name_at(revision.tid), state.object, state.size)
-        return carry_out(steps, self.store_, send)
 
     @property
     def settings(self) -> StorageSettings:

@@ -182,7 +182,7 @@ class Uploads:
     ):
         self._store = store
         self._cache = cache
-        self._share_again = share_again  # ``S3BlobStorage.share_again``
+        self._share_again = share_again  # ``BlobReader.share_again``
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="s3blobs-upload")
         # Of its own, so that an abort never waits behind another transaction's gigabytes.
         self._undo_pool = ThreadPoolExecutor(1, thread_name_prefix="s3blobs-take-back")
