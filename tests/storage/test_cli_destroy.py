@@ -15,7 +15,16 @@ from sites import commit_blobs, raw_client, wait_until
 from store_time import DAY, ShiftedStore
 from test_gc_versions import lockable  # noqa: F401 - a fixture
 
-from collective.s3blobstorage.keys import LEDGER, MARKER, WITNESS, upload_key
+from collective.s3blobstorage.keys import (
+    LEDGER,
+    MARKER,
+    WITNESS,
+    condemned_key,
+    object_key,
+    reference_key,
+    shared_name,
+    upload_key,
+)
 from collective.s3blobstorage.maintenance.gc import destroy as engine
 from collective.s3blobstorage.objectstore import open_store
 
@@ -214,6 +223,18 @@ def test_another_site_where_addons_keep_theirs_is_left_alone(doomed, settings, b
     result = destroy(site.conf(), store=settings)
     assert result.returncode == 2 and f"another prefix lies below this one, {below}/" in one_line(result)
     assert site.all() == before
+
+
+def test_what_blobs_share_goes_too(doomed, settings):
+    site = doomed()
+    shared = shared_name(b"x" * 32, 3)
+    strange = f"site/objects/{shared}"
+    for key in (object_key(shared), condemned_key(shared), reference_key(bytes(8), "1" * 32, shared), strange[5:]):
+        site.put(f"site/{key}")
+    told = document(destroy(site.conf(), "--dry-run", "--json", store=settings))
+    assert (told["found"]["shared"]["blobs"], told["found"]["foreign_keys"]) == (1, [strange[5:]])
+    assert "that equal blobs share" in destroy(site.conf(), "--dry-run", store=settings).stdout
+    assert destroy(site.conf(), store=settings).returncode == 0 and site.all() == [strange]
 
 
 @pytest.mark.parametrize("status", ["Enabled", "Suspended"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import uuid
@@ -10,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from command_line import document, keys_of, s3blobs, section
 from servers import faults
+from shared_blobs import begin_sharing, convert, name_of
 from sites import bucket_keys, commit_blobs, read_blob
 from store_time import DAY, ShiftedStore
 
 from collective.s3blobstorage.errors import Refused, UnsafeError
-from collective.s3blobstorage.keys import upload_key
+from collective.s3blobstorage.keys import condemned_key, object_key, read_key, upload_key
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
@@ -66,9 +68,9 @@ class Kept:
     def execute(self):
         return self.collection.execute("last")[1]
 
-    def versions(self):
-        """Key, and whether it is a delete marker, of everything below blobs/."""
-        page = self.s3.list_object_versions(Bucket=self.site.settings.store.bucket, Prefix="blobs/")
+    def versions(self, folder="blobs/"):
+        """Key, version, and whether it is a delete marker, of everything below it."""
+        page = self.s3.list_object_versions(Bucket=self.site.settings.store.bucket, Prefix=folder)
         found = [(line["Key"], line["VersionId"], False) for line in page.get("Versions", ())]
         return found + [(line["Key"], line["VersionId"], True) for line in page.get("DeleteMarkers", ())]
 
@@ -133,6 +135,75 @@ def test_what_was_deleted_goes_with_its_marker(kept, kind):
     [log] = [key for key in bucket_keys(site.site.settings.store) if key.startswith("gc-log/")]
     lines = site.storage.store_.get_bytes(log).decode().splitlines()
     assert len(lines) == 3 and all('"kind":"version"' in line and f'"key":"{dead}"' in line for line in lines[1:])
+
+
+@pytest.fixture
+def converted(kept):
+    """A site with one blob that is a shared object; keys of the revision, its reference and the object."""
+
+    def make(**margins):
+        site = kept(**margins)
+        begin_sharing(site.storage.store_)
+        commit_blobs(site.db, a=b"a1", b=b"b1")
+        [key] = [key for key in site.site.keys() if site.storage.store_.get_bytes(key) == b"a1"]
+        return site, key, *convert(site.storage.store_, key)
+
+    return make
+
+
+def test_what_a_conversion_has_hidden_goes_and_what_stands_for_it_stays(converted):
+    site, key, reference, shared = converted()
+    early = site.plan()
+    assert (early.past.blobs, early.waiting.blobs, early.needed, early.keys) == (2, 2, 0, 0)
+    site.store.advance(7.1 * DAY)
+    due = site.plan()
+    # The database uses that revision, and was not asked: it is no share of what it decides about.
+    assert (due.condemned.blobs, due.condemned_keys, due.needed) == (2, 0, 0)
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.failed) == (2, {})
+    assert key not in {each for each, _, _ in site.versions()} and {reference} < set(site.site.keys())
+    assert [each for each, _, _ in site.versions("objects/")] == [shared]
+
+
+def test_what_was_hidden_stays_where_nothing_stands_for_it(converted):
+    """The shared object is gone: its versions, and the revision's own, are what it can be brought back from."""
+    site, key, reference, shared = converted()
+    site.delete(shared)
+    site.store.advance(30 * DAY)
+    counts = site.plan()
+    assert (counts.condemned.blobs, counts.needed, sorted(counts.needed_keys)) == (0, 2, sorted([key, shared]))
+    [marker] = [version for _, version, is_marker in site.versions("objects/") if is_marker]
+    site.s3.delete_object(Bucket=site.site.settings.store.bucket, Key=shared, VersionId=marker)
+    assert site.plan().condemned.blobs == 2
+    site.delete(reference)
+    outcome = site.execute()
+    assert (outcome.deleted_versions.blobs, outcome.spared) == (0, 2)
+    # Of a hidden reference whose revision is in use it is told too.
+    counts = site.plan()
+    assert (counts.condemned.blobs, sorted(counts.needed_keys)) == (0, sorted([key, reference]))
+
+
+def test_a_part_of_the_prefix_leaves_what_conversions_have_hidden(converted):
+    site, key, *_ = converted()
+    site.store.advance(30 * DAY)
+    oid = read_key(key)[0]
+    with site.collection.plan(Scope(oid, oid), versions=True) as plan:
+        assert (plan.tally.versions.past.blobs, plan.tally.versions.needed) == (0, 0)
+
+
+def test_what_gc_deleted_of_them_goes_as_all_that_is_hidden(converted):
+    site, key, reference, shared = converted(grace=0.0)
+    commit_blobs(site.db, a=b"a2")
+    site.db.pack(time.time() + 1)
+    for _ in range(6):  # date, reference, mark, object, and what each left
+        site.store.advance(8 * DAY)
+        site.plan()
+        with contextlib.suppress(UnsafeError):
+            site.execute()
+    assert site.versions("objects/") == [] and key not in {each for each, _, _ in site.versions()}
+    assert site.storage.store_.head(condemned_key(name_of(b"a1"))) is not None
+    assert object_key(name_of(b"a1")) == shared and reference not in {each for each, _, _ in site.versions()}
+    assert read_blob(site.db, "a") == b"a2" and read_blob(site.db, "b") == b"b1"
 
 
 def test_an_object_that_the_database_needs_is_told_and_stays(kept):

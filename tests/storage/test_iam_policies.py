@@ -24,6 +24,7 @@ from example_files import EXAMPLES
 from rings import ring_of
 from rolling_keys import OURS, Stores, after, before, fill, read, used
 from servers.faults import answer, reset
+from shared_blobs import begin_sharing, name_of
 from sites import Against, commit_blobs, connected, raw_client, read_blob, wait_until
 from store_time import DAY, ShiftedStore
 from ZODB.blob import Blob
@@ -32,7 +33,7 @@ from ZODB.serialize import ObjectWriter
 from ZODB.utils import z64
 
 from collective.s3blobstorage.encryption.register import open_ring
-from collective.s3blobstorage.keys import MARKER, upload_key
+from collective.s3blobstorage.keys import MARKER, condemned_key, object_key, upload_key
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
@@ -212,15 +213,16 @@ def test_a_missing_object_needs_the_right_to_list():
 
 def test_only_gc_deletes_blobs_and_nobody_its_log():
     deleting = {resource for action, resource in policy("gc") if action.startswith("s3:Delete")}
-    assert deleting == {f"{ARN}/blobs/*", f"{ARN}/uploads/*", f"{ARN}/gc/*", f"{ARN}/jobs/*", f"{ARN}/{FOLDER}/*"}
+    below = ("blobs", "objects", "uploads", "gc", "jobs", FOLDER)
+    assert deleting == {f"{ARN}/{folder}/*" for folder in below}
     deleting = {resource for action, resource in policy("site") if "Delete" in action}
     assert deleting == {f"{ARN}/uploads/*", f"{ARN}/{FOLDER}/*"}
 
 
 def test_gc_writes_no_blob_and_no_owner():
     writing = {resource for action, resource in policy("gc") if action == "s3:PutObject"}
-    known = {f"{ARN}/gc/*", f"{ARN}/gc-log/*", f"{ARN}/jobs/*", f"{ARN}/status/figures", f"{ARN}/{FOLDER}/*"}
-    assert writing == known
+    below = ("gc", "gc-log", "jobs", "condemned", FOLDER)
+    assert writing == {*(f"{ARN}/{folder}/*" for folder in below), f"{ARN}/status/figures"}
 
 
 def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
@@ -232,6 +234,11 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
     commit_blobs(db, a=b"2")
     db.pack(time.time() + 1)
     db.close()
+    with closing(open_store(settings)) as store:
+        begin_sharing(store)
+        marked, unmarked = (object_key(name_of(data)) for data in (b"1", b"2"))
+        for key in (marked, unmarked, condemned_key(name_of(b"1"))):
+            store.put_bytes(key, b"1")
     raw_client(settings).create_multipart_upload(Bucket=settings.bucket, Key=f"blobs/{1:016x}/{1:032x}")
     raw_client(settings).create_multipart_upload(Bucket=settings.bucket, Key=upload_key("1" * 32))
     raw_client(settings).put_object(Bucket=settings.bucket, Key=upload_key("2" * 32), Body=b"abandoned")
@@ -248,6 +255,7 @@ def test_gcs_policy_allows_what_gc_does(make_site, settings, proxy):
             if days == 8:
                 _, outcome = collection.execute("last")
                 assert (outcome.deleted.blobs, outcome.aborted_uploads) == (1, 1)
+                assert (outcome.marked_shared.blobs, outcome.deleted_shared.blobs) == (1, 1)
                 assert (outcome.swept.blobs, outcome.swept_uploads) == (1, 1)
     for exchange in proxy.exchanges:
         if exchange.operation == "DeleteObjects":  # its keys are in the body; see the test above

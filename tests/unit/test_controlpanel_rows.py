@@ -15,7 +15,7 @@ from collective.s3blobstorage.controlpanel.results import LABELS, report_table, 
 from collective.s3blobstorage.controlpanel.words import Words
 from collective.s3blobstorage.maintenance.findings import Findings, document
 from collective.s3blobstorage.maintenance.fsck import finding, mend
-from collective.s3blobstorage.maintenance.gc.report import Outcome, Tally
+from collective.s3blobstorage.maintenance.gc.report import Outcome, SharedTally, Tally
 from collective.s3blobstorage.maintenance.jobs import interfaces as jobs
 from collective.s3blobstorage.maintenance.rotate import Report, as_json
 from collective.s3blobstorage.objectstore.traffic import VERBS
@@ -272,7 +272,7 @@ def test_what_was_read_has_words():
 
 def test_every_part_of_a_report_has_words():
     reports = [
-        {**asdict(Tally()), "judged": 1, "share": 0.1, "refused": ""},
+        {**asdict(Tally(shared=SharedTally())), "judged": 1, "share": 0.1, "refused": ""},
         asdict(Outcome()),
         document(Findings(), "copied"),
         document(Findings(), "uploaded"),
@@ -292,7 +292,8 @@ def test_every_part_of_a_report_has_words():
     )
     for report in reports:
         for name, value in report.items():
-            parts = [name] if name not in ("found", "extra", "repaired") else [f"{name}.{part}" for part in value]
+            nested = name in ("found", "extra", "repaired", "shared")
+            parts = [f"{name}.{part}" for part in value] if nested else [name]
             for part in parts:
                 assert part in LABELS or part in without, part
 

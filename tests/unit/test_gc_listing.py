@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from ZODB.utils import p64
 
 from collective.s3blobstorage.errors import Unavailable
-from collective.s3blobstorage.keys import blob_key, foreign_keys, is_upload_key, upload_key
+from collective.s3blobstorage.keys import (
+    blob_key,
+    condemned_key,
+    foreign_keys,
+    is_reference_key,
+    is_upload_key,
+    object_key,
+    read_condemned_key,
+    read_object_key,
+    reference_key,
+    shared_name,
+    upload_key,
+)
 from collective.s3blobstorage.maintenance.findings import Count, Stopped
 from collective.s3blobstorage.maintenance.gc import listing as module
 from collective.s3blobstorage.maintenance.gc.listing import Listing, row_of
@@ -76,6 +88,12 @@ control = st.sampled_from([".s3blobs.json", ".s3blobs-check/x", "gc/ledger", "gc
 sent = st.builds(lambda number: upload_key(f"{number:032x}"), st.integers(0, 30))
 NOT_SENT = ["uploads/", "uploads/x", f"uploads/{'A' * 32}", f"uploads/{'1' * 33}", f"uploads/{'1' * 32}/x"]
 not_sent = st.sampled_from(NOT_SENT)
+shared = st.builds(lambda digest: shared_name(bytes([digest]) * 32, digest % 3), st.integers(0, 255))
+references = st.builds(
+    lambda oid, name, shared: reference_key(p64(oid), f"{name:032x}", shared), oids, st.integers(0, 3), shared
+)
+of_sharing = st.one_of(references, references, st.builds(object_key, shared), st.builds(condemned_key, shared))
+strange_ones = st.sampled_from(["objects/x", f"objects/00/00/{'1' * 64}.0", f"condemned/{'1' * 64}.01", "condemned/"])
 keys = st.sets(st.one_of(ours, ours, ours, olds, foreign, addons, control, sent, not_sent), max_size=200)
 
 
@@ -118,6 +136,57 @@ def test_of_a_scope_too(keys, bounds):
     wanted = [key for key in sorted(keys) if (named := module.read_key(key)) and scope.first <= named[0] <= scope.last]
     assert [row[0] for row in rows] == wanted
     assert tally == Tally()
+
+
+@given(
+    st.sets(st.one_of(ours, references, references, of_sharing, strange_ones, addons, sent, olds), max_size=200),
+    st.booleans(),
+)
+def test_references_are_judged_where_there_may_be_some_and_shared_objects_are_listed_apart(keys, deduplicated):
+    tally = Tally()
+    options = {"old_keys": False, "abandoned_before": LONG_AGO, "deduplicated": deduplicated}
+    with Listing(Store(keys), Scope(), threading.Event(), lambda count: None, **options) as listing:
+        listing.count(tally)
+        rows = [row_of(line)[0] for _, lines in listing.folders() for line in lines]
+        apart = [row[0] for row in listing.shared()]
+        folders = [folder for folder, _ in listing.folders()]
+    of_ours = [key for key in keys if module.read_key(key)]
+    refer = [key for key in keys if is_reference_key(key)]
+    objects = [key for key in keys if read_object_key(key)]
+    marks = [key for key in keys if read_condemned_key(key)]
+    strange = [key for key in keys if key.startswith(("objects/", "condemned/")) and key not in {*objects, *marks}]
+    assert rows == sorted([*of_ours, *refer] if deduplicated else of_ours)
+    assert len(folders) == len(set(folders))
+    assert apart == (sorted(objects) if deduplicated else [])
+    assert sorted(tally.foreign_keys) == sorted(strange if deduplicated else [*strange, *refer, *objects, *marks])
+
+
+@given(st.sets(st.one_of(ours, references, of_sharing), max_size=200), st.tuples(oids, oids).map(sorted))
+def test_of_a_scope_references_are_judged_too(keys, bounds):
+    scope = Scope(p64(bounds[0]), p64(bounds[1]))
+    if scope.whole:
+        return
+    rows, tally = taken(Store(keys), scope, deduplicated=True)
+    named = {key: module.read_key(key) or module.read_reference_key(key) for key in keys}
+    assert [row[0] for row in rows] == sorted(key for key, found in named.items() if found and scope.has(found[0]))
+    assert tally == Tally()
+
+
+def test_a_long_one_of_references_and_shared_objects_is_made_by_ranges_of_both():
+    names = [shared_name(bytes([number % 256, number // 256]) * 16, 0) for number in range(1000)]
+    keys = [reference_key(p64(number), f"{number:032x}", name) for number, name in enumerate(names)]
+    keys += map(object_key, names)
+    store = Store(keys)
+    with Listing(
+        store, Scope(), threading.Event(), lambda count: None,
+        old_keys=False, abandoned_before=LONG_AGO, deduplicated=True,
+    ) as listing:  # fmt: skip
+        assert [row_of(line)[0] for _, lines in listing.folders() for line in lines] == keys[:1000]
+        assert [row[0] for row in listing.shared()] == sorted(keys[1000:])
+    begun = {after for prefix, after, _ in store.requests if prefix == "" and after.endswith("/")}
+    assert sum(after.startswith("objects/") for after in begun) > 5
+    assert sum(after.startswith("blobs/") for after in begun) > 5
+    assert len(store.requests) < len(keys) / PAGE * 1.5
 
 
 MANY = [blob_key(p64(oid), f"{oid:032x}") for oid in range(1000)]

@@ -178,6 +178,11 @@ def read_reference_key(key: str) -> tuple[bytes, str, str] | None:
     return None if found is None else (bytes.fromhex(found[1]), found[2], found[3])
 
 
+def is_reference_key(key: str) -> bool:
+    """Whether ``read_reference_key`` knows it, at a third of the cost."""
+    return _REFERENCE.fullmatch(key) is not None
+
+
 def is_bookkeeping(key: str) -> bool:
     """Whether it is what this package keeps beside the blobs: markers, notes of gc, keys, jobs, manifests, status and
     checks."""

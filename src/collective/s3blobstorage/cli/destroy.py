@@ -149,6 +149,8 @@ def _plan_lines(plan: Plan, database: Database, marker: Any, in_use: str | None)
         ("owner", (marker.owner if marker is not None else None) or "nobody by name"),
         ("blobs", amount(asdict(found.blobs))),
     ]
+    if found.shared.blobs:
+        lines.append(("shared", f"{amount(asdict(found.shared))} that equal blobs share"))
     if found.old.blobs:
         lines.append(("old keys", f"{amount(asdict(found.old))} under keys of zodb-s3blobs"))
     if found.addons.blobs:

@@ -219,7 +219,7 @@ def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple
     if tally.unseen.blobs:
         condemned += f"; of these no earlier plan saw {tally.unseen.blobs:,} in use"
     lines.append(("may go", condemned))
-    lines += [*of_versions, *_more(tally)]
+    lines += [*_shared_lines(plan), *of_versions, *_more(tally)]
     name = None if dry_run else plan.executable
     if name is not None:
         lines.append(("to delete", f"within 24 h: s3blobs gc --execute {name}"))
@@ -227,6 +227,25 @@ def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple
         lines.append(("refused", f"{tally.share:.0%} of what was judged is more than --allow {allow:.0%}"))
     if plan.owner is None:
         lines.append(("refused", "nothing is noted or deleted without owner in the configuration"))
+    return lines
+
+
+def _shared_lines(plan: Plan) -> list[tuple[str, str]]:
+    shared = plan.tally.shared
+    if shared is None:
+        if plan.deduplicated:
+            return [("shared", "not judged: anybody may refer to them, so that takes a plan without --oid-range")]
+        return []
+    used = f"{amount(asdict(shared.used))} in use, by {shared.references:,} references"
+    lines = [("shared", f"{used}, which saves {byte_count(shared.saved)}")]
+    if shared.young.blobs:
+        lines.append(("", f"{amount(asdict(shared.young))} too young"))
+    if shared.marking.blobs:
+        lines.append(("", f"{amount(asdict(shared.marking))} to be marked: nothing refers to them"))
+    if shared.waiting.blobs:
+        lines.append(("", f"{amount(asdict(shared.waiting))} wait: they were marked within gc-grace"))
+    if shared.condemned.blobs:
+        lines.append(("", f"{amount(asdict(shared.condemned))} may go"))
     return lines
 
 
@@ -287,6 +306,10 @@ def _outcome_lines(name: str, outcome: Outcome) -> list[tuple[str, str]]:
     lines = [("plan", name), ("deleted", amount(asdict(outcome.deleted)))]
     if outcome.deleted_versions.blobs:
         lines.append(("versions", f"{_versions(outcome.deleted_versions)} deleted"))
+    if outcome.marked_shared.blobs:
+        lines.append(("marked", f"{amount(asdict(outcome.marked_shared))} that nothing begins to share any more"))
+    if outcome.deleted_shared.blobs:
+        lines.append(("shared", f"{amount(asdict(outcome.deleted_shared))} deleted"))
     if outcome.aborted_uploads:
         lines.append(("aborted", f"{outcome.aborted_uploads:,} unfinished multipart uploads"))
     if outcome.swept.blobs or outcome.swept_uploads:

@@ -84,6 +84,7 @@ def _collect(database: Database) -> dict[str, Any]:
         else {"complete_up_to": mirrored.tid.hex(), "sources": list(mirrored.sources)},
         "fsck": checked,
         "objects": {**asdict(objects), "total": asdict(objects.total)},
+        "saved": found.saved,
         "encryption": encryption,
         "direct_uploads": {**asdict(objects.direct_uploads), "unfinished": found.unfinished},
         "unfinished_uploads": asdict(uploads) if uploads is not None else None,
@@ -105,6 +106,9 @@ def _print(document: dict[str, Any]) -> None:
     if document["sources"]:
         lines.append(("sources", _sources(document)))
     lines.append(("blobs", _amount(objects["blobs"])))
+    if objects["shared"]["objects"] or objects["references"]["objects"]:
+        sharing = f"{_amount(objects['shared'])}, which {objects['references']['objects']:,} blobs refer to"
+        lines.append(("shared", f"{sharing}; that saves {byte_count(document['saved'])}"))
     if document["fsck"] is not None:
         lines.append(("last fsck", _checked(document["fsck"])))
     if objects["zodb_s3blobs"]["objects"]:

@@ -42,12 +42,22 @@ LABELS = {
     "staged_uploads": _("Unfinished uploads of browsers"),
     "abandoned": _("Abandoned by browsers, to be deleted"),
     "abandoned_uploads": _("Unfinished uploads of browsers to be removed"),
+    "shared.used": _("Shared by equal files"),
+    "shared.young": _("Shared by nobody, too young"),
+    "shared.marking": _("Shared by nobody, to be marked"),
+    "shared.waiting": _("Shared by nobody, marked"),
+    "shared.condemned": _("Shared by nobody, to be deleted"),
+    "shared.references": _("Files that share"),
+    "shared.marks": _("Marks"),
+    "shared.saved": _("Saved by sharing"),
     "judged": _("Judged"),
     "share": _("Share that would go"),
     "next_due": _("The next may go from"),
     "refused": _("Cannot be done"),
     "deleted": _("Deleted"),
     "deleted_versions": _("Old versions deleted"),
+    "marked_shared": _("Shared by nobody, marked"),
+    "deleted_shared": _("Shared by nobody, deleted"),
     "aborted_uploads": _("Unfinished uploads removed"),
     "swept": _("Abandoned by browsers, and deleted"),
     "swept_uploads": _("Unfinished uploads of browsers removed"),
@@ -109,6 +119,9 @@ LABELS = {
     "outage": _("Ended early"),
     # count
     "objects.blobs": _("Files in the bucket"),
+    "objects.shared": _("Shared by equal files"),
+    "objects.references": _("Files that share"),
+    "saved": _("Saved by sharing"),
     "objects.zodb_s3blobs": _("Written by zodb-s3blobs"),
     "objects.addons": _("Of add-ons"),
     "objects.direct_uploads": _("Sent by browsers, and not completed"),
@@ -187,7 +200,11 @@ def _value(name: str, value: Any, words: Words) -> Any:
     if name == "share":
         return words.share(value)
     if isinstance(value, (int, float)):
-        return words.size(value) if name.endswith("bytes") else words.number(value, 0 if isinstance(value, int) else 2)
+        return (
+            words.size(value)
+            if name.endswith(("bytes", "saved"))
+            else words.number(value, 0 if isinstance(value, int) else 2)
+        )
     if isinstance(value, (list, tuple)):
         if any(isinstance(each, (Mapping, list, tuple)) for each in value):
             return words.number(len(value))

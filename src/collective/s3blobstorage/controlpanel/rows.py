@@ -179,6 +179,10 @@ def file_rows(document: Mapping[str, Any], words: Words) -> list[Row]:
     figures = document.get("figures")
     rows = [Row(_("Files in the bucket"), amount(figures and figures["blobs"]))]
     if figures:
+        if (figures.get("shared") or {}).get("objects"):
+            rows.append(Row(_("Shared by equal files"), amount(figures["shared"])))
+            rows.append(Row(_("Files that share"), words.number(figures["references"]["objects"])))
+            rows.append(Row(_("Saved by sharing"), words.size(figures["saved"])))
         if (figures.get("zodb_s3blobs") or {}).get("objects"):
             rows.append(Row(_("Written by zodb-s3blobs"), amount(figures["zodb_s3blobs"])))
         if (figures.get("addons") or {}).get("objects"):

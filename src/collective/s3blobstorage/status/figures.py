@@ -10,8 +10,18 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import StoreError
-from ..keys import is_addon_key, is_bookkeeping, is_key, is_upload_key
+from ..keys import (
+    is_addon_key,
+    is_bookkeeping,
+    is_key,
+    is_reference_key,
+    is_upload_key,
+    read_condemned_key,
+    read_object_key,
+    read_reference_key,
+)
 from ..maintenance.findings import Stopped
+from ..maintenance.referring import InStep, References
 from ..objectstore.interfaces import IObjectStore
 from . import kept
 from .dates import iso
@@ -20,7 +30,9 @@ from .interfaces import FIGURES, OUTSIDE
 # Keys of zodb-s3blobs: see DESIGN.md section 8.
 _FOREIGN = re.compile(r"blobs/[0-9a-f]{1,16}/[0-9a-f]{1,16}\.blob")
 
-_PARTS = ("blobs", "zodb_s3blobs", "addons", "direct_uploads", "bookkeeping", "other")
+_PARTS = ("blobs", "shared", "references", "zodb_s3blobs", "addons", "direct_uploads", "bookkeeping", "other")
+_LATER = ("shared", "references")  # that figures which were kept before there were any do not have
+_NONE = {"objects": 0, "bytes": 0}
 
 _STEP = 1000  # objects between two looks at the progress: a page of a listing
 
@@ -39,10 +51,13 @@ class Count:
 
 @dataclass
 class Objects:
-    """What lies under the prefix, by whose key it is. ``direct_uploads``: what browsers sent and was not completed.
-    ``other`` is nothing that this package wrote."""
+    """What lies under the prefix, by whose key it is. ``blobs``: objects of one revision each; ``shared``: objects that
+    equal blobs share, and ``references``, of no bytes, of the revisions that do. ``direct_uploads``: what browsers sent
+    and was not completed. ``other`` is nothing that this package wrote."""
 
     blobs: Count = field(default_factory=Count)
+    shared: Count = field(default_factory=Count)
+    references: Count = field(default_factory=Count)
     zodb_s3blobs: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
     direct_uploads: Count = field(default_factory=Count)
@@ -53,13 +68,17 @@ class Objects:
         """Where that key is counted."""
         if is_key(key):
             return self.blobs
+        if is_reference_key(key):
+            return self.references
+        if read_object_key(key) is not None:
+            return self.shared
         if _FOREIGN.fullmatch(key):
             return self.zodb_s3blobs
         if is_addon_key(key):
             return self.addons
         if is_upload_key(key):
             return self.direct_uploads
-        return self.bookkeeping if is_bookkeeping(key) else self.other
+        return self.bookkeeping if is_bookkeeping(key) or read_condemned_key(key) is not None else self.other
 
     @property
     def total(self) -> Count:
@@ -88,11 +107,12 @@ class Uploads:
 @dataclass
 class Figures:
     """``uploads``, and ``unfinished``, multipart uploads of browsers: None where the credentials may not list them, or
-    the store cannot."""
+    the store cannot. ``saved``: how many bytes more there would be if no blobs shared an object."""
 
     objects: Objects
     uploads: Uploads | None
     unfinished: int | None
+    saved: int = 0
 
 
 def count(
@@ -104,15 +124,38 @@ def count(
     """
     found = Objects()
     seen = 0
-    for line in store.list(page_size=_STEP):
-        found.of(line.key).add(line.size)
-        seen += 1
-        if seen % _STEP == 0:
-            advance(_STEP)
-            if stop is not None and stop.is_set():
-                raise Stopped
-    advance(seen % _STEP)
-    return Figures(found, *_uploads(store))
+    with References() as references:
+        saving = _Saving(references)
+        for line in store.list(page_size=_STEP):
+            part = found.of(line.key)
+            part.add(line.size)
+            if part is found.references or part is found.shared:
+                saving.see(line.key, line.size)
+            seen += 1
+            if seen % _STEP == 0:
+                advance(_STEP)
+                if stop is not None and stop.is_set():
+                    raise Stopped
+        advance(seen % _STEP)
+    return Figures(found, *_uploads(store), saving.saved)
+
+
+class _Saving:
+    """What sharing saves, of keys in the order of a listing: there all references stand before the shared objects."""
+
+    def __init__(self, references: References) -> None:
+        self.saved = 0
+        self._references = references
+        self._counts: InStep[str, int] | None = None
+
+    def see(self, key: str, size: int) -> None:
+        """A reference, or a shared object."""
+        if (reference := read_reference_key(key)) is not None:
+            self._references.add(reference[2])
+            return
+        self._counts = self._counts or InStep(self._references.counts())
+        referred = self._counts.get(key[key.rfind("/") + 1 :]) or 0
+        self.saved += size * max(referred - 1, 0)
 
 
 def _uploads(store: IObjectStore) -> tuple[Uploads, int] | tuple[None, None]:
@@ -141,6 +184,7 @@ def keep(store: IObjectStore, figures: Figures, by: str) -> None:
         "by": by,
         **{name: asdict(getattr(objects, name)) for name in _PARTS},
         "total": asdict(objects.total),
+        "saved": figures.saved,
         "direct_uploads": {**asdict(objects.direct_uploads), "unfinished": figures.unfinished},
         "uploads": None if figures.uploads is None else asdict(figures.uploads),
     }
@@ -166,11 +210,13 @@ def _figures(told: Mapping[str, Any]) -> dict[str, Any]:
     uploads = told["uploads"]
     oldest = None if uploads is None else uploads["oldest"]
     # What was counted before there were any has none.
-    direct = told.get("direct_uploads") or {"objects": 0, "bytes": 0, "unfinished": 0}
+    direct = told.get("direct_uploads") or {**_NONE, "unfinished": 0}
     unfinished = direct["unfinished"]
     return {
         "by": str(told["by"]),
-        **{name: _count(told[name]) for name in (*_PARTS, "total") if name != "direct_uploads"},
+        **{name: _count(told[name]) for name in (*_PARTS, "total") if name not in (*_LATER, "direct_uploads")},
+        **{name: _count(told.get(name, _NONE)) for name in _LATER},
+        "saved": int(told.get("saved", 0)),
         "direct_uploads": {**_count(direct), "unfinished": None if unfinished is None else int(unfinished)},
         "uploads": None if uploads is None else {"count": int(uploads["count"]), "oldest": oldest and _date(oldest)},
     }

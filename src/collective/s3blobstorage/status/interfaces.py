@@ -40,6 +40,7 @@ class IStatus(Interface):
              "mirrored": {"complete_up_to", "sources"} | None,
              "check": {"at", "ok", "seconds", "findings": [{"name", "ok", "seconds", "detail", "mend"}]} | None,
              "figures": {"at", "by", "blobs": {"objects", "bytes"}, "zodb_s3blobs": {…}, "addons": {…},
+                         "shared": {…}, "references": {…}, "saved",    # dedup: what equal blobs share, in bytes saved
                          "direct_uploads": {"objects", "bytes", "unfinished"},  # the last None: may not be listed
                          "bookkeeping": {…}, "other": {…}, "total": {…},
                          "uploads": {"count", "oldest"} | None} | None,

@@ -11,13 +11,23 @@ from ...keys import BLOBS
 from .ledger import UPLOAD
 from .references import OLD
 
+# What is to become of a shared object, see ``sharing``.
+MARK = "mark"
+DELETE = "delete"
+
+# And what stands for a hidden version, where it is not a shared object: the revision's own one.
+OWN = "own"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One that is condemned: an object; with ``upload`` an unfinished multipart upload; with ``version`` a version.
+    """One that is condemned: an object; with ``upload`` an unfinished multipart upload; with ``version`` a version;
+    with ``shared`` a shared object, and MARK or DELETE. Of a version that is hidden ``shared`` says what has the bytes
+    of its revision by now: the name of a shared object, or OWN; "" where nothing has.
 
     Times since 1970. A version that is ``hidden`` lies below a delete marker and not below an object; ``last``: it is
-    that marker, which goes after what it hides.
+    that marker, which goes after what it hides. ``since``: of a shared object that is to be deleted when its mark was
+    written; of one that is to be marked when the plan was made.
     """
 
     key: str
@@ -30,6 +40,7 @@ class Candidate:
     version: str = ""
     hidden: bool = False
     last: bool = False
+    shared: str = ""
 
     def to_line(self) -> str:
         told: dict[str, Any] = {"key": self.key, "size": self.size, "etag": self.etag, "modified": self.modified}
@@ -38,6 +49,10 @@ class Candidate:
             told["upload"] = self.upload
         if self.version:
             told |= {"kind": "version", "version": self.version, "hidden": self.hidden, "last": self.last}
+        elif self.shared:
+            told["kind"] = "shared"
+        if self.shared:
+            told["shared"] = self.shared
         return json.dumps(told, separators=(",", ":"))
 
     @classmethod
@@ -54,6 +69,7 @@ class Candidate:
             str(told.get("version", "")),
             bool(told.get("hidden")),
             bool(told.get("last")),
+            str(told.get("shared", "")),
         )
 
     def document(self) -> dict[str, Any]:
@@ -67,7 +83,18 @@ class Candidate:
             "since": date(self.since),
             "upload": bool(self.upload),
             "version": self.version or None,
+            "shared": self.shared or None,
         }
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the ledger says since when."""
+        return not (self.version or self.shared)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the database decides about it."""
+        return not (self.upload or self.shared) and (self.hidden or not self.version)
 
     @property
     def entry_key(self) -> str:
@@ -99,7 +126,15 @@ def oid_of_folder(folder: str) -> bytes | None:
     return bytes.fromhex(digits if len(digits) == 16 else digits.rjust(16, "0"))
 
 
-def name_of(key: str) -> str:
-    """As ``View.used`` knows it."""
+def shared_in(key: str) -> str:
+    """Of a reference the name of the shared object; "" of any other key that is judged."""
     name = key[key.rfind("/") + 1 :]
-    return name[: -len(OLD)].rjust(16, "0") + OLD if name.endswith(OLD) else name
+    return "" if name.endswith(OLD) else name.partition(".")[2]
+
+
+def name_of(key: str) -> str:
+    """As ``View.used`` knows it. Of a reference: of the revision that refers."""
+    name = key[key.rfind("/") + 1 :]
+    if name.endswith(OLD):
+        return name[: -len(OLD)].rjust(16, "0") + OLD
+    return name.partition(".")[0]

@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ...errors import OwnerError, Refused, UnsafeError
-from ...keys import ADDONS, KEYS, MARKER, is_addon_key, is_bookkeeping, is_upload_key, read_foreign_key, read_key
+from ...keys import (
+    ADDONS,
+    KEYS,
+    MARKER,
+    is_addon_key,
+    is_bookkeeping,
+    is_reference_key,
+    is_upload_key,
+    read_condemned_key,
+    read_foreign_key,
+    read_key,
+    read_object_key,
+)
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ...storage.owner import Marker
 from ..findings import Count, Stopped
@@ -36,13 +48,15 @@ RUNNING = 2 * HOUR
 class Found:
     """What lies below the prefix; of a bucket that keeps versions, all of them are counted.
 
-    ``blobs`` are under our keys, ``old`` under those of zodb-s3blobs, ``addons`` under those of the site's add-ons,
-    ``staged`` is what browsers sent and was not completed, ``bookkeeping`` is the rest of ours.
+    ``blobs`` are under our keys, ``shared`` is what several of them share, ``old`` are under keys of zodb-s3blobs,
+    ``addons`` under those of the site's add-ons, ``staged`` is what browsers sent and was not completed,
+    ``bookkeeping`` is the rest of ours; references to what is shared, and marks, too.
     ``versions``: how many of them no reader gets, ``markers``: delete markers. ``foreign``: everything else.
     ``going``: all that is deleted.
     """
 
     blobs: Count = field(default_factory=Count)
+    shared: Count = field(default_factory=Count)
     old: Count = field(default_factory=Count)
     addons: Count = field(default_factory=Count)
     staged: Count = field(default_factory=Count)
@@ -189,6 +203,10 @@ def _listed(store: IObjectStore, keeps: bool | None) -> Iterator[tuple[str, str,
 def _kind(found: Found, key: str) -> Count:
     if read_key(key) is not None:
         return found.blobs
+    if read_object_key(key) is not None:
+        return found.shared
+    if is_reference_key(key) or read_condemned_key(key) is not None:
+        return found.bookkeeping
     if read_foreign_key(key) is not None:
         return found.old
     if is_addon_key(key):

@@ -1,9 +1,9 @@
 """Deleting what a plan condemned, a thousand at a time, each after one more look at the database.
 
 Before a batch goes: the lease is held, the ledger still has each date and it is old enough (of a version the store
-still says that it is out of use for as long), the database, looked at anew, does not use the object, and the log in the
-bucket says that it goes. A kill at any point loses nothing: what was logged and not deleted is found by the next plan,
-which also drops an entry of the ledger whose object is gone.
+still says that it is out of use for as long, of a shared object that its mark is there), the database, looked at anew,
+does not use the object, and the log in the bucket says that it goes. A kill at any point loses nothing: what was logged
+and not deleted is found by the next plan, which also drops an entry of the ledger whose object is gone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ...errors import StoreError, UnsafeError
+from ...errors import PreconditionFailed, Refused, StoreError, UnsafeError
 from ...keys import GC_LOG
 from ...objectstore.interfaces import Doomed, IObjectStore
-from .candidate import Candidate
+from ..parallel import in_parallel
+from .candidate import DELETE, MARK, Candidate
 from .control import Control, lease_key
 from .lease import Lease
 from .ledger import Ledger
@@ -28,12 +29,14 @@ from .plan import refuse_strange
 from .references import Views
 from .refused import note_failures
 from .report import Outcome
+from .sharing import mark_of, still_marked
 from .versions import still_past, unused_keys
 from .witnesses import Testimony
 
 logger = logging.getLogger(__name__)
 
 BATCH = 1000  # what one DeleteObjects takes
+_MARKS_AT_ONCE = 4  # each is a request of its own
 _OLD_WITNESS = 30 * DAY  # of a process that is gone; at least gc-keep
 FORMAT = 1
 
@@ -99,7 +102,7 @@ class Execution:
 
     def _batch(self, batch: list[Candidate], entries: Iterator[Any], remaining: Ledger) -> None:
         wanted = {candidate.entry_key: candidate for candidate in batch}
-        last = max((candidate.entry_key for candidate in batch if not candidate.version), default="")
+        last = max((candidate.entry_key for candidate in batch if candidate.is_dated), default="")
         dated: list[Candidate] = []
         held = []
         for entry in entries if last else ():
@@ -110,9 +113,12 @@ class Execution:
             if entry.key >= last:
                 break
         dated += still_past(self.store, [each for each in batch if each.version], self._at, self.margins)
+        dated += still_marked(self.store, [each for each in batch if each.shared == DELETE], self._at, self.margins)
         going = self._unused(dated)
-        self.outcome.spared += len(batch) - len(going)
+        marked = [each for each in batch if each.shared == MARK]
+        self.outcome.spared += len(batch) - len(going) - len(marked)
         self.lease.hold()
+        self._mark(marked)
         self._log(going)
         kept_back = self._delete(going)
         self._kept &= {batch[-1].key}
@@ -126,8 +132,35 @@ class Execution:
         """Those that the database, looked at now, does not use."""
         with self.views() as view:
             refuse_strange(view, self.testimonies, self.margins)
-            unused = unused_keys(view, [candidate for candidate in dated if _is_asked(candidate)])
-        return [candidate for candidate in dated if not _is_asked(candidate) or candidate.key in unused]
+            unused = unused_keys(view, [candidate for candidate in dated if candidate.is_asked])
+        return [candidate for candidate in dated if not candidate.is_asked or candidate.key in unused]
+
+    def _mark(self, candidates: list[Candidate]) -> None:
+        """Say in the bucket that nothing begins to share these objects any more.
+
+        Nothing is logged: nothing goes, and the mark says it itself. A mark that another gc wrote since the plan stays
+        as old as it is.
+        """
+
+        def put(candidate: Candidate) -> None:
+            self.lease.check()
+            try:
+                self.store.put_bytes(mark_of(candidate), b"", if_absent=True)
+            except PreconditionFailed:
+                pass
+
+        done = 0
+        for candidate, future in in_parallel(
+            candidates, put, concurrency=_MARKS_AT_ONCE, stop=self.stop, name="s3blobs-marks"
+        ):
+            done += 1
+            try:
+                future.result()
+                self.outcome.marked_shared.add(candidate.size)
+            except Refused as error:
+                self.outcome.fail(mark_of(candidate), type(error).__name__)
+        if done < len(candidates):
+            self.outcome.stopped = True
 
     def _log(self, going: list[Candidate]) -> None:
         if not going:
@@ -175,14 +208,11 @@ class Execution:
                 self._kept.add(candidate.key)
             elif candidate.version:
                 self.outcome.deleted_versions.add(candidate.size)
+            elif candidate.shared:
+                self.outcome.deleted_shared.add(candidate.size)
             else:
                 self.outcome.deleted.add(candidate.size)
         return {by_doomed[doomed].entry_key: code for doomed, code in deleted.failed.items()}
-
-
-def _is_asked(candidate: Candidate) -> bool:
-    """Whether the database decides about it."""
-    return not candidate.upload and (candidate.hidden or not candidate.version)
 
 
 def swept(control: Control, margins: Margins, executed: str = "") -> list[str]:

@@ -13,11 +13,25 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
+from itertools import chain, islice
 
 from ZODB.utils import maxtid, p64, u64
 
-from ...keys import BLOBS, SCRATCH, is_addon_key, is_bookkeeping, is_key, is_upload_key, read_foreign_key, read_key
+from ...keys import (
+    BLOBS,
+    OBJECTS,
+    SCRATCH,
+    is_addon_key,
+    is_bookkeeping,
+    is_key,
+    is_reference_key,
+    is_upload_key,
+    read_condemned_key,
+    read_foreign_key,
+    read_key,
+    read_object_key,
+    read_reference_key,
+)
 from ...objectstore.interfaces import IObjectStore, Listed
 from ...status.figures import Objects
 from ..findings import Count, Stopped
@@ -48,11 +62,13 @@ class Range:
 @dataclass
 class Part:
     """One range of a listing. ``seen``: how many keys; ``foreign_keys``: the first of them; ``objects``: all, by whose
-    key it is; ``abandoned``: of what browsers sent what was stored before ``abandoned_before``."""
+    key it is; ``abandoned``: of what browsers sent what was stored before ``abandoned_before``; ``shared``: shared
+    objects, where there are some, as ``lines``."""
 
     range: Range
     abandoned_before: datetime
     lines: Lines = field(default_factory=Lines)
+    shared: Lines | None = None
     seen: int = 0
     objects: Objects = field(default_factory=Objects)
     old: Count = field(default_factory=Count)
@@ -75,25 +91,33 @@ class Part:
                 page = []
         yield page
 
-    def take(self, page: list[Listed], *, old_keys: bool, ours_only: bool) -> None:
+    def take(self, page: list[Listed], *, old_keys: bool, ours_only: bool, deduplicated: bool) -> None:
         """Keep what is judged, count the rest."""
         self.seen += len(page)
         blobs = size = 0
-        kept = []
+        kept, shared = [], []
         for line in page:
-            if is_key(line.key):  # nearly all
+            if is_key(line.key):  # nearly all, or nearly all are references
                 blobs += 1
                 size += line.size
             else:
                 self.objects.of(line.key).add(line.size)
-                if ours_only or not self._is_judged(line, old_keys):
+                if deduplicated and is_reference_key(line.key):
+                    pass
+                elif deduplicated and read_object_key(line.key) is not None:
+                    shared.append(_line_of(line))
                     continue
-            kept.append(f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}")
+                elif ours_only or not self._is_judged(line, old_keys, deduplicated):
+                    continue
+            kept.append(_line_of(line))
         self.objects.blobs.objects += blobs
         self.objects.blobs.bytes += size
         self.lines.extend(kept)
+        if shared:
+            self.shared = self.shared or Lines()
+            self.shared.extend(shared)
 
-    def _is_judged(self, line: Listed, old_keys: bool) -> bool:
+    def _is_judged(self, line: Listed, old_keys: bool, deduplicated: bool) -> bool:
         """Of one whose key is none of ours."""
         key = line.key
         if read_foreign_key(key) is not None:
@@ -108,11 +132,15 @@ class Part:
             self.staged.add(line.size)
             if line.last_modified < self.abandoned_before:
                 self.abandoned.add(line.size)
-        elif not is_bookkeeping(key):
+        elif not is_bookkeeping(key) and not (deduplicated and read_condemned_key(key) is not None):
             self.foreign.add(line.size)
             if len(self.foreign_keys) < LISTED:
                 self.foreign_keys.append(key)
         return False
+
+
+def _line_of(line: Listed) -> str:
+    return f"{line.key}\t{line.size}\t{line.etag}\t{int(line.last_modified.timestamp())}"
 
 
 def row_of(line: str) -> Row:
@@ -121,9 +149,16 @@ def row_of(line: str) -> Row:
     return key, int(size), etag, int(modified)
 
 
+def _oid_in(key: str) -> bytes | None:
+    """Of a revision's own key, or that of its reference."""
+    found = read_key(key) or read_reference_key(key)
+    return None if found is None else found[0]
+
+
 class Listing:
     """A whole one: its ranges in the order of keys. ``old_keys``: those of zodb-s3blobs are judged, too.
 
+    ``deduplicated``: so are references, and shared objects are given by ``shared``; where not, such keys are foreign.
     ``abandoned_before``: what browsers sent before is not completed any more.
     """
 
@@ -136,7 +171,9 @@ class Listing:
         *,
         old_keys: bool,
         abandoned_before: datetime,
+        deduplicated: bool = False,
     ) -> None:
+        self._deduplicated = deduplicated
         self._abandoned_before = abandoned_before
         self._store = store
         self._scope = scope
@@ -170,6 +207,10 @@ class Listing:
         if rows:
             yield folder, rows
 
+    def shared(self) -> Iterator[Row]:
+        """The shared objects, in the order of their keys."""
+        return map(row_of, chain.from_iterable(part.shared for part in self._parts if part.shared is not None))
+
     def count(self, tally: Tally) -> None:
         """Add what is not judged."""
         for part in self._parts:
@@ -191,6 +232,8 @@ class Listing:
     def close(self) -> None:
         for part in self._parts:
             part.lines.close()
+            if part.shared is not None:
+                part.shared.close()
 
     def __enter__(self) -> Listing:
         return self
@@ -207,18 +250,18 @@ class Listing:
         else:
             first = Range(BLOBS, f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~")
         part, proven = self._part(first), _PROVEN
-        began: bytes | None = None  # the oid of the first key of ours
+        began: bytes | None = None  # the oid of the first key of a blob
         for page in part.listed(self._store):
             self._take(part, page)
             self._report()
             if len(page) < _PAGE:
                 return  # it was the last one
-            keys = [key for line in (page[0], page[-1]) if (key := read_key(line.key)) is not None]
-            began = began or (keys[0][0] if keys else None)
+            oids = [oid for line in (page[0], page[-1]) if (oid := _oid_in(line.key)) is not None]
+            began = began or (oids[0] if oids else None)
             last = page[-1].key
-            if part.seen >= proven and began is not None and (found := read_key(last)) is not None:
+            if part.seen >= proven and began is not None and (found := _oid_in(last)) is not None:
                 proven = 2 * part.seen
-                ranges = self._ranges(first, last, u64(began), u64(found[0]), part.seen)
+                ranges = self._ranges(first, last, u64(began), u64(found), part.seen)
                 if ranges:
                     self._at_once([self._part(each) for each in ranges])
                     return
@@ -231,7 +274,7 @@ class Listing:
     def _take(self, part: Part, page: list[Listed]) -> None:
         if self._stop.is_set() or self._failures:
             raise Stopped
-        part.take(page, old_keys=self._old_keys, ours_only=not self._scope.whole)
+        part.take(page, old_keys=self._old_keys, ours_only=not self._scope.whole, deduplicated=self._deduplicated)
 
     def _report(self) -> None:
         seen = sum(part.seen for part in self._parts)
@@ -247,11 +290,23 @@ class Listing:
         if count < 2:
             return []
         cuts = [f"{BLOBS}{p64(at + (end - at) * number // count).hex()}/" for number in range(1, count)]
+        if self._deduplicated and self._scope.whole:
+            cuts += self._cuts_of_shared()
         return [
             Range(whole.prefix, after, until)
             for after, until in zip([last, *cuts], [*cuts, whole.until], strict=True)
             if until is None or until > after
         ]
+
+    def _cuts_of_shared(self) -> list[str]:
+        """Where to cut the shared objects. Their names are hashes: how far a page gets tells how many there are."""
+        page = list(islice(self._store.list(OBJECTS), _PAGE))
+        name = read_object_key(page[-1].key) if len(page) == _PAGE else None
+        if name is None:
+            return []
+        pages = 16**8 // (int(name[:8], 16) + 1)
+        count = min(_MOST_RANGES // 2, pages // _PAGES_EACH)
+        return [f"{OBJECTS}{256 * number // count:02x}/" for number in range(1, count)]
 
     def _end(self, whole: Range, at: int, step: int) -> int:
         """An oid above which there is no key of ours: at most about twice as far as the last one is.
@@ -262,10 +317,10 @@ class Listing:
         while (beyond := at + step) < most:
             after = f"{BLOBS}{p64(beyond).hex()}/"
             found = next(iter(self._store.list(BLOBS, start_after=after, page_size=1)), None)
-            named = read_key(found.key) if found is not None else None
+            named = _oid_in(found.key) if found is not None else None
             if named is None:
                 return beyond
-            at, step = max(beyond, u64(named[0])), step * 2
+            at, step = max(beyond, u64(named)), step * 2
         return most
 
     def _at_once(self, parts: list[Part]) -> None:

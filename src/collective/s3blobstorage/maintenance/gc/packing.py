@@ -45,6 +45,10 @@ def after_pack(collection: Collection, *, execute: bool) -> None:
 def _told(plan: Plan, outcome: Outcome) -> str:
     tally = plan.tally
     parts = [f"{outcome.deleted.blobs} objects deleted ({outcome.deleted.bytes} bytes)"]
+    if outcome.marked_shared.blobs:
+        parts.append(f"{outcome.marked_shared.blobs} shared objects marked")
+    if outcome.deleted_shared.blobs:
+        parts.append(f"{outcome.deleted_shared.blobs} shared objects deleted ({outcome.deleted_shared.bytes} bytes)")
     if outcome.swept.blobs or outcome.swept_uploads:
         parts.append(f"{outcome.swept.blobs + outcome.swept_uploads} abandoned uploads deleted")
     if outcome.failed:

@@ -19,13 +19,13 @@ from ZODB.utils import oid_repr, z64
 
 from ...directupload.sweeping import abandoned_before
 from ...errors import UnsafeError
-from ...keys import SCRATCH, is_upload_key, read_foreign_key, read_key
+from ...keys import SCRATCH, is_upload_key, read_foreign_key, read_key, read_object_key, read_reference_key
 from ...objectstore.interfaces import IObjectStore
 from ...status.figures import Figures, Objects, uploads_of
 from ...storage.owner import Marker, read_marker
 from ..findings import Stopped
 from ..scope import Scope
-from .candidate import Candidate, name_of, oid_of_folder, upload_entry
+from .candidate import Candidate, name_of, oid_of_folder, shared_in, upload_entry
 from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
@@ -33,6 +33,7 @@ from .listing import Listing, Row, row_of
 from .margins import Margins
 from .references import View, Views
 from .report import Tally
+from .sharing import Sharing
 from .versions import judge_past, list_past
 from .witnesses import Testimony, contradictions, read_witnesses
 
@@ -42,9 +43,10 @@ _PAGE = 1000  # oids that the base is told of at a time
 
 @dataclass
 class Plan:
-    """``candidates``: lines, in the order of keys, objects before uploads before versions. ``ledger``: what shall be
-    written.
+    """``candidates``: lines, in the order of keys, objects before shared objects before uploads before versions.
+    ``ledger``: what shall be written.
 
+    ``deduplicated``: the prefix may have shared objects, which only a plan of the whole prefix judges.
     ``control``: what was below ``gc/`` when it began. ``at``: the store's time then. ``figures``: of all that was
     listed, where that was the whole prefix.
     """
@@ -57,6 +59,7 @@ class Plan:
     control: Control
     testimonies: list[Testimony]
     old_keys: bool
+    deduplicated: bool
     ledger: Ledger
     tally: Tally = field(default_factory=Tally)
     candidates: Lines = field(default_factory=Lines)
@@ -88,7 +91,7 @@ class Plan:
         """Whether an entry of the ledger is this plan's to write."""
         if self.scope.whole:
             return True
-        named = read_key(entry_key) or read_foreign_key(entry_key)
+        named = read_key(entry_key) or read_reference_key(entry_key) or read_foreign_key(entry_key)
         return named is not None and self.scope.has(named[0])
 
 
@@ -125,22 +128,36 @@ def make_plan(
             control,
             testimonies,
             marker is not None and marker.adopted,
+            marker is not None and marker.deduplicated,
             Ledger(at, at if scope.whole else earlier.whole, earlier.etag),
         )
         stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
+        sharing = stack.enter_context(Sharing()) if plan.deduplicated and scope.whole else None
+        if sharing is not None:
+            sharing.list_marks(store, stop, listed)
         listing = stack.enter_context(
-            Listing(store, scope, stop, listed, old_keys=plan.old_keys, abandoned_before=plan.abandoned_before)
+            Listing(
+                store,
+                scope,
+                stop,
+                listed,
+                old_keys=plan.old_keys,
+                abandoned_before=plan.abandoned_before,
+                deduplicated=plan.deduplicated,
+            )
         )
         listing.count(plan.tally)
         past, going = stack.enter_context(Lines()), stack.enter_context(Lines())
         if versions:
-            list_past(store, scope, plan.old_keys, past, stop, listed)
+            list_past(store, scope, plan.old_keys, plan.deduplicated, past, stop, listed)
         with views() as view:
             refuse_strange(view, testimonies, margins)
-            _judge(view, plan, earlier, listing, stop, judged)
+            _judge(view, plan, earlier, listing, sharing, stop, judged)
             if versions:
-                judge_past(view, plan.tally, past, going, stop, at, margins)
+                judge_past(view, plan.tally, past, going, stop, at, margins, sharing, listing)
             plan.tally.damaged = [oid_repr(oid) for oid in view.damaged]
+        if sharing is not None:
+            sharing.judge(listing.shared(), plan.tally, plan.candidates, stop, at, margins)
         _uploads(store, plan, earlier, listing.objects())
         for line in going:
             plan.candidates.add(line)
@@ -170,10 +187,12 @@ def _judge(
     plan: Plan,
     earlier: Ledger,
     listing: Listing,
+    sharing: Sharing | None,
     stop: threading.Event,
     judged: Callable[[int], None],
 ) -> None:
     dates = _Dates(plan, earlier)
+    refer = sharing.refer if sharing is not None else lambda shared: None
     for oids, page in _prefetched(view, listing):
         if stop.is_set():
             raise Stopped
@@ -182,14 +201,19 @@ def _judge(
             start = len(folder) + 1
             if len(lines) == 1 and oid is not None:  # nearly every blob: one revision, one object, in use
                 key, size, _ = lines[0].split("\t", 2)
-                if dates.knows_nothing_of(key) and view.names_just(oid, key[start:]):
+                name, _, shared = key[start:].partition(".")
+                if dates.knows_nothing_of(key) and view.names_just(oid, name):
+                    if shared:  # its object, or a reference
+                        refer(shared)
                     used_blobs += 1
                     used_bytes += int(size)
                     continue
             rows = [row_of(line) for line in lines]
-            names = [name_of(row[0]) if plan.old_keys else row[0][start:] for row in rows]
+            names = [name_of(row[0]) for row in rows]
             used = view.used(oid, set(names)) if oid is not None else ()
             for name, row in zip(names, rows, strict=True):
+                if shared := shared_in(row[0]):
+                    refer(shared)
                 dates.judge(row, in_use=name in used)
         plan.tally.used.blobs += used_blobs
         plan.tally.used.bytes += used_bytes
@@ -290,12 +314,12 @@ def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger, objects: Objects)
             tally.staged_uploads += 1
             tally.abandoned_uploads += initiated < plan.abandoned_before
             continue
-        if read_key(key) is None and not key.startswith(SCRATCH):
+        if read_key(key) is None and read_object_key(key) is None and not key.startswith(SCRATCH):
             continue
         tally.uploads += 1
         if at - initiated.timestamp() >= margins.grace and not set(f"{key}{upload_id}") & set("\t\n"):
             found.append((upload_entry(key, upload_id), key, upload_id, int(initiated.timestamp())))
-    plan.figures = Figures(objects, *uploads_of(begun))
+    plan.figures = Figures(objects, *uploads_of(begun), tally.shared.saved if tally.shared is not None else 0)
     for name, key, upload_id, initiated_at in sorted(found):
         entry = known.get(name)
         plan.ledger.add(entry or Entry(name, at, seen=False))

@@ -91,19 +91,21 @@ def _header(plan: Plan) -> dict[str, Any]:
         "candidates": len(plan.candidates),
         "objects": tally.going,
         "judged": tally.judged,
+        "shared": tally.shared_shares,
     }
 
 
 @dataclass(frozen=True)
 class PublishedPlan:
-    """What the first line says. ``whole``: whether it is of the whole prefix. ``lines``: the candidates, on the local
-    disk."""
+    """What the first line says. ``shared``: see ``Tally.shared_shares``. ``whole``: whether it is of the whole prefix.
+    ``lines``: the candidates, on the local disk."""
 
     id: str
     at: int
     owner: str | None
     objects: int
     judged: int
+    shared: tuple[int, int]
     whole: bool
     lines: Lines
 
@@ -147,7 +149,8 @@ def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins
                 )
             whole = told["oids"] == _EVERYTHING
             figures = int(told["objects"]), int(told["judged"])
-            plan = PublishedPlan(name, int(told["at"]), told["owner"], *figures, whole, lines)
+            going, among = map(int, told.get("shared", (0, 0)))
+            plan = PublishedPlan(name, int(told["at"]), told["owner"], *figures, (going, among), whole, lines)
             count = int(told["candidates"])
         except (StopIteration, ValueError, KeyError, TypeError):
             raise _damaged(name) from None

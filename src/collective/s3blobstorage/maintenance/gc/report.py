@@ -29,6 +29,35 @@ class VersionTally:
 
 
 @dataclass
+class SharedTally:
+    """What a plan of the whole prefix found of shared objects, see ``sharing``.
+
+    ``used``: somebody refers to them. Nobody does to the others: ``young`` ones are younger than ``gc-grace``,
+    ``marking``: an execution marks them, ``waiting``: their mark is younger than ``gc-grace``, ``condemned``: an
+    execution may delete them. ``references``: of revisions that are in use or not. ``marks``: also those of what is
+    gone long ago. ``saved``: how many bytes more there would be if nothing was shared.
+    """
+
+    used: Count = field(default_factory=Count)
+    young: Count = field(default_factory=Count)
+    marking: Count = field(default_factory=Count)
+    waiting: Count = field(default_factory=Count)
+    condemned: Count = field(default_factory=Count)
+    references: int = 0
+    marks: int = 0
+    saved: int = 0
+
+    @property
+    def objects(self) -> int:
+        return sum(count.blobs for count in (self.used, self.young, self.marking, self.waiting, self.condemned))
+
+    @property
+    def going(self) -> int:
+        """Of ``objects`` those of the larger of two steps: each object takes one after the other."""
+        return max(self.marking.blobs, self.condemned.blobs)
+
+
+@dataclass
 class Tally:
     """What a plan found below the prefix.
 
@@ -39,7 +68,8 @@ class Tally:
     ``abandoned`` and ``abandoned_uploads`` are too old to be completed, and any execution deletes them.
     ``old``: objects of zodb-s3blobs, which are judged only after ``s3blobs
     adopt``. ``addons``: objects of add-ons, which are never judged. ``foreign``: everything else under the prefix,
-    which is never deleted. ``versions``: where they were asked for.
+    which is never deleted. ``versions``: where they were asked for. A reference to a shared object is judged as an
+    object of its revision; ``shared``: these objects, of the whole of a prefix that may have some.
     """
 
     used: Count = field(default_factory=Count)
@@ -61,6 +91,7 @@ class Tally:
     abandoned_uploads: int = 0
     next_due: int | None = None  # when the first of those that wait may go, seconds since 1970
     versions: VersionTally | None = None
+    shared: SharedTally | None = None
 
     def wait_for(self, due: int) -> None:
         if self.next_due is None or due < self.next_due:
@@ -79,15 +110,26 @@ class Tally:
         return self.condemned.blobs + (self.versions.condemned_keys if self.versions else 0)
 
     @property
+    def shared_shares(self) -> tuple[int, int]:
+        """How many shared objects take a step towards their end, and how many objects with bytes of blobs there are.
+
+        Counted by themselves: with their references in one number half of a database could go unnoticed.
+        """
+        if self.shared is None:
+            return 0, 0
+        return self.shared.going, self.judged - self.shared.references + self.shared.objects
+
+    @property
     def share(self) -> float:
-        """The part of what was judged that is condemned."""
-        return self.going / self.judged if self.judged else 0.0
+        """The part of what was judged that is condemned: by the database, or of shared objects, the larger."""
+        return max(going / of if of else 0.0 for going, of in ((self.going, self.judged), self.shared_shares))
 
 
 @dataclass
 class Outcome:
     """What an execution did. ``spared``: condemned by the plan, and in use, gone or too young when it came to it.
-    ``swept`` and ``swept_uploads``: what browsers sent and never completed.
+    ``swept`` and ``swept_uploads``: what browsers sent and never completed. ``marked_shared``: shared objects that have
+    their mark now, ``deleted_shared``: those that are gone.
 
     A failure has ``key`` and the store's ``code``, and of a version ``version``, with ``locked_until`` and ``mode``, or
     ``legal_hold``, where Object Lock keeps it.
@@ -95,6 +137,8 @@ class Outcome:
 
     deleted: Count = field(default_factory=Count)
     deleted_versions: Count = field(default_factory=Count)
+    marked_shared: Count = field(default_factory=Count)
+    deleted_shared: Count = field(default_factory=Count)
     aborted_uploads: int = 0
     spared: int = 0
     swept: Count = field(default_factory=Count)

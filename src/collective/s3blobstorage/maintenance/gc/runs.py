@@ -95,6 +95,7 @@ class Collection:
             with plan.lines:
                 refuse_ownerless(plan.owner)
                 refuse_share(plan.objects, plan.judged, self.margins.share)
+                refuse_share(*plan.shared, self.margins.share)
                 with read_ledger(self.store) as ledger:
                     execution = self._execution(lease, control, testimonies, plan.id)
                     self._run(execution, plan.candidates(), ledger, executed=plan.id)
@@ -136,6 +137,7 @@ class Collection:
         refused: UnsafeError | None = None
         try:
             refuse_share(plan.tally.condemned.blobs, plan.tally.judged, self.margins.share)
+            refuse_share(*plan.tally.shared_shares, self.margins.share)
         except UnsafeError as error:
             refused = error
         if refused is not None or not len(plan.candidates):

@@ -326,6 +326,7 @@ class CountAll:
         counted = figures.count(store, running.phase("listing the bucket"), running.stop)
         figures.keep(store, counted, "count")
         told: dict[str, Any] = {"objects": {**asdict(counted.objects), "total": asdict(counted.objects.total)}}
+        told["saved"] = counted.saved
         if operated.settings.sources:
             told |= self._outside(operated, running)
         return told
