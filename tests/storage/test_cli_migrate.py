@@ -415,14 +415,15 @@ def test_the_rate_is_kept(old_site, settings):
 def test_another_owners_prefix_is_refused_before_anything_is_written(filled, settings):
     site, conf = filled
     assert migrate(conf, site, "--since", "2100-01-01", store=settings).returncode == 0
-    assert bucket_keys(settings) == [".s3blobs.json"]
+    before = bucket_keys(settings)  # a command that takes its time is a job, too
+    assert [key for key in before if not key.startswith("jobs/")] == [".s3blobs.json"]
     other = site.conf(settings, "owner staging.example.org")
     for arguments in ((), ("--dry-run",), ("--purge-source",)):
         result = migrate(other, site, *arguments, store=settings)
         assert result.returncode == 2 and "belongs to owner 'old.example.org'" in one_line(result), arguments
-    assert bucket_keys(settings) == [".s3blobs.json"] and len(site.files()) > 5
+    assert bucket_keys(settings) == before and len(site.files()) > 5
     assert migrate(other, site, "--compare", store=settings).returncode == 1  # only reads
-    assert bucket_keys(settings) == [".s3blobs.json"]
+    assert bucket_keys(settings) == before
 
 
 @pytest.mark.parametrize(
