@@ -41,6 +41,13 @@ class ShiftedStore:
         for line in self._store.list(*args, **kwargs):
             yield dataclasses.replace(line, last_modified=self._shifted(line.last_modified))
 
+    def stored(self, key: str) -> Any:
+        found = self._store.stored(key)
+        if found is None:
+            return None
+        info = dataclasses.replace(found.info, last_modified=self._shifted(found.info.last_modified))
+        return dataclasses.replace(found, info=info)
+
     def list_uploads(self, *args: Any) -> Iterator[Any]:
         for key, upload_id, initiated in self._store.list_uploads(*args):
             yield key, upload_id, self._shifted(initiated)

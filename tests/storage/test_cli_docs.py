@@ -69,6 +69,6 @@ def test_comparison_sees_differences(expected, printed, same):
 def test_every_key_that_the_document_names_is_one():
     named = set(re.findall(r"--([a-z0-9]+(?:-[a-z0-9]+)+)", DOCUMENT))
     own = {"dry-run", "no-backup", "blobs-migrated", "no-write", "no-base", "limit-rate", "oid-range", "purge-source"}
-    own |= {"even-if-running", "from-bucket", "blobs-stay", "in-bucket", "new-since", "by-path"}
+    own |= {"even-if-running", "from-bucket", "blobs-stay", "in-bucket", "new-since", "by-path", "inventory-max-age"}
     assert named - own <= set(KEYS)
     assert own <= named

@@ -7,6 +7,7 @@
     ├── OwnerError                    the prefix belongs to another site; not opened for writing
     ├── RecordError                   a blob record or a marker is damaged, or of a newer format
     ├── UnsafeError                   garbage collection refuses: a margin of safety is not kept
+    ├── InventoryError                an S3 Inventory report cannot stand for a listing; the message says why
     ├── StagingError                  the local disk could not take a file that is being committed
     └── StoreError                    the object store did not do what was asked
         ├── Unavailable               unreachable, too slow, overloaded, 5xx: try again later
@@ -49,6 +50,11 @@ class RecordError(S3BlobStorageError, StorageError):
 
 class UnsafeError(S3BlobStorageError):
     """Garbage collection refuses: a margin of safety is not kept. The message says which, and what to do."""
+
+
+class InventoryError(S3BlobStorageError):
+    """An S3 Inventory report cannot stand for a listing: damaged, too old, of something else, or in another format. The
+    message says which, and what to choose. It names bucket and file: only the command reads one."""
 
 
 class StagingError(S3BlobStorageError, StorageError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .as_job import in_job, shown_until_interrupted
 from .comparing import amount, looked, opened_store, scope_of
 from .elsewhere import Elsewhere, opening
 from .interrupt import INTERRUPTED
+from .inventory import found_report, inventory_options
 from .parameters import OID_RANGE, SIZE, Parsed
 from .request import Request, pass_request
 
@@ -57,6 +59,7 @@ def blob_key(text: str) -> str:
 @click.option("--list-orphans", is_flag=True, help="Name the objects that nothing needs, with --json or in the text.")
 @click.option("--ndjson", metavar="FILE", help="Write every finding as a line of JSON into a new file, or - to print.")
 @click.option("--oid-range", type=OID_RANGE, help="Only these oids, as 0-1fff: to split --deep over machines.")
+@inventory_options
 @click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Objects at a time.")
 @click.option("--limit-rate", type=SIZE, help="Bytes a second of what is read, as 10MB.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
@@ -71,6 +74,8 @@ def fsck(
     list_orphans: bool,
     ndjson: str | None,
     oid_range: tuple[bytes, bytes] | None,
+    where: str | None,
+    inventory_max_age: float,
     concurrency: int,
     limit_rate: int | None,
     as_json: bool,
@@ -78,13 +83,16 @@ def fsck(
     """Look whether every kept revision has its object, with the right size; with --deep with the right bytes.
 
     Beside the running site, by one listing of the bucket and one reading of the database; only what looks wrong is
-    asked for alone. Changes no blob without --repair, which takes bytes from this machine's cache, from the sources of
-    zope.conf, or from an older version in the bucket, and only where their SHA-256, or else their size, is the right
-    one. Ctrl-C ends --deep after the reads that are under way, and tells where it goes on. Exit status: 0 nothing is
-    wrong; 1 something is, and was not repaired; 2 where that could not be told, of one blob or of all; 130 after
-    Ctrl-C.
+    asked for alone. With --inventory the newest report of S3 Inventory stands for the listing: what it lacks is asked
+    for alone, and what was deleted since is not noticed without --deep. Changes no blob without --repair, which takes
+    bytes from this machine's cache, from the sources of zope.conf, or from an older version in the bucket, and only
+    where their SHA-256, or else their size, is the right one. Ctrl-C ends --deep after the reads that are under way,
+    and tells where it goes on. Exit status: 0 nothing is wrong; 1 something is, and was not repaired; 2 where that
+    could not be told, of one blob or of all; 130 after Ctrl-C.
     """
     from ..maintenance.comparing import Comparison
+    from ..maintenance.findings import Stopped
+    from ..maintenance.fsck.finding import Report
     from ..maintenance.fsck.run import Wish
     from ..maintenance.fsck.run import fsck as run_fsck
     from ..maintenance.jobs.work import checked
@@ -110,11 +118,18 @@ def fsck(
             stack, database, writable=writable, concurrency=concurrency, notes=not settings.read_only
         )
         refuse_other(marker, settings.owner)
-        run = Comparison(looked(database), store, marker, None, scope_of(None, oid_range), spool)
+        scope = scope_of(None, oid_range)
+        listed = found_report(stack, store, marker, where, inventory_max_age, scope)
+        run = Comparison(looked(database), store, marker, None, scope, spool)
         wish = Wish(deep, sample or 100.0, after or "", repair, dry_run, concurrency, limit_rate)
 
         def work(running: Any) -> Report:
-            return run_fsck(run, wish, running, *opening(Elsewhere(settings.sources), database, store))
+            try:
+                inventory = None if listed is None else listed.listing(stack, running)
+            except Stopped:
+                return Report(stopped=True)
+            there = opening(Elsewhere(settings.sources), database, store)
+            return run_fsck(replace(run, inventory=inventory), wish, running, *there)
 
         # A part is no job, since others look at theirs at the same time; nor is what may not write what it found, or
         # what no site has opened yet.
@@ -127,6 +142,7 @@ def fsck(
                 "deep": deep,
                 "sample": wish.sample,
                 **({"after": after} if after else {}),
+                **({"inventory": where} if where else {}),
             }
 
             def noted_too(running: Any) -> tuple[Report, Any]:
@@ -141,7 +157,8 @@ def fsck(
                 _refuse_present(path)
                 appear(lines, path)
         if ndjson != "-":
-            _show(database, report, wish, time.monotonic() - started, as_json=as_json, orphans=list_orphans)
+            created = None if listed is None else listed.created
+            _show(database, report, wish, time.monotonic() - started, created, as_json=as_json, orphans=list_orphans)
     if report.outage:
         goes_on = f"; go on with --after {report.after}" if report.after else ""
         output.complain(f"the store was out before all was looked at: {report.outage}{goes_on}")
@@ -174,7 +191,16 @@ def _refuse_present(path: Path) -> None:
         raise ConfigurationError(f"--ndjson {path}: it is there; give a file that is not there yet")
 
 
-def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_json: bool, orphans: bool) -> None:
+def _show(
+    database: Database,
+    report: Report,
+    wish: Any,
+    seconds: float,
+    inventory: str | None,
+    *,
+    as_json: bool,
+    orphans: bool,
+) -> None:
     from ..maintenance.fsck.finding import document
 
     told = {
@@ -182,6 +208,7 @@ def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_j
         "deep": wish.deep,
         "repair": wish.repair,
         "dry_run": wish.dry_run,
+        "inventory": inventory,
         **document(report, orphans=orphans),
         "seconds": round(seconds, 3),
     }
@@ -204,6 +231,9 @@ def _show(database: Database, report: Report, wish: Any, seconds: float, *, as_j
 
 def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("kept revisions", f"{told['kept_revisions']:,}"), ("in the bucket", amount(told["there"]))]
+    if told["inventory"] is not None:
+        when = told["inventory"][:16].replace("T", " ")
+        lines.insert(0, ("inventory", f"of {when} UTC; what was deleted since counts as there"))
     if told["inline"]:
         lines.append(("in their records", f"{told['inline']:,}"))
     if told["zodb_s3blobs"]["blobs"]:

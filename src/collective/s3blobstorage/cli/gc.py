@@ -17,6 +17,7 @@ from .as_job import in_job, shown_until_interrupted
 from .comparing import amount, opened_store, scope_of
 from .configuration import Database, opened_read_only
 from .interrupt import INTERRUPTED
+from .inventory import FoundReport, found_report, inventory_options
 from .parameters import OID_RANGE, Parsed
 from .request import Request, pass_request
 from .shown import Shown
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..maintenance.gc.plan import Plan
     from ..maintenance.gc.report import Outcome, Tally
     from ..maintenance.gc.runs import Collection
+    from ..maintenance.scope import Scope
 
 _SHOWN = 20  # of foreign keys and failures, in the text for people
 
@@ -50,6 +52,7 @@ def share(text: str) -> float:
     "--candidates", type=click.File("w", lazy=True), help="Write what is condemned there, a line of JSON each."
 )
 @click.option("--versions", is_flag=True, help="Also versions of what was deleted or overwritten gc-keep ago.")
+@inventory_options
 @click.option("--dry-run", is_flag=True, help="Write nothing, not even since when nothing refers to an object.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 @pass_request
@@ -60,24 +63,30 @@ def gc(
     allow: float,
     candidates: Any,
     versions: bool,
+    where: str | None,
+    inventory_max_age: float,
     dry_run: bool,
     as_json: bool,
 ) -> int:
     """Say what nothing refers to, and note since when; with --execute, delete what an earlier plan condemned.
 
-    Reads the bucket and the database, also beside a running site. An object is condemned when nothing has referred to
-    it for gc-keep, as two plans have seen; it is deleted by --execute within 24 h of the plan, if that still holds.
-    Ctrl-C ends an execution after the deletions that are under way. Exit status: 0; 1 where something could not be
-    deleted; 2 where a margin of safety is not kept, or nothing could be done; 130 after Ctrl-C.
+    Reads the bucket and the database, also beside a running site. With --inventory the newest report of S3 Inventory
+    stands for the listing: what came since is not judged, and each candidate is looked at before it goes. An object is
+    condemned when nothing has referred to it for gc-keep, as two plans have seen; it is deleted by --execute within
+    24 h of the plan, if that still holds. Ctrl-C ends an execution after the deletions that are under way. Exit status:
+    0; 1 where something could not be deleted; 2 where a margin of safety is not kept, or nothing could be done; 130
+    after Ctrl-C.
     """
     from ..maintenance.jobs.work import planned
 
     request.json = as_json
     if plan_id is not None:
         given = {"--oid-range": oid_range is not None, "--candidates": candidates is not None, "--dry-run": dry_run}
-        given["--versions"] = versions
+        given |= {"--versions": versions, "--inventory": where is not None}
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise click.UsageError(f"--execute does what the plan says: leave out {', '.join(wrong)}.")
+    if versions and where is not None:
+        raise click.UsageError("--versions lists the bucket's versions, of which no report is read: leave out one.")
     database = request.database()
     if database.settings.read_only and not dry_run:
         raise ConfigurationError("read-only is on, and gc writes into the bucket: set read-only off, or give --dry-run")
@@ -86,18 +95,20 @@ def gc(
         if plan_id is not None:
             return _execute(collection, database, plan_id, as_json)
         started = time.monotonic()
+        scope = scope_of(None, oid_range)
+        report = found_report(stack, collection.store, collection.marker, where, inventory_max_age, scope)
         keeps = collection.store.keeps_versions()
         wanted = versions and keeps is not False
 
         def work(running: Shown) -> Plan | None:
-            return _plan(collection, oid_range, wanted, dry_run, running)
+            return _plan(collection, scope, wanted, dry_run, running, report)
 
         # A part is no job: others plan theirs at the same time. Without an owner nothing is written: a copy of the site
         # would have the same prefix.
         if dry_run or oid_range is not None or not _has_owner(collection):
             plan = shown_until_interrupted(work, "requests")
         else:
-            options = {"dry_run": True, "plan": None, "allow": allow}
+            options = {"dry_run": True, "plan": None, "allow": allow, **({"inventory": where} if where else {})}
             plan = in_job(collection.store, "gc", options, work, "requests", lambda plan: planned(plan, allow))
         if plan is None:
             return INTERRUPTED
@@ -137,18 +148,22 @@ def _has_owner(collection: Collection) -> bool:
 
 def _plan(
     collection: Collection,
-    oid_range: tuple[bytes, bytes] | None,
+    scope: Scope,
     versions: bool,
     dry_run: bool,
     running: Shown,
+    report: FoundReport | None,
 ) -> Plan | None:
     from ..maintenance.findings import Stopped
     from ..maintenance.jobs.running import begun_later
 
-    listed, judged = running.phase("listing the bucket"), begun_later(running, "asking the database")
-    working = replace(collection, stop=running.stop, listed=listed, judged=judged)
     try:
-        plan = working.plan(scope_of(None, oid_range), versions=versions)
+        with ExitStack() as stack:
+            inventory = None if report is None else report.listing(stack, running)
+            listed = running.phase("listing the bucket" if report is None else "sorting out the inventory")
+            judged = begun_later(running, "asking the database")
+            working = replace(collection, stop=running.stop, listed=listed, judged=judged, inventory=inventory)
+            plan = working.plan(scope, versions=versions)
     except Stopped:
         return None
     try:
@@ -201,6 +216,7 @@ def _planned(plan: Plan, database: Database, dry_run: bool, started: float) -> d
         "owner": plan.owner,
         "plan": None if dry_run else plan.executable,
         "dry_run": dry_run,
+        "inventory": None if plan.inventory is None else plan.inventory.isoformat(),
         **asdict(plan.tally),
         "judged": plan.tally.judged,
         "next_due": date(plan.tally.next_due),
@@ -211,6 +227,8 @@ def _planned(plan: Plan, database: Database, dry_run: bool, started: float) -> d
 def _plan_lines(plan: Plan, allow: float, dry_run: bool, of_versions: list[tuple[str, str]]) -> list[tuple[str, str]]:
     tally = plan.tally
     lines = [("in use", amount(asdict(tally.used)))]
+    if plan.inventory is not None:
+        lines.insert(0, ("inventory", f"of {plan.inventory:%Y-%m-%d %H:%M} UTC; what came since is not judged"))
     if tally.young.blobs:
         lines.append(("too young", f"{amount(asdict(tally.young))}, uploaded within gc-grace"))
     if tally.waiting.blobs:
@@ -234,7 +252,8 @@ def _shared_lines(plan: Plan) -> list[tuple[str, str]]:
     shared = plan.tally.shared
     if shared is None:
         if plan.deduplicated:
-            return [("shared", "not judged: anybody may refer to them, so that takes a plan without --oid-range")]
+            without = "--oid-range" if plan.inventory is None else "--inventory"
+            return [("shared", f"not judged: anybody may refer to them, so that takes a plan without {without}")]
         return []
     used = f"{amount(asdict(shared.used))} in use, by {shared.references:,} references"
     lines = [("shared", f"{used}, which saves {byte_count(shared.saved)}")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from .configuration import Database
 from .confirming import typed
 from .elsewhere import elsewhere, opening
 from .interrupt import until_interrupted
+from .inventory import found_report, inventory_options
 from .request import Request, pass_request
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--compare", "comparing", is_flag=True, help="Upload nothing; say what is missing, extra or different.")
 @click.option("--verify", is_flag=True, help="With --compare or --purge-source: read every object again.")
 @click.option("--purge-source", "purging", is_flag=True, help="Compare, ask, and delete the files that the bucket has.")
+@inventory_options
 @transfer_options
 @pass_request
 def migrate(
@@ -60,6 +62,8 @@ def migrate(
     comparing: bool,
     verify: bool,
     purging: bool,
+    where: str | None,
+    inventory_max_age: float,
     since: bytes | None,
     oid_range: tuple[bytes, bytes] | None,
     concurrency: int,
@@ -74,12 +78,14 @@ def migrate(
 
     Before or after the configuration was switched to <s3blobstorage>, also beside a running site; the database is
     only read. Nothing in the bucket is overwritten, so it can be stopped or killed and run again. Ctrl-C ends it after
-    the uploads that are under way. Exit status: 0; 1 where a blob is missing, different, or could not be read; 2 where
-    nothing could be done, or the store cannot be reached; 130 after Ctrl-C.
+    the uploads that are under way. With --inventory the newest report of S3 Inventory says what is there. Exit status:
+    0; 1 where a blob is missing, different, or could not be read; 2 where nothing could be done, or the store cannot be
+    reached; 130 after Ctrl-C.
     """
     from ..maintenance.blobdir import BlobDirectory
     from ..maintenance.bringing import from_directory, from_sources
     from ..maintenance.comparing import Comparison
+    from ..maintenance.findings import Stopped
     from ..maintenance.migrate import Plan
     from ..maintenance.spool import Spool
     from ..storage.owner import refuse_other
@@ -87,6 +93,10 @@ def migrate(
     request.json = as_json
     wish = _Wish(comparing, verify, purging, dry_run, concurrency, limit_rate)
     wish.check()
+    if where is not None and (comparing or purging):
+        raise click.UsageError(
+            "--compare and --purge-source tell what the bucket has now, which no report does: leave out --inventory."
+        )
     scope = scope_of(since, oid_range)
     if purging and not scope.whole:
         raise click.UsageError("--purge-source compares the whole database: leave out --oid-range and --since.")
@@ -111,22 +121,30 @@ def migrate(
         if not comparing:
             refuse_other(marker, database.settings.owner)
         run = Comparison(looked(database), store, marker, directory, scope, spool)
+        listed = found_report(stack, store, marker, where, inventory_max_age, scope)
         planned = Plan(spool)
 
         def work(running: Any) -> None:
+            nonlocal run
+            try:
+                run = run if listed is None else replace(run, inventory=listed.listing(stack, running))
+            except Stopped:
+                planned.findings.stopped = True
+                return
             if there is None or folder is not None:
                 from_directory(run, planned, wish.whole, running)
             else:
                 from_sources(run, planned, wish.whole, running, *opening(there, database, store))
 
         if wish.uploading and oid_range is None:  # a part is no job: others bring theirs at the same time
-            options = {"dry_run": False, "source": str(source)}
+            options = {"dry_run": False, "source": str(source), **({"inventory": where} if where else {})}
             in_job(store, "migrate", options, work, "uploads", lambda done: report(planned.findings, "uploaded"))
         else:
             shown_until_interrupted(work, "uploads" if wish.uploading else "requests")
         if purging and folder is not None:
             refused = _purge(run, planned, folder, database, dry_run)
         told = _document(planned, database, source, scope, started, wish, refused)
+        told["inventory"] = None if listed is None else listed.created
         if as_json:
             output.print_json(told)
         else:
@@ -218,6 +236,9 @@ def _print(told: dict[str, Any], planned: Plan, wish: _Wish) -> None:
     found = told["found"]
     before = "" if wish.comparing or wish.purging else " before"
     lines = in_bucket(told, before)
+    if told["inventory"] is not None:
+        when = told["inventory"][:16].replace("T", " ")
+        lines.insert(0, ("inventory", f"of {when} UTC; what was deleted since counts as there"))
     if wish.verify:
         lines.append(("verified", amount(told["verified"])))
     if wish.purging:

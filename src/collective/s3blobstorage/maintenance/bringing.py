@@ -113,7 +113,8 @@ def from_directory(run: Comparison, planned: Plan, wish: Wish, running: Any) -> 
     if wish.copying:
         assert run.directory is not None
         moved = running.phase("uploading", findings.wanted.blobs, findings.wanted.bytes)
-        migrate.execute(planned, run.store, run.directory, migrate.Transfer(wish.concurrency, stop, pace, moved))
+        transfer = migrate.Transfer(wish.concurrency, stop, pace, moved, looks_first=run.inventory is not None)
+        migrate.execute(planned, run.store, run.directory, transfer)
     if wish.verify:
         _verified(run, planned, wish, running, pace, directory=True)
     run.settle(planned.doubtful, findings, "it is neither in the bucket nor in the directory")

@@ -9,7 +9,7 @@ from itertools import chain
 
 from ..encryption.segments import unsealed_size
 from ..keys import BLOBS, read_foreign_key, read_key
-from ..objectstore.interfaces import IObjectStore, Listed
+from ..objectstore.interfaces import IListing, IObjectStore, Listed
 from .scope import Scope
 from .spool import Spool
 
@@ -44,30 +44,35 @@ def blob_objects(
     with_foreign_keys: bool,
     advance: Callable[[int], None] = lambda count: None,
     passed: Callable[[Listed], None] = lambda line: None,
+    listing: IListing | None = None,
 ) -> Iterator[BlobObject]:
     """What the bucket has under keys of ours within ``scope``, by one listing; all else is passed over.
 
     ``passed`` is told of each that is, but of those of zodb-s3blobs where they are listed.
 
+    ``listing``: None is the store's own, as of now.
     ``with_foreign_keys``: under those of zodb-s3blobs too, which sort in another way: their part of the listing is read
     first, and sorted in ``spool``. ``advance(n)`` is called with increments of keys read.
     """
-    ours = _listed(store, scope, with_foreign_keys, advance, passed)
+    listing = store if listing is None else listing
+    opens = store.encryption.ring is not None
+    ours = _listed(listing, scope, with_foreign_keys, advance, passed, opens=opens)
     if not with_foreign_keys:
         return ours
-    return heapq.merge(_foreign(store, scope, spool, advance), ours, key=lambda found: found.oid)
+    return heapq.merge(_foreign(listing, scope, spool, advance), ours, key=lambda found: found.oid)
 
 
 def _listed(
-    store: IObjectStore,
+    listing: IListing,
     scope: Scope,
     with_foreign_keys: bool,
     advance: Callable[[int], None],
     passed: Callable[[Listed], None],
+    *,
+    opens: bool,
 ) -> Iterator[BlobObject]:
     end = f"{BLOBS}{scope.last.hex()}/~"
-    opens = store.encryption.ring is not None
-    for number, line in enumerate(store.list(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/"), 1):
+    for number, line in enumerate(listing.list(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/"), 1):
         if number % _STEP == 0:
             advance(_STEP)
         if line.key > end:
@@ -87,10 +92,10 @@ def _is_padded(key: str) -> bool:
     return len(key.split("/")[1]) == 16
 
 
-def _foreign(store: IObjectStore, scope: Scope, spool: Spool, advance: Callable[[int], None]) -> Iterator[BlobObject]:
+def _foreign(listing: IListing, scope: Scope, spool: Spool, advance: Callable[[int], None]) -> Iterator[BlobObject]:
     table = spool.table("oid BLOB", "tid BLOB", "size INTEGER", "key TEXT")
     # Ours begin with a zero, theirs do not, but for oid 0.
-    theirs = chain(store.list(f"{BLOBS}0/"), store.list(BLOBS, start_after=f"{BLOBS}1"))
+    theirs = chain(listing.list(f"{BLOBS}0/"), listing.list(BLOBS, start_after=f"{BLOBS}1"))
     for number, line in enumerate(theirs, 1):
         if number % _STEP == 0:
             advance(_STEP)

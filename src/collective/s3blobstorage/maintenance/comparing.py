@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..objectstore.interfaces import IObjectStore, Listed
+from ..objectstore.interfaces import IListing, IObjectStore, Listed
 from ..overlay.chain import NoOverlay
 from ..overlay.interfaces import IOverlay
 from ..storage.owner import Marker
@@ -30,7 +30,9 @@ Looked = Callable[[], AbstractContextManager[Any]]
 class Comparison:
     """The three streams of a run, opened when they are needed, in the thread that reads them.
 
-    ``base`` looks at the database. ``directory``: the blob directory, or None where the run has none.
+    ``base`` looks at the database. ``directory``: the blob directory, or None where the run has none. ``inventory``: a
+    report in the place of the bucket's listing. What it lacks may have come since, so it is asked for alone; what it
+    has may have gone since, which nobody notices until it is read.
     """
 
     base: Looked
@@ -39,6 +41,12 @@ class Comparison:
     directory: BlobDirectory | None
     scope: Scope
     spool: Spool
+    inventory: IListing | None = None
+
+    @property
+    def listing(self) -> IListing:
+        """Of the bucket."""
+        return self.store if self.inventory is None else self.inventory
 
     def streams(
         self,
@@ -64,6 +72,7 @@ class Comparison:
                 with_foreign_keys=self.marker.foreign_keys,
                 advance=lambda count: counted(0),
                 passed=passed,
+                listing=self.inventory,
             ),
             self.directory.files(self.scope, self.spool) if self.directory is not None else (),
         )

@@ -17,7 +17,7 @@ from ..errors import Archived, BlobMissing, Corrupt
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.upload import IN_MEMORY
 from ..storage.reading import BlobReader
-from ..storage.upload import Discard, send_once
+from ..storage.upload import Discard, check_same, send_once
 from .blobdir import BlobDirectory
 from .compare import Extra, Place, Verdict, for_bucket
 from .findings import REVISION, Count, Findings, examine, revision_of, revision_row
@@ -45,12 +45,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Transfer:
-    """How a plan is executed: so many blobs at a time, at that pace, until ``stop`` is set."""
+    """How a plan is executed: so many blobs at a time, at that pace, until ``stop`` is set. ``looks_first``: what is
+    there was told by a report of hours ago, and what came since shall not be sent again: a HEAD before each."""
 
     concurrency: int
     stop: threading.Event
     pace: Pace
     advance: Advance = lambda blobs, size: None
+    looks_first: bool = False
 
     def moved(self, count: int) -> None:
         """So many bytes more came: keep to the pace, and tell. In the thread that moves them."""
@@ -155,6 +157,10 @@ def _send(store: IObjectStore, revision: KeptRevision, size: int, sources: list[
     for path in sources:
         try:
             sha256 = _checked(path, size, revision.sha256)
+            if transfer.looks_first and store.head(revision.key) is not None:
+                check_same(store, revision.oid, revision.tid, revision.state, size, sha256)
+                transfer.advance(0, size)
+                return
             send_once(store, revision.oid, revision.tid, revision.state, path, sha256, progress=progress)
             return
         except FileNotFoundError:

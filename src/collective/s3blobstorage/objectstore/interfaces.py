@@ -141,7 +141,14 @@ class Cancelled(Exception):
     """Raised inside ``put_file`` when ``cancelled()`` became true. Never leaves the storage."""
 
 
-class IObjectStore(Interface):
+class IListing(Interface):
+    """What lies below a prefix: the store itself, as of now, or a report of hours ago (``inventory.py``)."""
+
+    def list(prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
+        """Yield every object whose key starts with ``prefix``, sorted by key as UTF-8 bytes, in pages."""
+
+
+class IObjectStore(IListing):
     """One bucket and prefix."""
 
     identity = Attribute("str: stable text of endpoint, bucket and prefix, for hashing into a folder's name; no secret")
@@ -335,9 +342,6 @@ class IObjectStore(Interface):
 
     def get_bytes(key: str, *, limit: int = 1048576) -> bytes:
         """A small object whole. ObjectMissing where there is none, Corrupt where it is over ``limit`` bytes."""
-
-    def list(prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
-        """Yield every object whose key starts with ``prefix``, sorted by key as UTF-8 bytes, in pages."""
 
     def list_versions(prefix: str = "", *, start_after: str = "") -> Iterator[Version]:
         """Yield every version and delete marker, sorted by key, the latest of a key first."""

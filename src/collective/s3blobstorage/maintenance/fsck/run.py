@@ -177,9 +177,9 @@ class _Fsck:
 
     def _outside(self) -> None:
         """What lies before and behind the keys that were compared, and unfinished uploads."""
-        store, scope = self._store, self._run.scope
+        store, listing, scope = self._store, self._run.listing, self._run.scope
         first, last = f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~"
-        for line in chain(takewhile(lambda line: line.key <= first, store.list()), store.list(start_after=last)):
+        for line in chain(takewhile(lambda line: line.key <= first, listing.list()), listing.list(start_after=last)):
             self._passed(line)
         try:
             self.report.uploads = sum(1 for _ in store.list_uploads())

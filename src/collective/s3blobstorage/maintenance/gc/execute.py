@@ -4,6 +4,9 @@ Before a batch goes: the lease is held, the ledger still has each date and it is
 still says that it is out of use for as long, of a shared object that its mark is there), the database, looked at anew,
 does not use the object, and the log in the bucket says that it goes. A kill at any point loses nothing: what was logged
 and not deleted is found by the next plan, which also drops an entry of the ledger whose object is gone.
+
+Of a plan that was made from an S3 Inventory report each candidate is asked of the store too, before the database is:
+one that is gone, or was written again since the report, stays (``plan.py``).
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ...errors import PreconditionFailed, Refused, StoreError, UnsafeError
+from ...errors import PreconditionFailed, Refused, StoreError, Unavailable, UnsafeError
 from ...keys import GC_LOG
 from ...objectstore.interfaces import Doomed, IObjectStore
 from ..parallel import in_parallel
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1000  # what one DeleteObjects takes
 _MARKS_AT_ONCE = 4  # each is a request of its own
+_AT_ONCE = 16  # HEADs at a time
 _OLD_WITNESS = 30 * DAY  # of a process that is gone; at least gc-keep
 FORMAT = 1
 
@@ -65,7 +70,8 @@ class Execution:
     """One execution, in one thread; ``run`` once. The lease is the caller's, and so is writing the ledger after it.
 
     ``control`` and ``testimonies``: what was read of the bucket before it. ``plan``: the id, for the log.
-    ``advance(objects, bytes)`` is called after each batch; ``stop`` ends it before the next one.
+    ``advance(objects, bytes)`` is called after each batch; ``stop`` ends it before the next one. ``asks_store``: by one
+    HEAD of each object whether it is still as the plan has it.
     """
 
     store: IObjectStore
@@ -77,6 +83,7 @@ class Execution:
     plan: str
     stop: threading.Event
     advance: Callable[[int, int], None]
+    asks_store: bool = False
 
     def __post_init__(self) -> None:
         self.outcome = Outcome()
@@ -114,6 +121,8 @@ class Execution:
                 break
         dated += still_past(self.store, [each for each in batch if each.version], self._at, self.margins)
         dated += still_marked(self.store, [each for each in batch if each.shared == DELETE], self._at, self.margins)
+        if self.asks_store:
+            dated = self._still_there(dated)
         going = self._unused(dated)
         marked = [each for each in batch if each.shared == MARK]
         self.outcome.spared += len(batch) - len(going) - len(marked)
@@ -127,6 +136,27 @@ class Execution:
             if entry.key not in gone:
                 remaining.add(entry)
         self.advance(len(batch), sum(candidate.size for candidate in batch))
+
+    def _still_there(self, dated: list[Candidate]) -> list[Candidate]:
+        """Those that the store has as they were listed. Raises Unavailable; what it refuses to tell of, stays."""
+
+        def is_there(candidate: Candidate) -> bool:
+            if candidate.upload or candidate.version or candidate.shared:
+                return True
+            try:
+                stored = self.store.stored(candidate.key)
+            except Unavailable:
+                raise
+            except StoreError:
+                return False
+            if stored is None or stored.info.last_modified is None:
+                return False
+            found = stored.info.etag, int(stored.info.last_modified.timestamp())
+            return found == (candidate.etag, candidate.modified)
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3blobs-gc") as pool:
+            there = list(pool.map(is_there, dated))
+        return [candidate for candidate, found in zip(dated, there, strict=True) if found]
 
     def _unused(self, dated: list[Candidate]) -> list[Candidate]:
         """Those that the database, looked at now, does not use."""

@@ -7,6 +7,7 @@ file of its own. Until then it is one listing: a small prefix costs one request.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -32,7 +33,7 @@ from ...keys import (
     read_object_key,
     read_reference_key,
 )
-from ...objectstore.interfaces import IObjectStore, Listed
+from ...objectstore.interfaces import IListing, Listed
 from ...status.figures import Objects
 from ..findings import Count, Stopped
 from ..scope import Scope
@@ -78,7 +79,7 @@ class Part:
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
 
-    def listed(self, store: IObjectStore) -> Iterator[list[Listed]]:
+    def listed(self, store: IListing) -> Iterator[list[Listed]]:
         """By pages."""
         until = self.range.until
         page: list[Listed] = []
@@ -159,12 +160,13 @@ class Listing:
     """A whole one: its ranges in the order of keys. ``old_keys``: those of zodb-s3blobs are judged, too.
 
     ``deduplicated``: so are references, and shared objects are given by ``shared``; where not, such keys are foreign.
-    ``abandoned_before``: what browsers sent before is not completed any more.
+    ``abandoned_before``: what browsers sent before is not completed any more. ``at_once``: whether ranges are listed at
+    the same time, which is of no use where nothing is waited for.
     """
 
     def __init__(
         self,
-        store: IObjectStore,
+        store: IListing,
         scope: Scope,
         stop: threading.Event,
         listed: Callable[[int], None],
@@ -172,9 +174,11 @@ class Listing:
         old_keys: bool,
         abandoned_before: datetime,
         deduplicated: bool = False,
+        at_once: bool = True,
     ) -> None:
         self._deduplicated = deduplicated
         self._abandoned_before = abandoned_before
+        self._proven = _PROVEN if at_once else math.inf
         self._store = store
         self._scope = scope
         self._stop = stop
@@ -249,7 +253,7 @@ class Listing:
             first = Range("", "", None)
         else:
             first = Range(BLOBS, f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~")
-        part, proven = self._part(first), _PROVEN
+        part, proven = self._part(first), self._proven
         began: bytes | None = None  # the oid of the first key of a blob
         for page in part.listed(self._store):
             self._take(part, page)

@@ -33,6 +33,9 @@ class Margins:
     ``claim_wait``: where the store has no atomic conditional write, so long between a claim and the look at all claims:
     longer than a listing's timestamps are coarse (1 s), so that of two claims of one second both see both.
 
+    ``inventory_lag``: how late S3 Inventory may be. Of what was written or deleted shortly before a report, AWS says
+    that it may be missing or still there, and not for how long; a day is as long as it takes to write one.
+
     ``skew``: how far the clock of a machine that commits may be off. S3 refuses requests that are 15 minutes off.
     """
 
@@ -44,6 +47,7 @@ class Margins:
     lease_life: float = 10 * MINUTE
     lease_margin: float = 2 * MINUTE
     claim_wait: float = 3.0
+    inventory_lag: float = DAY
     skew: float = 20 * MINUTE
 
     @property

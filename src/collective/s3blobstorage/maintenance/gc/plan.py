@@ -2,6 +2,21 @@
 
 The listing goes to the local disk first, and the database is opened after its end: so the view is newer than every
 line, and an object that is in use by then is seen in use.
+
+In the place of the listing there may be an S3 Inventory report, of hours or days ago. Nothing is lost by that:
+
+- What came since is not in it, so it is not judged: it stays.
+- The database is opened after the report was read, as after a listing: what is in use by then is in use.
+- What went since is judged all the same, and has a date in the ledger until a later plan does not find it.
+- What went and came again under the same key (a revision that was restored) has an older date in the report than in
+  the bucket, and could seem older than ``gc-grace``. So an execution asks the store for each candidate alone, just
+  before it asks the database, and leaves what is not as the report had it, ETag and date (``execute.py``).
+- A date of the ledger whose object the report lacks is dropped: in doubt it waits longer.
+- Of what has no date the next plan says that this one saw it in use (``Entry.seen``) only where it was old enough a day
+  before the report was begun: what is younger may be missing there, and was not judged then.
+
+Unfinished multipart uploads are in no report: they are listed as ever. Shared objects are judged by listings only: one
+may go when a listing that began after its mark shows no reference, and a report may lack one that is there.
 """
 
 from __future__ import annotations
@@ -21,6 +36,7 @@ from ...directupload.sweeping import abandoned_before
 from ...errors import UnsafeError
 from ...keys import SCRATCH, is_upload_key, read_foreign_key, read_key, read_object_key, read_reference_key
 from ...objectstore.interfaces import IObjectStore
+from ...objectstore.inventory import InventoryListing
 from ...status.figures import Figures, Objects, uploads_of
 from ...storage.owner import Marker, read_marker
 from ..findings import Stopped
@@ -46,9 +62,9 @@ class Plan:
     """``candidates``: lines, in the order of keys, objects before shared objects before uploads before versions.
     ``ledger``: what shall be written.
 
-    ``deduplicated``: the prefix may have shared objects, which only a plan of the whole prefix judges.
+    ``deduplicated``: the prefix may have shared objects, which only a plan of the whole prefix judges, by a listing.
     ``control``: what was below ``gc/`` when it began. ``at``: the store's time then. ``figures``: of all that was
-    listed, where that was the whole prefix.
+    listed, where that was the whole prefix. ``inventory``: when the report was begun that stood for the listing.
     """
 
     id: str
@@ -64,6 +80,7 @@ class Plan:
     tally: Tally = field(default_factory=Tally)
     candidates: Lines = field(default_factory=Lines)
     figures: Figures | None = None
+    inventory: datetime | None = None
 
     @property
     def executable(self) -> str | None:
@@ -104,14 +121,16 @@ def make_plan(
     *,
     marker: Marker | None = None,
     versions: bool = False,
+    inventory: InventoryListing | None = None,
     listed: Callable[[int], None] = lambda count: None,
     judged: Callable[[int], None] = lambda count: None,
 ) -> Plan:
     """List, judge, and keep what came of it on the local disk. Writes nothing into the bucket.
 
-    ``marker``: the prefix's, where the caller has it. ``versions``: also those that no reader gets. ``listed`` and
-    ``judged`` are called with increments of objects. In the thread of the caller. Raises Unsafe where the database
-    cannot be the one whose blobs these are, Stopped after ``stop``, StagingError, and what the store raises.
+    ``marker``: the prefix's, where the caller has it. ``versions``: also those that no reader gets. ``inventory``: in
+    the place of the listing. ``listed`` and ``judged`` are called with increments of objects. In the thread of the
+    caller. Raises Unsafe where the database cannot be the one whose blobs these are, Stopped after ``stop``,
+    StagingError, and what the store raises.
     """
     with ExitStack() as stack:
         control = read_control(store)
@@ -129,21 +148,24 @@ def make_plan(
             testimonies,
             marker is not None and marker.adopted,
             marker is not None and marker.deduplicated,
-            Ledger(at, at if scope.whole else earlier.whole, earlier.etag),
+            Ledger(at, _all_judged(at, scope, inventory, margins, earlier), earlier.etag),
+            inventory=None if inventory is None else inventory.created,
         )
         stack.push(lambda kind, error, trace: plan.close() if error is not None else None)
-        sharing = stack.enter_context(Sharing()) if plan.deduplicated and scope.whole else None
+        judges_shared = plan.deduplicated and scope.whole and inventory is None
+        sharing = stack.enter_context(Sharing()) if judges_shared else None
         if sharing is not None:
             sharing.list_marks(store, stop, listed)
         listing = stack.enter_context(
             Listing(
-                store,
+                store if inventory is None else inventory,
                 scope,
                 stop,
                 listed,
                 old_keys=plan.old_keys,
                 abandoned_before=plan.abandoned_before,
                 deduplicated=plan.deduplicated,
+                at_once=inventory is None,
             )
         )
         listing.count(plan.tally)
@@ -162,6 +184,15 @@ def make_plan(
         for line in going:
             plan.candidates.add(line)
         return plan
+
+
+def _all_judged(at: int, scope: Scope, inventory: InventoryListing | None, margins: Margins, earlier: Ledger) -> int:
+    """Up to when this plan, or else an earlier one, judged whatever was old enough: ``Ledger.whole``."""
+    if not scope.whole:
+        return earlier.whole
+    if inventory is None:
+        return at
+    return max(earlier.whole, int(inventory.created.timestamp() - margins.inventory_lag))
 
 
 def refuse_strange(view: View, testimonies: list[Any], margins: Margins) -> None:
@@ -319,7 +350,8 @@ def _uploads(store: IObjectStore, plan: Plan, earlier: Ledger, objects: Objects)
         tally.uploads += 1
         if at - initiated.timestamp() >= margins.grace and not set(f"{key}{upload_id}") & set("\t\n"):
             found.append((upload_entry(key, upload_id), key, upload_id, int(initiated.timestamp())))
-    plan.figures = Figures(objects, *uploads_of(begun), tally.shared.saved if tally.shared is not None else 0)
+    if plan.inventory is None:  # figures are of the time when they are kept
+        plan.figures = Figures(objects, *uploads_of(begun), tally.shared.saved if tally.shared is not None else 0)
     for name, key, upload_id, initiated_at in sorted(found):
         entry = known.get(name)
         plan.ledger.add(entry or Entry(name, at, seen=False))

@@ -87,6 +87,7 @@ def _header(plan: Plan) -> dict[str, Any]:
         "plan": plan.id,
         "at": plan.at,
         "owner": plan.owner,
+        "inventory": None if plan.inventory is None else int(plan.inventory.timestamp()),
         "oids": [plan.scope.first.hex(), plan.scope.last.hex()],
         "candidates": len(plan.candidates),
         "objects": tally.going,
@@ -98,7 +99,8 @@ def _header(plan: Plan) -> dict[str, Any]:
 @dataclass(frozen=True)
 class PublishedPlan:
     """What the first line says. ``shared``: see ``Tally.shared_shares``. ``whole``: whether it is of the whole prefix.
-    ``lines``: the candidates, on the local disk."""
+    ``lines``: the candidates, on the local disk. ``of_inventory``: whether these are what a report of the store's had,
+    hours before."""
 
     id: str
     at: int
@@ -108,6 +110,7 @@ class PublishedPlan:
     shared: tuple[int, int]
     whole: bool
     lines: Lines
+    of_inventory: bool = False
 
     def candidates(self) -> Iterator[Candidate]:
         for line in self.lines:
@@ -150,7 +153,8 @@ def read_plan(store: IObjectStore, control: Control, name: str, margins: Margins
             whole = told["oids"] == _EVERYTHING
             figures = int(told["objects"]), int(told["judged"])
             going, among = map(int, told.get("shared", (0, 0)))
-            plan = PublishedPlan(name, int(told["at"]), told["owner"], *figures, (going, among), whole, lines)
+            more = (going, among), whole, lines, told.get("inventory") is not None
+            plan = PublishedPlan(name, int(told["at"]), told["owner"], *figures, *more)
             count = int(told["candidates"])
         except (StopIteration, ValueError, KeyError, TypeError):
             raise _damaged(name) from None

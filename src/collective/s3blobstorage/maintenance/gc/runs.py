@@ -17,6 +17,7 @@ from ...errors import S3BlobStorageError, StoreError, UnsafeError
 from ...keys import UPLOADS
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import IObjectStore
+from ...objectstore.inventory import InventoryListing
 from ...status import figures
 from ...storage.owner import Marker
 from ..findings import Count
@@ -45,7 +46,7 @@ class Collection:
     """A bucket's prefix and the database that uses it. ``views`` opens looks at the base, each newer than the call.
 
     ``margins.share`` is what may go. ``marker``: the prefix's, where it was read already. ``clock``: pauses, and how
-    long the lease is held.
+    long the lease is held. ``inventory``: what a plan reads in the place of the listing.
     """
 
     store: IObjectStore
@@ -57,6 +58,7 @@ class Collection:
     listed: Callable[[int], None] = _nothing
     judged: Callable[[int], None] = _nothing
     deleted: Callable[[int, int], None] = _nothing
+    inventory: InventoryListing | None = None
 
     def plan(self, scope: Scope = Scope(), *, versions: bool = False) -> Plan:  # noqa: B008 - frozen
         """Make a plan, with ``versions`` also of those that no reader gets. Writes nothing; the caller closes it."""
@@ -69,6 +71,7 @@ class Collection:
                 self.stop,
                 marker=self.marker,
                 versions=versions,
+                inventory=self.inventory,
                 listed=self.listed,
                 judged=self.judged,
             )
@@ -98,6 +101,7 @@ class Collection:
                 refuse_share(*plan.shared, self.margins.share)
                 with read_ledger(self.store) as ledger:
                     execution = self._execution(lease, control, testimonies, plan.id)
+                    execution.asks_store = plan.of_inventory
                     self._run(execution, plan.candidates(), ledger, executed=plan.id)
         if plan.whole:
             self._sweep_uploads(execution.outcome)
@@ -149,6 +153,7 @@ class Collection:
                 raise refused
             return Outcome()
         execution = self._execution(lease, plan.control, plan.testimonies, plan.id)
+        execution.asks_store = plan.inventory is not None
         candidates = (Candidate.from_line(line) for line in plan.candidates)
         self._run(execution, candidates, plan.ledger)
         return execution.outcome

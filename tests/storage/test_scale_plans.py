@@ -1,0 +1,32 @@
+"""A hundred million blobs, as far as the tier goes: neither memory nor the number of open files grows with them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+# From N to 10 N. What does not grow with them does so a little: a listing of more than 10,000 is cut into ranges, and
+# of an external sort there is a level more.
+MOST_GROWTH = 2.0
+MORE_FILES = 8
+
+
+def run(verb, way, count):
+    command = [sys.executable, str(HERE / "scale_process.py"), verb, way, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("way", ["list", "inventory"])
+@pytest.mark.parametrize("verb", ["gc", "fsck"])
+def test_memory_and_files_do_not_grow_with_the_blobs(tier, verb, way):
+    count = tier["scale_rows"]
+    few, many = run(verb, way, count // 10), run(verb, way, count)
+    assert many["memory"] < MOST_GROWTH * few["memory"], (few, many)
+    assert many["files"] <= few["files"] + MORE_FILES, (few, many)
