@@ -261,7 +261,9 @@ def test_a_locked_version_is_told_with_its_date_and_the_marker_stays(doomed, s3,
     named = {"Bucket": lockable.bucket, "Key": key, "VersionId": version}
     s3.put_object_retention(**named, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until})
     result = destroy(site.conf(), store=lockable)
-    assert result.returncode == 1 and f"locked until {until:%Y-%m-%dT%H:%M} UTC (governance)" in result.stdout
+    assert (
+        result.returncode == 1 and f"kept until {until:%Y-%m-%dT%H:%M} UTC by retention (governance)" in result.stdout
+    )
     assert [key for key in site.all() if WITNESS not in key] == [f"site/{MARKER}", key]
     told = document(destroy(site.conf(), "--json", store=lockable))
     assert [failure["locked_until"] for failure in told["failures"]] == [until.isoformat()]

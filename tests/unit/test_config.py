@@ -17,7 +17,7 @@ from ZODB.config import getDbSchema
 from collective.s3blobstorage import config as configuration
 from collective.s3blobstorage.config_keys import KEYS
 from collective.s3blobstorage.errors import ConfigurationError
-from collective.s3blobstorage.settings import GB, MinFree, StorageSettings, StoreSettings, UploadSettings
+from collective.s3blobstorage.settings import GB, MinFree, Retention, StorageSettings, StoreSettings, UploadSettings
 
 CA_BUNDLE = Path(botocore.__file__).parent / "cacert.pem"
 URL = "file:///etc/plone/zope.conf"
@@ -110,6 +110,7 @@ def test_every_key_arrives(tmp_path):
         "s3-expected-bucket-owner 123456789012",
         "create-bucket on",
         "storage-class STANDARD_IA",
+        "retention compliance 7y",
         "s3-connect-timeout 30s",
         "s3-read-timeout 2m",
         "s3-download-connect-timeout 1.5",
@@ -170,6 +171,7 @@ def test_every_key_arrives(tmp_path):
             max_pool_connections=100,
             upload_concurrency=12,
             storage_class="STANDARD_IA",
+            retention=Retention("compliance", 7 * 365 * 86400.0),
             expected_bucket_owner="123456789012",
             create_bucket=True,
             provider="aws",
@@ -226,6 +228,7 @@ def test_name_of_the_section_is_the_name_of_the_factory():
         "s3-profile",
         "s3-ca-bundle",
         "storage-class",
+        "retention",
         "staging-dir",
         "s3-prefix",
         "direct-upload-origins",

@@ -95,6 +95,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "create-bucket": _BOOLEAN,
     "s3-provider": same("is none of the choices", empty="is empty"),
     "storage-class": same("is not a storage class", empty=ALLOWED),
+    "retention": same("does not begin with governance or compliance", empty=ALLOWED),
     "s3-sse-customer-key": dict.fromkeys(KINDS, LATER),
     "require-encryption": _BOOLEAN,
     "s3-connect-timeout": _INTERVAL,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from collective.s3blobstorage import datatypes
 from collective.s3blobstorage.errors import ConfigurationError
+from collective.s3blobstorage.settings import Retention
 
 CA_BUNDLE = Path(botocore.__file__).parent / "cacert.pem"
 LONG_LABEL = "a" * 64
@@ -396,6 +397,36 @@ def test_bucket_owner_accepted(text, aws):
 )
 def test_bucket_owner_refused(text, reason):
     assert reason in refusal(datatypes.bucket_owner, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "days"),
+    [
+        ("governance 30d", "governance", 30),
+        ("COMPLIANCE 7y", "compliance", 7 * 365),
+        ("governance  24 h", "governance", 1),
+        ("compliance 100Y", "compliance", 36500),
+        ("governance 60", "governance", 60 / 86400),
+    ],
+)
+def test_retention_accepted(text, mode, days):
+    assert datatypes.retention(text) == Retention(mode, days * 86400.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("30d", "does not begin with governance or compliance"),
+        ("legal 30d", "does not begin with governance or compliance"),
+        ("governance", "is empty"),
+        ("governance 7w", "is not an interval"),
+        ("governance 59s", "is too short"),
+        ("compliance 101y", "is too long"),
+        ("compliance 1.5y", "is not an interval"),
+    ],
+)
+def test_retention_refused(text, reason):
+    assert reason in refusal(datatypes.retention, text)
 
 
 @pytest.mark.parametrize("text", ["STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "COLD-1"])

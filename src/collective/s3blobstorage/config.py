@@ -83,6 +83,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
             upload_concurrency=section.upload_concurrency,
             storage_class=section.storage_class,
             create_bucket=section.create_bucket,
+            retention=section.retention,
             outage_patience=section.outage_patience,
         ),
         cache_dir=cache_dir,

@@ -131,6 +131,15 @@ storage_class = Key(
     "STANDARD_IA",
 )
 
+# AWS's longest is 100 years. A minute is of use for trying it out.
+retention = Key(
+    "retention",
+    datatypes.optional(datatypes.retention),
+    "governance or compliance, a blank, and 1m to 100y: seconds, or a figure with s, m, h, d or y (365 days); empty: as"
+    " if not given",
+    "compliance 7y",
+)
+
 s3_provider = Key(
     "s3-provider",
     partial(datatypes.choice, choices=("auto", *PROVIDERS)),

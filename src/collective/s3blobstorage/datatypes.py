@@ -30,7 +30,7 @@ from persistent.TimeStamp import TimeStamp
 from .encryption.ring import is_key_id
 from .encryption.secret import SecretBytes
 from .errors import ConfigurationError
-from .settings import MODES, MinFree
+from .settings import MODES, RETENTIONS, MinFree, Retention
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # write, its ledger of garbage collection, the objects of one oid, and uploads. On stores that keep objects as files one
 # name cannot be both.
 _RESERVED = re.compile(
-    r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|blobs/[0-9a-f]{16}|uploads/[0-9a-f]{32})(?:/|$)"
+    r"(?:^|/)(?:\.s3blobs\.json|\.s3blobs-check|gc/ledger|gc/locked|blobs/[0-9a-f]{16}|uploads/[0-9a-f]{32})(?:/|$)"
 )
 
 # Amazon S3 User Guide, "Storage classes": an object in these cannot be read without a restore that takes hours.
@@ -415,6 +415,20 @@ def interval(text: str, *, minimum: float, maximum: float) -> float:
     if value > maximum or math.isinf(value):
         raise ConfigurationError("is too long")
     return value
+
+
+def retention(text: str) -> Retention:
+    """A mode and a time: ``governance 30d``, ``compliance 7y``; a year has 365 days."""
+    mode, _, time = text.partition(" ")
+    if mode.lower() not in RETENTIONS:
+        raise ConfigurationError("does not begin with governance or compliance")
+    return Retention(mode.lower(), period(time.strip(), minimum=60.0, maximum=36500 * DAY))
+
+
+def period(text: str, *, minimum: float, maximum: float) -> float:
+    """As ``interval``, and ``7y``: a year has 365 days."""
+    years = re.fullmatch(r"([0-9]{1,3}) *[yY]", text)
+    return interval(f"{int(years[1]) * 365}d" if years else text, minimum=minimum, maximum=maximum)
 
 
 def tid(text: str) -> bytes:

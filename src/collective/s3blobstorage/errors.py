@@ -19,7 +19,8 @@
         ├── PreconditionFailed        409, 412: a conditional request lost
         ├── TooLarge                  an object has more bytes than the caller takes into memory
         ├── Corrupt                   bytes are not the bytes that were stored
-        └── EncryptionNotHonoured     the store's answer does not echo the encryption asked for
+        ├── EncryptionNotHonoured     the store's answer does not echo the encryption asked for
+        └── RetentionNotHonoured      the store does not say that it keeps a new object for as long as asked for
 
 A missing blob is a ``POSKeyError``; a store that cannot be reached is *not*, since ZODB and Plone treat a
 ``POSKeyError`` as "gone for good". Messages never hold a bucket, a key, an endpoint or a secret: they reach
@@ -132,3 +133,7 @@ class Corrupt(StoreError):
 
 class EncryptionNotHonoured(StoreError):
     """The store's response does not echo the encryption that was asked for."""
+
+
+class RetentionNotHonoured(StoreError):
+    """The store does not say of a new object that it keeps it until the date that was asked for (Object Lock)."""

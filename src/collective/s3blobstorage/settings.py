@@ -21,6 +21,17 @@ MB = 1024 * 1024
 GB = 1024 * MB
 
 
+RETENTIONS = ("governance", "compliance")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long nobody may delete an object (Object Lock). ``mode``: one of ``RETENTIONS``; ``seconds`` from now on."""
+
+    mode: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """How to reach one bucket.
@@ -57,6 +68,7 @@ class StoreSettings:
     storage_class: str | None = None
     expected_bucket_owner: str | None = None
     create_bucket: bool = False
+    retention: Retention | None = None  # of new objects below blobs/
 
 
 @dataclass(frozen=True, slots=True)

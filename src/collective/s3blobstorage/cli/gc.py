@@ -276,6 +276,11 @@ def _version_lines(tally: Tally, keeps: bool | None, *, asked: bool) -> list[tup
         return [("versions", "the bucket keeps what is deleted or overwritten: see --versions")] if keeps else []
     waiting = f"{_versions(counts.waiting)} wait, " if counts.waiting.blobs else ""
     lines = [("versions", f"{_versions(counts.past)} out of use; {waiting}{_versions(counts.condemned)} may go")]
+    if counts.locked.blobs:
+        last = f", the last until {_minute(counts.locked_until_last)}"
+        more = last if counts.locked_until_last != counts.locked_until else ""
+        until = f"the first until {_minute(counts.locked_until)}{more}"
+        lines.append(("kept", f"{_versions(counts.locked)}, by retention or a legal hold: {until}"))
     if counts.needed:
         lines.append(("in use", f"{counts.needed:,} objects that were deleted; a version of each can be brought back"))
         lines += [("", key) for key in counts.needed_keys[:_SHOWN]]
@@ -351,7 +356,7 @@ def not_deleted(outcome: Outcome) -> list[tuple[str, str]]:
     dates = sorted(failure["locked_until"] for failure in outcome.failures if "locked_until" in failure)
     if dates:
         more = f", the last until {dates[-1][:16]}" if dates[-1][:16] != dates[0][:16] else ""
-        lines.append(("locked", f"{len(dates):,} by Object Lock, the first until {dates[0][:16]}{more} (UTC)"))
+        lines.append(("kept", f"{len(dates):,} by retention, the first until {dates[0][:16]}{more} (UTC)"))
     return lines + [("", _failure(failure)) for failure in outcome.failures[:_SHOWN]]
 
 
@@ -360,7 +365,7 @@ def _failure(failure: dict[str, Any]) -> str:
     if "version" in failure:
         told.append(f"version {failure['version']}")
     if "locked_until" in failure:
-        told.append(f"locked until {failure['locked_until'][:16]} UTC ({failure['mode'].lower()})")
+        told.append(f"kept until {failure['locked_until'][:16]} UTC by retention ({failure['mode'].lower()})")
     if failure.get("legal_hold"):
-        told.append("under a legal hold")
+        told.append("kept by a legal hold")
     return ", ".join(told)

@@ -13,19 +13,11 @@ from typing import BinaryIO
 from ..errors import ConfigurationError, ObjectMissing, RecordError, Refused
 from ..keys import MANIFESTS, is_manifest_key
 from ..objectstore.interfaces import IObjectStore
+from ..settings import Retention
 from ..storage.owner import Marker
 from .manifest import Header, Manifest
 
 LATEST = "latest"
-MODES = ("governance", "compliance")
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long nobody may delete it (Object Lock). ``mode``: one of ``MODES``; ``seconds`` from now on."""
-
-    mode: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

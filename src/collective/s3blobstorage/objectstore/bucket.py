@@ -112,12 +112,15 @@ def create_bucket(connection: Connection) -> None:
     settings = connection.settings
     region = connection.writer.meta.region_name
     parameters: dict[str, Any] = {"Bucket": settings.bucket}
+    if settings.retention is not None:
+        parameters["ObjectLockEnabledForBucket"] = True
     if region not in _NO_CONSTRAINT:
         parameters["CreateBucketConfiguration"] = {"LocationConstraint": region}
     code = _made(connection, parameters)
     if code in _CONSTRAINT_REFUSED and settings.endpoint_url is not None:
         # A store of one's own often has one place with a name of its own, whatever region signs the requests.
-        code = _made(connection, {"Bucket": settings.bucket})
+        parameters.pop("CreateBucketConfiguration", None)
+        code = _made(connection, parameters)
     if code in _CONSTRAINT_REFUSED:
         raise ConfigurationError(f"s3-region: the object store makes no bucket in {region!r}; example: eu-central-1")
     if code == "InvalidBucketName":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from botocore.parsers import ResponseParserError
@@ -14,8 +14,9 @@ from collective.s3blobstorage.objectstore import idle
 from collective.s3blobstorage.objectstore.circuit import Circuit
 from collective.s3blobstorage.objectstore.clients import Clients
 from collective.s3blobstorage.objectstore.clock import Clock
-from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.interfaces import Lock, ObjectInfo
 from collective.s3blobstorage.objectstore.patience import Attempts, Patience
+from collective.s3blobstorage.objectstore.retention import Honoured
 from collective.s3blobstorage.objectstore.storetime import StoreTime
 from collective.s3blobstorage.objectstore.traffic import Traffic
 from collective.s3blobstorage.providers import Provider
@@ -44,6 +45,7 @@ class Connection:
     traffic: Traffic  # what is counted of its requests
     one_of_several: bool = False  # a refusal may mean that the object was encrypted in another way (see ``Ways``)
     etags_prove: bool = False  # whether a body needs no Content-MD5 (see ``S3ObjectStore.measured_etags``)
+    honoured: Honoured = field(default_factory=Honoured)
 
     @property
     def reading(self) -> Patience:
@@ -138,7 +140,19 @@ def info_of(key: str, response: Mapping[str, Any], size: int | None = None) -> O
         metadata=metadata,
         last_modified=response.get("LastModified"),
         encrypted=_encrypted(response),
+        storage_class=str(response.get("StorageClass") or ""),
+        lock=lock_told(response),
     )
+
+
+def lock_told(response: Mapping[str, Any]) -> Lock:
+    """By a HEAD."""
+    mode, until = response.get("ObjectLockMode"), response.get("ObjectLockRetainUntilDate")
+    hold = response.get("ObjectLockLegalHoldStatus")
+    return Lock(until if mode else None, str(mode or ""), hold == "ON") if mode or hold else _NO_LOCK
+
+
+_NO_LOCK = Lock()
 
 
 def _encrypted(response: Mapping[str, Any]) -> str:

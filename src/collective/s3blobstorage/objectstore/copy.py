@@ -17,18 +17,19 @@ from collective.s3blobstorage.errors import (
     ObjectMissing,
     PreconditionFailed,
     Refused,
+    RetentionNotHonoured,
     Unavailable,
 )
-from collective.s3blobstorage.objectstore import parts
+from collective.s3blobstorage.objectstore import parts, retention, versions
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.download import head
-from collective.s3blobstorage.objectstore.interfaces import ObjectInfo
+from collective.s3blobstorage.objectstore.interfaces import Lock, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.streamed import StreamedContent
 from collective.s3blobstorage.objectstore.translate import UploadGone
-from collective.s3blobstorage.objectstore.upload import delete_unwanted, put_content
+from collective.s3blobstorage.objectstore.upload import check_lock, delete_unwanted, put_content
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +88,15 @@ def copy(
     origin = _Origin(reading, source)
     in_place = _in_place(connection, origin, target_key)
     encrypted = "sse-c" in (connection.encryption.name, reading.encryption.name)
+    before = versions.lock_before(reading, source) if in_place else None
     try:
         able = connection.provider.value("copies_encrypted")
         # The only object of its kind is risked on a store that is known to do it: Ceph would leave it in clear.
         if encrypted and (able is False or (in_place and able is not True)):
             raise _CannotCopy()
         if source.size <= IN_ONE:
-            return _in_one(connection, origin, target_key, kept, progress=progress)
-        return _in_parts(connection, lanes, origin, target_key, kept, progress=progress)
+            return _in_one(connection, origin, target_key, kept, progress=progress, before=before)
+        return _in_parts(connection, lanes, origin, target_key, kept, progress=progress, before=before)
     except EncryptionNotHonoured:
         # Ceph encrypts what is put, and not what is copied from an object in clear. Of a copy nothing is left; what was
         # copied onto itself is still in clear, and may have another ETag.
@@ -109,7 +111,7 @@ def copy(
     except _CannotCopy:
         pass
     log.info("copy of %r: not done by the store, downloading and uploading", source.key)
-    return _relayed(connection, lanes, origin, target_key, kept, progress)
+    return _relayed(connection, lanes, origin, target_key, kept, progress, before)
 
 
 def copy_from(
@@ -154,11 +156,12 @@ def _in_one(
     metadata: Mapping[str, str],
     condition: Mapping[str, str] = _ANYWAY,
     progress: Callable[[int], None] | None = None,
+    before: Lock | None = None,
 ) -> ObjectInfo:
     source = origin.info
     parameters = {
         **condition,
-        **object_parameters(connection, target_key, metadata),
+        **object_parameters(connection, target_key, metadata, before),
         **origin.parameters(),
         "MetadataDirective": "REPLACE",
     }
@@ -173,9 +176,27 @@ def _in_one(
         raise
     result = response.get("CopyObjectResult") or {}
     _check_unchanged(connection, origin, target_key, unquoted(result.get("ETag")))
+    _check_lock(connection, _way(connection, origin, target_key), origin, target_key, retention.asked(parameters))
     if progress is not None and source.size:
         progress(source.size)
     return ObjectInfo(target_key, source.size, unquoted(result.get("ETag")), dict(metadata), result.get("LastModified"))
+
+
+def _way(connection: Connection, origin: _Origin, target_key: str) -> str:
+    """See ``retention.Honoured``. A store that copies what keeps the source instead looks right as long as that is the
+    same: so of a copy of what is kept each is looked at."""
+    if _in_place(connection, origin, target_key):
+        return "copy onto itself"
+    return "copy" if origin.info.lock == Lock() else ""
+
+
+def _check_lock(connection: Connection, way: str, origin: _Origin, target_key: str, lock: Lock) -> None:
+    try:
+        check_lock(connection, way, target_key, lock)
+    except (RetentionNotHonoured, Refused):
+        if not _in_place(connection, origin, target_key):
+            delete_unwanted(connection, target_key)
+        raise
 
 
 def _in_place(connection: Connection, origin: _Origin, target_key: str) -> bool:
@@ -201,11 +222,13 @@ def _in_parts(
     metadata: Mapping[str, str],
     condition: Mapping[str, str] = _ANYWAY,
     progress: Callable[[int], None] | None = None,
+    before: Lock | None = None,
 ) -> ObjectInfo:
     """``progress`` is called in this thread, which waits for those of ``lanes``."""
     source = origin.info
     attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
-    created = create_upload(connection, attempts, target_key, metadata)
+    lock = retention.lock_for(connection, target_key, before)
+    created = create_upload(connection, attempts, target_key, metadata, before)
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)
@@ -220,6 +243,7 @@ def _in_parts(
             delete_unwanted(connection, target_key)
         raise Corrupt("The object store copied other bytes than there were; they were deleted again.")
     _check_unchanged(connection, origin, target_key, there.etag)
+    _check_lock(connection, "multipart", origin, target_key, lock)
     return there
 
 
@@ -322,6 +346,7 @@ def _relayed(
     target_key: str,
     metadata: Mapping[str, str],
     progress: Callable[[int], None] | None,
+    before: Lock | None,
 ) -> ObjectInfo:
     content = StreamedContent(origin.connection, origin.info, begin=_as_stored)
     return put_content(
@@ -333,6 +358,7 @@ def _relayed(
         sha256=content.expected,
         # It is read while it is sent. That is safe: what is replaced is there until all of it has arrived.
         replaces=_in_place(connection, origin, target_key),
+        before=before,
         progress=progress,
     )
 

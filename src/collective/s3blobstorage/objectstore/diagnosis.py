@@ -31,6 +31,20 @@ class Trouble:
         return Unavailable(sentence) if self.transient else ConfigurationError(sentence)
 
 
+def no_object_lock(settings: StoreSettings) -> Trouble:
+    """``retention`` is set, and the bucket could not keep anything."""
+    named = f"--bucket {settings.bucket}"
+    return Trouble(
+        "bucket",
+        f"retention: the bucket {settings.bucket!r} has no Object Lock, so that it can keep nothing from deletion",
+        "switch it on, which takes a bucket that keeps versions and is for good: aws s3api put-bucket-versioning"
+        f" {named} --versioning-configuration Status=Enabled, then aws s3api put-object-lock-configuration {named}"
+        " --object-lock-configuration ObjectLockEnabled=Enabled. Where the store does that for new buckets only: aws"
+        " s3api create-bucket --bucket NAME --object-lock-enabled-for-bucket, and bucket-name NAME (or a new"
+        " bucket-name and create-bucket on). Or remove retention",
+    )
+
+
 # By what OpenSSL says (its x509_vfy.c and ssl/record); lower case.
 _TLS = (
     (

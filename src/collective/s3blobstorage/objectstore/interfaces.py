@@ -22,6 +22,15 @@ from .presigned import Presigned
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps one version from being deleted (Object Lock): ``until`` and its ``mode``, a legal hold, or neither."""
+
+    until: datetime | None = None
+    mode: str = ""
+    legal_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What the store says about one object (HEAD, or the headers of a GET or PUT)."""
 
@@ -33,6 +42,9 @@ class ObjectInfo:
     sha256: bytes | None = None  # set by put_file (computed) and by a store that reports a full-object SHA-256
     # What the store says of its own encryption, in an answer to a read: sse-c, AES256, aws:kms and the key's id, …
     encrypted: str = ""
+    storage_class: str = ""  # as a HEAD named it; "" where it names none, which is the usual one
+    # As a HEAD told it, to who may read retentions and holds (s3:GetObjectRetention, s3:GetObjectLegalHold).
+    lock: Lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +98,6 @@ class Deleted:
 
     failed: Mapping[Doomed, str] = field(default_factory=dict)
     markers: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """What keeps one version from being deleted (Object Lock): ``until`` and its ``mode``, a legal hold, or neither."""
-
-    until: datetime | None = None
-    mode: str = ""
-    legal_hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,16 @@ class IObjectStore(IListing):
         encryption is as none.
         """
 
+    def reclass(
+        key: str, storage_class: str, *, if_match: str, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
+        """Have the store keep the object in another storage class, under its key, without changing a byte of it.
+
+        Moves no byte through this process but where the store does not copy (SSE-C on some). The key is whole at any
+        instant. Raises as ``copy``; PreconditionFailed where it has another ETag than ``if_match``; Refused where the
+        store does not know the class.
+        """
+
     def delete(keys: Iterable[str]) -> None:
         """Delete; a key that does not exist is no error. Batches of at most 1,000 keys."""
 
@@ -380,8 +393,12 @@ class IObjectStore(IListing):
         where there is none; StoreError where the store has no archive.
         """
 
-    def lock_of(key: str, version: str) -> Lock:
-        """Why a version could not be deleted, as far as Object Lock has to do with it and the store tells us."""
+    def lock_of(key: str, version: str = "") -> Lock:
+        """Why an object, or that version, could not be deleted, as far as Object Lock has to do with it and the store
+        tells us.
+
+        One request where a HEAD tells it, else two more.
+        """
 
     def locks_objects() -> bool | None:
         """Whether the bucket has Object Lock; None: these credentials may not ask."""
@@ -391,6 +408,13 @@ class IObjectStore(IListing):
 
         ``mode``: GOVERNANCE, which who has a right of its own lifts, or COMPLIANCE, which nobody does. Raises Refused
         where the bucket has none.
+        """
+
+    def hold(key: str, on: bool, version: str = "") -> None:
+        """Set the legal hold of an object, or of that version of it, or release it (Object Lock).
+
+        Nobody deletes the version while it has one, whatever its retention. Raises ObjectMissing; Refused where the
+        bucket has no Object Lock, or these credentials may not.
         """
 
     def now() -> datetime:

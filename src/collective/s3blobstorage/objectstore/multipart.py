@@ -10,7 +10,9 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from collective.s3blobstorage.errors import EncryptionNotHonoured, ObjectMissing, PreconditionFailed, StoreError
+from collective.s3blobstorage.objectstore import retention
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
+from collective.s3blobstorage.objectstore.interfaces import Lock
 from collective.s3blobstorage.objectstore.listing import list_uploads, page_of
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
 from collective.s3blobstorage.objectstore.translate import UploadGone
@@ -20,8 +22,10 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE, DISPOSITION = "application/octet-stream", "attachment"
 
 
-def object_parameters(connection: Connection, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Of PutObject, CreateMultipartUpload and CopyObject with new metadata.
+def object_parameters(
+    connection: Connection, key: str, metadata: Mapping[str, str], before: Lock | None = None
+) -> dict[str, Any]:
+    """Of PutObject, CreateMultipartUpload and CopyObject with new metadata. ``before``: see ``retention.wanted``.
 
     The type says nothing about the content and the disposition makes a browser save it: what a browser may do with a
     blob is decided for each signed URL, never by the object.
@@ -35,12 +39,14 @@ def object_parameters(connection: Connection, key: str, metadata: Mapping[str, s
     }
     if connection.settings.storage_class:
         named["StorageClass"] = connection.settings.storage_class
-    return named
+    return {**named, **retention.parameters(retention.lock_for(connection, key, before))}
 
 
-def create_upload(connection: Connection, attempts: Attempts, key: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Begin a multipart upload; the answer, which has an ``UploadId``."""
-    parameters = object_parameters(connection, key, metadata)
+def create_upload(
+    connection: Connection, attempts: Attempts, key: str, metadata: Mapping[str, str], before: Lock | None = None
+) -> dict[str, Any]:
+    """Begin a multipart upload; the answer, which has an ``UploadId``. ``before``: see ``retention.wanted``."""
+    parameters = object_parameters(connection, key, metadata, before)
 
     def once() -> dict[str, Any]:
         created = connection.writer.create_multipart_upload(**parameters)

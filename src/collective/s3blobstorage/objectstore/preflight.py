@@ -231,9 +231,29 @@ class _Checking:
         yield self._tls()
         yield self._clock(answer)
         yield self._good("credentials", "the object store accepts them")
-        yield self._good("bucket", f"{settings.bucket!r} is there")
+        found = self._found()
+        yield found
+        if found.error is not None:
+            raise _Stop
         yield self._region(answer)
         yield self._addressing()
+
+    def _found(self) -> _Result:
+        """The bucket is there. Whether it can keep what is to be kept is asked only where something is."""
+        settings = self.store.settings
+        there = f"{settings.bucket!r} is there"
+        if settings.retention is None or not self.writable:
+            return self._good("bucket", there)
+        try:
+            locks = self.store.locks_objects()
+        except StoreError as error:
+            mend = "start the store or wait; s3-endpoint-url says which it is"
+            return self._bad(Trouble("bucket", str(error), mend, transient=isinstance(error, Unavailable)))
+        if locks is False:
+            return self._bad(diagnosis.no_object_lock(settings))
+        if locks is None:
+            return self._good("bucket", f"{there}; whether it has Object Lock these credentials may not ask")
+        return self._good("bucket", f"{there}, with Object Lock")
 
     def _bucket(self) -> Answer:
         """HEAD of the bucket. Where it fails without saying why, as HEAD does, a listing of one key tells."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from collective.s3blobstorage.encryption.envelope import key_name
 from collective.s3blobstorage.encryption.interfaces import IEncryption
 from collective.s3blobstorage.errors import Corrupt, EncryptionNotHonoured
 from collective.s3blobstorage.keys import SEALED_PREFIXES
-from collective.s3blobstorage.objectstore import copy
+from collective.s3blobstorage.objectstore import copy, versions
 from collective.s3blobstorage.objectstore.connection import Connection
 from collective.s3blobstorage.objectstore.interfaces import ObjectInfo, Protected, Protection, Stored
 
@@ -107,7 +108,7 @@ def protect(
     if dry_run:
         pass
     elif CLIENT_SIDE in (found.mode, wanted.mode) and found.mode != wanted.mode:
-        _through_here(store, key, info, folder, progress)
+        _through_here(store, info, reading, folder, progress)
     else:
         _by_the_store(store, info, reading, progress)
     return Protected("rewrapped" if same else "converted", found, wanted)
@@ -129,9 +130,14 @@ def _by_the_store(
 
 
 def _through_here(
-    store: S3ObjectStore, key: str, info: ObjectInfo, folder: Path | None, progress: Callable[[int], None] | None
+    store: S3ObjectStore,
+    info: ObjectInfo,
+    reading: Connection,
+    folder: Path | None,
+    progress: Callable[[int], None] | None,
 ) -> None:
+    lock = versions.lock_before(reading, info)
     with tempfile.TemporaryFile(prefix="s3blobs-convert-", dir=folder) as file:
-        arrived = store.get_file(key, file)  # type: ignore[arg-type]
+        arrived = store.get_file(info.key, file)  # type: ignore[arg-type]
         file.flush()
-        store.replace_file(key, Path(f"/dev/fd/{file.fileno()}"), arrived, progress)
+        store.replace_file(Path(f"/dev/fd/{file.fileno()}"), replace(arrived, lock=lock), progress)

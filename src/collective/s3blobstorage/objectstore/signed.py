@@ -45,6 +45,9 @@ _REQUEST = {
     "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
     "IfMatch": "If-Match",
     "IfNoneMatch": "If-None-Match",
+    "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
     "Range": "Range",
     "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
     "SSEKMSEncryptionContext": "x-amz-server-side-encryption-context",
@@ -281,7 +284,7 @@ def headers_of(parameters: Mapping[str, Any]) -> dict[str, str] | None:
     headers: dict[str, str] = {}
     for name, value in parameters.items():
         if name in _REQUEST:
-            headers[_REQUEST[name]] = str(value).lower() if isinstance(value, bool) else value
+            headers[_REQUEST[name]] = _header(value)
         elif name == "Metadata":
             headers.update({_METADATA + key: text for key, text in value.items()})
         elif name == "SSECustomerKey":
@@ -292,6 +295,12 @@ def headers_of(parameters: Mapping[str, Any]) -> dict[str, str] | None:
             return None
     plain = all(text.isascii() and text.isprintable() for pair in headers.items() for text in pair)
     return headers if plain else None
+
+
+def _header(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # ISO 8601, as botocore sends it
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _members(answer: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collective.s3blobstorage.encryption.none import NoEncryption, Unencrypted
 from collective.s3blobstorage.encryption.register import kept
 from collective.s3blobstorage.encryption.ring import RingKey
 from collective.s3blobstorage.errors import ConfigurationError, ObjectMissing, PreconditionFailed, Refused
-from collective.s3blobstorage.keys import is_bookkeeping
+from collective.s3blobstorage.keys import BLOBS, is_bookkeeping
 from collective.s3blobstorage.objectstore import (
     checksums,
     client,
@@ -293,11 +293,16 @@ class S3ObjectStore:
         etag: str,
         **options: Any,
     ) -> ObjectInfo:
-        def check() -> None:
+        def check() -> tuple[ObjectInfo, Connection]:
             # As it is stored, by whatever key it is read: here nobody asks whether it can be opened.
             looked = self.as_stored(key)
             if looked is None or looked[0].etag != etag:
                 raise PreconditionFailed("The object was changed.")
+            return looked
+
+        if key.startswith(BLOBS):
+            info, reading = check()
+            options["before"] = versions.lock_before(reading, info)
 
         def send(match: str) -> ObjectInfo:
             return self._send(
@@ -366,17 +371,29 @@ class S3ObjectStore:
             self._ways.forget(key)
         return done
 
+    def reclass(
+        self, key: str, storage_class: str, *, if_match: str, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
+        self._check_writable()
+        info, reading = self._origin(key, None, if_match)
+        # As it is stored: what is sealed stays so, with the metadata that open it.
+        connection = replace(self.connection, settings=replace(self.connection.settings, storage_class=storage_class))
+        made = copy.copy(connection, self.lanes, info, key, reading=reading, progress=progress)
+        if self._ways is not None:
+            self._ways.forget(key)
+        return made
+
     def rewrapped_metadata(self, info: ObjectInfo) -> Mapping[str, str]:
         """For ``protect``: those of the object that takes the place of ``info``, of the same mode. Or
         EncryptionKeyMissing."""
         refuse_sealed(info)
         return info.metadata
 
-    def replace_file(
-        self, key: str, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None
-    ) -> ObjectInfo:
-        """For ``protect``: put the file in the place of the object ``told``, whose bytes it has."""
-        return self._send(key, path, told.metadata, told.sha256, replaces=True, progress=progress)
+    def replace_file(self, path: Path, told: ObjectInfo, progress: Callable[[int], None] | None) -> ObjectInfo:
+        """For ``protect``: put the file in the place of the object ``told``, whose bytes and lock it has."""
+        return self._send(
+            told.key, path, told.metadata, told.sha256, replaces=True, before=told.lock, progress=progress
+        )
 
     def _origin(self, key: str, store: IObjectStore | None, if_match: str | None) -> tuple[ObjectInfo, Connection]:
         """What is to be copied, as it is stored, and how it is read."""
@@ -506,7 +523,7 @@ class S3ObjectStore:
         self._check_writable()
         return lifecycle.restore(self.connection, key, days, tier)
 
-    def lock_of(self, key: str, version: str) -> Lock:
+    def lock_of(self, key: str, version: str = "") -> Lock:
         return versions.lock_of(self.connection, key, version)
 
     def locks_objects(self) -> bool | None:
@@ -514,7 +531,11 @@ class S3ObjectStore:
 
     def lock(self, key: str, mode: str, until: datetime) -> None:
         self._check_writable()
-        versions.lock(self.connection, key, mode, until)
+        versions.retain(self.connection, key, mode, until)
+
+    def hold(self, key: str, on: bool, version: str = "") -> None:
+        self._check_writable()
+        versions.hold(self.connection, key, on=on, version=version)
 
     def now(self) -> datetime:
         return open_time(self.connection)

@@ -19,10 +19,11 @@ from collective.s3blobstorage.errors import (
     EncryptionNotHonoured,
     PreconditionFailed,
     Refused,
+    RetentionNotHonoured,
     StoreError,
     Unavailable,
 )
-from collective.s3blobstorage.objectstore import parts
+from collective.s3blobstorage.objectstore import parts, retention, versions
 from collective.s3blobstorage.objectstore.body import FileWindow, Stopped
 from collective.s3blobstorage.objectstore.connection import Connection, plain_md5, recorded_sha256, unquoted
 from collective.s3blobstorage.objectstore.content import (
@@ -35,7 +36,7 @@ from collective.s3blobstorage.objectstore.content import (
 )
 from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.download import head
-from collective.s3blobstorage.objectstore.interfaces import Cancelled, ObjectInfo
+from collective.s3blobstorage.objectstore.interfaces import Cancelled, Lock, ObjectInfo
 from collective.s3blobstorage.objectstore.lanes import CLOSED, Lanes
 from collective.s3blobstorage.objectstore.multipart import abort, abort_unknown, create_upload, object_parameters
 from collective.s3blobstorage.objectstore.patience import DELETING, UPLOADING, Attempts
@@ -87,14 +88,15 @@ def put_content(
     shared: bool = False,
     replaces: bool = False,
     if_match: str = "",
-    check_replaced: Callable[[], None] | None = None,
+    check_replaced: Callable[[], object] | None = None,
+    before: Lock | None = None,
     cancelled: Callable[[], bool] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ObjectInfo:
     """As ``IObjectStore.put_file``. ``sha256``, and that of the result: of the caller's bytes, where the content seals
     them; then the metadata have none of it. ``replaces``: the key is the only one of these bytes, and is not deleted
     where something is wrong with what the store says of it. ``if_match``: "" is none; ``check_replaced`` raises where
-    the object is not the one any more that is to be replaced."""
+    the object is not the one any more that is to be replaced. ``before``: see ``retention.wanted``."""
     stopped = cancelled or _never
     size = content.size
     upload = _Upload(
@@ -112,6 +114,7 @@ def put_content(
         if_match=if_match,
         check_replaced=check_replaced,
         sends_first=shared,
+        before=before,
     )
     try:
         if parts.is_single(size):
@@ -170,18 +173,18 @@ class _Put:
     by_etag: bool = False  # whether the ETag may be the proof instead of Content-MD5 (see ``Proof``)
     replaces: bool = False
     if_match: str = ""
+    before: Lock | None = None
 
     def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
-        parameters = {
-            **object_parameters(self.connection, self.key, metadata),
-        }
+        parameters = object_parameters(self.connection, self.key, metadata, self.before)
+        lock = retention.asked(parameters)
         if self.if_absent:
             parameters["IfNoneMatch"] = "*"
         if self.if_match:
             parameters["IfMatch"] = self.if_match
-        unconditional = not self.if_absent and not self.if_match
-        proof = Proof(self.md5, by_etag=self.by_etag and unconditional and self.connection.etags_prove)
+        bare = not self.if_absent and not self.if_match and lock == Lock()
+        proof = Proof(self.md5, by_etag=self.by_etag and bare and self.connection.etags_prove)
 
         def put() -> dict[str, Any]:
             with proof.judged():
@@ -200,6 +203,11 @@ class _Put:
             return self._settled(metadata)
         with Comparing(self.connection.traffic, "put"):
             self._check(response)
+        try:
+            check_lock(self.connection, "PUT", self.key, lock)
+        except (RetentionNotHonoured, Refused):
+            self._unwanted()
+            raise
         return ObjectInfo(self.key, self.size, unquoted(response.get("ETag")), metadata, None, self.sha256)
 
     def _settled(self, metadata: Mapping[str, str]) -> ObjectInfo:
@@ -235,6 +243,13 @@ class _Put:
             delete_unwanted(self.connection, self.key)
 
 
+def check_lock(connection: Connection, way: str, key: str, lock: Lock) -> None:
+    """Of what was just written. See ``retention.Honoured``."""
+    connection.honoured.check(
+        way, key, lock, lambda: head(connection, key), lambda: versions.keep(connection, key, lock)
+    )
+
+
 def delete_unwanted(connection: Connection, key: str) -> None:
     """Delete an object that must not stay; that it could not be deleted is logged, the first error counts."""
     try:
@@ -261,7 +276,8 @@ class _Upload:
     progress: Callable[[int], None] | None
     failed: threading.Event = field(default_factory=threading.Event)
     if_match: str = ""
-    check_replaced: Callable[[], None] | None = None
+    check_replaced: Callable[[], object] | None = None
+    before: Lock | None = None
     sends_first: bool = False  # the bytes, before it is asked whether they are there
 
     def whole(self) -> ObjectInfo:
@@ -286,6 +302,7 @@ class _Upload:
             by_etag=data is not None,
             replaces=self.replaces,
             if_match=self.if_match,
+            before=self.before,
         )
 
         reported = 0
@@ -326,12 +343,13 @@ class _Upload:
         metadata = {**self.metadata, "size": str(self.size)}
         if self.sha256 is not None and self.content.plain:
             metadata["sha256"] = self.sha256.hex()
-        created = create_upload(self.connection, beginning, self.key, metadata)
+        lock = retention.lock_for(self.connection, self.key, self.before)
+        created = create_upload(self.connection, beginning, self.key, metadata, self.before)
         upload_id = created["UploadId"]
         pending: set[Future] = set()
         try:
             self.connection.encryption.check_echo(created)
-            sent = self._send_all(upload_id, each, pending)
+            sent = self._send_all(upload_id, each, pending, locked=lock != Lock())
             etag = self._complete(upload_id, sent)
         except BaseException:
             # Also on KeyboardInterrupt: parts that nobody completes cost money until somebody looks for them.
@@ -339,11 +357,17 @@ class _Upload:
             wait(pending)
             abort(self.connection, self.key, upload_id)
             raise
+        try:
+            check_lock(self.connection, "multipart", self.key, lock)
+        except (RetentionNotHonoured, Refused):
+            if not self.replaces:
+                delete_unwanted(self.connection, self.key)
+            raise
         assert self.sha256 is not None
         return ObjectInfo(self.key, self.size, etag, metadata, None, self.sha256)
 
-    def _send_all(self, upload_id: str, each: int, pending: set[Future]) -> dict[int, str]:
-        """Send every part; {number: ETag}.
+    def _send_all(self, upload_id: str, each: int, pending: set[Future], *, locked: bool) -> dict[int, str]:
+        """Send every part; {number: ETag}. ``locked``: each needs Content-MD5.
 
         No more parts are in the pool's queue than lanes exist, so that files that are uploaded at the same time
         take turns.
@@ -365,7 +389,7 @@ class _Upload:
                 etags[number] = etag
             while len(pending) < at_once and (part := next(todo, None)) is not None:
                 reader = self._held(read, part) if once else self.content.reader()
-                pending.add(self.lanes.submit(self._send_part, upload_id, part, reader))
+                pending.add(self.lanes.submit(self._send_part, upload_id, part, reader, locked))
             if hashing and (block := next(hashed, None)) is not None:
                 sha256.update(block)
             elif hashing:
@@ -383,7 +407,7 @@ class _Upload:
         data = b"".join(self._blocks(read, part.start, part.size))
         return lambda amount, start: data[start - part.start : start - part.start + amount]
 
-    def _send_part(self, upload_id: str, part: parts.Part, read: Reader) -> tuple[int, str]:
+    def _send_part(self, upload_id: str, part: parts.Part, read: Reader, locked: bool) -> tuple[int, str]:
         """One part, in a thread of the pool."""
         md5 = hashlib.md5(usedforsecurity=False)
         for block in self._blocks(read, part.start, part.size):
@@ -395,7 +419,7 @@ class _Upload:
             "UploadId": upload_id,
             "PartNumber": part.number,
         }
-        proof = Proof(md5.digest(), by_etag=self.connection.etags_prove)
+        proof = Proof(md5.digest(), by_etag=self.connection.etags_prove and not locked)
 
         def upload_part(**given: Any) -> dict[str, Any]:
             with proof.judged():

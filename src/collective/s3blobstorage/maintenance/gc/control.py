@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ...keys import CLAIM, CONTROL, LEASE, LEDGER, PLAN, WITNESS
+from ...keys import CLAIM, CONTROL, LEASE, LEDGER, LOCKED, PLAN, WITNESS
 from ...objectstore.interfaces import IObjectStore, Listed
 
 _DIGITS = 12  # of a lease's number: at one a minute enough for two million years
@@ -17,6 +17,7 @@ class Control:
 
     now: datetime
     ledger: Listed | None = None
+    locked: Listed | None = None
     leases: dict[int, Listed] = field(default_factory=dict)
     claims: dict[str, Listed] = field(default_factory=dict)
     plans: dict[str, Listed] = field(default_factory=dict)
@@ -36,6 +37,8 @@ def read_control(store: IObjectStore) -> Control:
         folder, name = line.key[: line.key.rfind("/") + 1], line.key.rpartition("/")[2]
         if line.key == LEDGER:
             control.ledger = line
+        elif line.key == LOCKED:
+            control.locked = line
         elif folder == LEASE and len(name) == _DIGITS and name.isascii() and name.isdigit():
             control.leases[int(name)] = line
         elif folder == CLAIM:

@@ -28,6 +28,7 @@ from .candidate import DELETE, MARK, Candidate
 from .control import Control, lease_key
 from .lease import Lease
 from .ledger import Ledger
+from .locked import Locked, ends
 from .margins import DAY, Margins
 from .plan import refuse_strange
 from .references import Views
@@ -89,6 +90,7 @@ class Execution:
         self.outcome = Outcome()
         self._at = int(self.control.now.timestamp())
         self._batches = 0
+        self.met = Locked()  # what turned out to be locked; whoever runs it closes it
         self._kept: set[str] = set()  # keys of which a version could not be deleted, as far as a marker may follow
 
     def run(self, candidates: Iterable[Candidate], ledger: Ledger) -> Ledger:
@@ -232,7 +234,9 @@ class Execution:
         by_doomed = {Doomed(candidate.key, candidate.etag, candidate.version): candidate for candidate in going}
         deleted = self.store.delete_each(list(by_doomed))
         self.outcome.markers += deleted.markers
-        note_failures(self.store, self.outcome, deleted.failed)
+        locks = note_failures(self.store, self.outcome, deleted.failed, every=True)
+        for doomed, lock in sorted(locks.items(), key=lambda each: each[0].key):  # Ceph answers in any order
+            self.met.add(doomed.key, doomed.version, ends(lock, self._at))
         for doomed, candidate in by_doomed.items():
             if doomed in deleted.failed:
                 self._kept.add(candidate.key)

@@ -46,6 +46,7 @@ from .control import Control, read_control
 from .ledger import UPLOAD, Entry, Ledger, read_ledger
 from .lines import Lines
 from .listing import Listing, Row, row_of
+from .locked import read_locked
 from .margins import Margins
 from .references import View, Views
 from .report import Tally
@@ -170,13 +171,14 @@ def make_plan(
         )
         listing.count(plan.tally)
         past, going = stack.enter_context(Lines()), stack.enter_context(Lines())
+        locked = stack.enter_context(read_locked(store, exists=versions and control.locked is not None))
         if versions:
             list_past(store, scope, plan.old_keys, plan.deduplicated, past, stop, listed)
         with views() as view:
             refuse_strange(view, testimonies, margins)
             _judge(view, plan, earlier, listing, sharing, stop, judged)
             if versions:
-                judge_past(view, plan.tally, past, going, stop, at, margins, sharing, listing)
+                judge_past(view, plan.tally, past, locked, going, stop, at, margins, sharing, listing)
             plan.tally.damaged = [oid_repr(oid) for oid in view.damaged]
         if sharing is not None:
             sharing.judge(listing.shared(), plan.tally, plan.candidates, stop, at, margins)

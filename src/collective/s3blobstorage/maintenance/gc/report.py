@@ -14,18 +14,28 @@ LISTED = 1000  # of foreign keys and the like, each is named up to so many
 class VersionTally:
     """What a plan found below ``blobs/`` beside what readers get: versions and delete markers, see ``versions``.
 
-    ``past``: all of them; ``waiting``: until ``gc-keep`` is over; ``condemned``. ``keys``: hidden ones that no kept
+    ``past``: all of them; ``waiting``: until ``gc-keep`` is over; ``locked``: kept by Object Lock, as an earlier
+    execution met it, with markers above such, the first until ``locked_until`` and the last until
+    ``locked_until_last``, seconds since 1970; ``condemned``. ``keys``: hidden ones that no kept
     revision uses, and ``condemned_keys`` of them. ``needed``: hidden keys that a kept revision uses: somebody deleted
     what the database needs. They stay, so that it can be brought back.
     """
 
     past: Count = field(default_factory=Count)
     waiting: Count = field(default_factory=Count)
+    locked: Count = field(default_factory=Count)
+    locked_until: int | None = None
+    locked_until_last: int | None = None
     condemned: Count = field(default_factory=Count)
     keys: int = 0
     condemned_keys: int = 0
     needed: int = 0
     needed_keys: list[str] = field(default_factory=list)
+
+    def keep(self, size: int, until: int) -> None:
+        self.locked.add(size)
+        self.locked_until = min(until, self.locked_until or until)
+        self.locked_until_last = max(until, self.locked_until_last or until)
 
 
 @dataclass

@@ -27,6 +27,7 @@ from .control import Control, read_control
 from .execute import Execution, refuse_ownerless, refuse_share, swept
 from .lease import Lease, leased
 from .ledger import Ledger, read_ledger, write_ledger
+from .locked import read_locked, write_locked
 from .margins import Margins
 from .plan import Plan, Strange, make_plan
 from .publish import publish, read_plan
@@ -165,14 +166,24 @@ class Collection:
 
     def _run(self, execution: Execution, candidates: Any, ledger: Ledger, executed: str = "") -> None:
         try:
-            with execution.run(candidates, ledger) as remaining:
+            with execution.met, execution.run(candidates, ledger) as remaining:
                 execution.lease.hold()
                 write_ledger(self.store, remaining)
+                self._remember(execution)
         except Strange:
             with Ledger(ledger.at) as empty:
                 write_ledger(self.store, empty)
             raise
         self._sweep(execution.control, executed if not execution.outcome.stopped else "")
+
+    def _remember(self, execution: Execution) -> None:
+        """What turned out to be locked, so that the next plan leaves it alone."""
+        if not len(execution.met):
+            return
+        control = execution.control
+        with read_locked(self.store, exists=control.locked is not None) as earlier:
+            execution.lease.hold()
+            write_locked(self.store, earlier, execution.met, int(control.now.timestamp()))
 
     def _sweep(self, control: Control, executed: str = "") -> None:
         """Delete what gc kept and does not need any more; credentials that may not delete leave it."""

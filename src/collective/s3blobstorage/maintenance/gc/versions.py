@@ -43,6 +43,7 @@ from ..spool import Spool
 from .candidate import OWN, Candidate, name_of, oid_of, shared_in
 from .lines import Lines
 from .listing import Listing
+from .locked import Locked, Pages
 from .margins import Margins
 from .references import View
 from .report import LISTED, Tally, VersionTally
@@ -134,6 +135,7 @@ def judge_past(
     view: View,
     tally: Tally,
     past: Lines,
+    locked: Locked,
     going: Lines,
     stop: threading.Event,
     at: int,
@@ -141,9 +143,11 @@ def judge_past(
     sharing: Sharing | None,
     listing: Listing,
 ) -> None:
-    """Count, and put what is condemned into ``going``. ``at``: the store's time when the plan began. ``sharing``: which
-    has seen all references of ``listing``; None where shared objects are not judged."""
+    """Count, and put what is condemned into ``going``. ``locked``: what an earlier execution met. ``at``: the store's
+    time when the plan began. ``sharing``: which has seen all references of ``listing``; None where shared objects are
+    not judged."""
     counts = tally.versions = VersionTally()
+    locks = Pages(locked)
     with _Sharers(sharing, listing, past) as sharers:
         folders = (
             list(rows) for _, rows in groupby(map(Candidate.from_line, past), lambda row: row.key[: row.key.rfind("/")])
@@ -151,6 +155,8 @@ def judge_past(
         while page := list(islice(folders, _PAGE)):
             if stop.is_set():
                 raise Stopped
+            until = locks.upto(page[-1][-1].key)
+            kept: dict[str, int] = {}  # keys of which a version is locked, and until when
             unused = unused_keys(view, [row for rows in page for row in rows if row.hidden and row.is_asked])
             for row in (row for rows in page for row in rows):
                 counts.past.add(row.size)
@@ -160,14 +166,23 @@ def judge_past(
                         if len(counts.needed_keys) < LISTED:
                             counts.needed_keys.append(row.key)
                     continue
-                _condemn(row, counts, tally, going, at, margins)
+                # The marker is the last of its key: without it the version that is kept would be there again.
+                end = kept.get(row.key, 0) if row.last else until.get((row.key, row.version), 0)
+                if end > at:
+                    kept[row.key] = max(end, kept.get(row.key, 0))
+                _condemn(row, end, counts, tally, going, at, margins)
 
 
-def _condemn(row: Candidate, counts: VersionTally, tally: Tally, going: Lines, at: int, margins: Margins) -> None:
-    """One that nobody needs: once it is old enough it goes."""
+def _condemn(
+    row: Candidate, locked: int, counts: VersionTally, tally: Tally, going: Lines, at: int, margins: Margins
+) -> None:
+    """One that nobody needs: once it is old enough it goes, where it is not locked then."""
     # Every direct upload leaves one, and every conversion: as many as blobs tell nothing of the database.
     is_blobs = row.last and row.is_asked and oid_of(row.key) is not None
     counts.keys += is_blobs
+    if locked > at:
+        counts.keep(row.size, locked)
+        return
     if at - row.since < margins.keep:
         counts.waiting.add(row.size)
         tally.wait_for(row.since + int(margins.keep))
