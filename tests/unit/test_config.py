@@ -126,7 +126,7 @@ def test_every_key_arrives(tmp_path):
         "part-size 512KB",
         f"staging-dir {tmp_path}/staging",
         "inline-size 4KB",
-        "dedup on",
+        "dedup off",  # not beside retention; on: test_config_encryption.py
         "commit-within-cache-size on",
         "missing-blob Placeholder",
         "preflight off",
@@ -185,7 +185,7 @@ def test_every_key_arrives(tmp_path):
         part_size=512 * 1024,
         staging_dir=tmp_path / "staging",
         inline_size=4096,
-        dedup=True,
+        dedup=False,
         commit_within_cache_size=True,
         missing_blob="placeholder",
         preflight=False,
