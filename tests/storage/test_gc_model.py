@@ -1,13 +1,16 @@
 """Any order of commits, undos, packs, aborts, crashes, readers, clocks and garbage collections: nothing in use is lost.
 
-After each step that may delete, every revision that the base keeps has its bytes in the bucket; after enough rounds
-nothing else is there. What the base keeps is asked of the base itself, what the bytes were is remembered here.
+So too while equal blobs begin to share objects, stop it, and are converted, as far as a process comes before it is
+killed. After each step that may delete, every revision that the base keeps has its bytes in the bucket; after enough
+rounds nothing else is there; and no shared object that went ever comes again. What the base keeps is asked of the base
+itself, what the bytes were is remembered here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import time
 from contextlib import closing
@@ -34,7 +37,16 @@ from ZODB.POSException import ConflictError, POSKeyError, UndoError
 from ZODB.utils import load_current
 
 from collective.s3blobstorage.errors import UnsafeError
-from collective.s3blobstorage.keys import blob_key, draw_name
+from collective.s3blobstorage.keys import (
+    BLOBS,
+    OBJECTS,
+    blob_key,
+    draw_name,
+    object_key,
+    read_key,
+    read_reference_key,
+    reference_key,
+)
 from collective.s3blobstorage.maintenance.gc.lease import Taken
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
@@ -44,10 +56,55 @@ from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.overlay.settings import S3Settings
 from collective.s3blobstorage.storage.record import _split, is_blob, read_state
+from collective.s3blobstorage.storage.sharing import carry_out, reserve, share
 
 NAMES = st.sampled_from("abcd")
 SOURCE = "source"  # begins the prefixes of what is behind the buckets
 INLINE = 8  # bytes: shorter blobs lie in their records
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+class Dies:
+    """A store of a process that is killed after so many requests."""
+
+    def __init__(self, store, left):
+        self._store = store
+        self._left = left
+
+    def __getattr__(self, name):
+        def ask(*args, **kwargs):
+            self._left -= 1
+            if self._left < 0:
+                raise Killed
+            return getattr(self._store, name)(*args, **kwargs)
+
+        return ask
+
+
+class Switched(Collected):
+    """A site of which equal blobs may share objects from now on, or do so no more."""
+
+    def __init__(self, site):
+        super().__init__(site)
+        self.began = False
+        self._forget_witness()
+
+    def _forget_witness(self):
+        # Its time is not that of the transactions, of which it tells: tests/storage/test_gc_witness.py has both.
+        self.storage.witness.finish()
+        self.storage.witness = None
+
+    def switch(self, dedup):
+        self.site.close_all()
+        self.db = self.site.db(dedup=dedup)
+        self.storage = self.db.storage
+        self._forget_witness()
+        self.began = self.began or dedup
+        self.store = ShiftedStore(self.storage.store_, self.store._shifts)
+        self.collection = dataclasses.replace(self.collection, store=self.store)
 
 
 class Model(RuleBasedStateMachine):
@@ -62,12 +119,16 @@ class Model(RuleBasedStateMachine):
         self.objects = {}  # key -> bytes, as the bucket had them first: keys are write-once
         self.readers = []  # (connection, blob, bytes)
         self.number = 0
+        self.seen, self.gone = set(), set()  # keys of shared objects that were there once, and that went
         self.deleting = False  # whether the last step may have deleted something
         self.commit("a", 20)  # so that no database is empty
 
     # Content
 
-    def data(self, size):
+    def data(self, size, again=False):
+        """New bytes; ``again``: those that others of that size have too."""
+        if again:
+            return b"same".ljust(size, b".")
         self.number += 1
         return f"{self.number:04d}".encode().ljust(size, b".")[: max(size, 4)]
 
@@ -80,9 +141,9 @@ class Model(RuleBasedStateMachine):
                 blob._p_activate()
                 self.bytes[blob._p_oid, blob._p_serial] = data
 
-    @rule(name=NAMES, size=st.sampled_from([4, 20, 300]))
-    def commit(self, name, size):
-        data = self.data(size)
+    @rule(name=NAMES, size=st.sampled_from([4, 20, 300]), again=st.booleans())
+    def commit(self, name, size, again=False):
+        data = self.data(size, again)
         with connected(self.site.db) as connection:
             root = connection.root()
             if name in root:
@@ -99,10 +160,10 @@ class Model(RuleBasedStateMachine):
             connection.root().pop(name, None)
             connection.transaction_manager.commit()
 
-    @rule(name=NAMES)
-    def abort_at_the_vote(self, name):
+    @rule(name=NAMES, again=st.booleans())
+    def abort_at_the_vote(self, name, again):
         with connected(self.site.db) as connection:
-            connection.root()[name] = Blob(self.data(20))
+            connection.root()[name] = Blob(self.data(20, again))
             connection.transaction_manager.get().join(Against())
             with contextlib.suppress(ValueError):
                 connection.transaction_manager.commit()
@@ -118,6 +179,48 @@ class Model(RuleBasedStateMachine):
         key = f"{store.prefix}/" if store.prefix else ""
         key += blob_key(oid, draw_name())
         raw_client(store).create_multipart_upload(Bucket=store.bucket, Key=key)
+
+    # Sharing
+
+    @precondition(lambda self: self.site.site.settings.store.encryption is None)
+    @rule(dedup=st.booleans())
+    def sharing_is_switched(self, dedup):
+        self.close_readers()
+        self.site.switch(dedup)
+
+    @precondition(lambda self: self.site.began)
+    @rule(again=st.booleans(), requests=st.integers(0, 4))
+    def crash_while_sharing(self, again, requests):
+        """A process that was killed between two requests of a commit that shares an object."""
+        data = self.data(20, again)
+        store = Dies(self.site.storage.store_, requests)
+        steps = share(self.site.storage.new_oid(), draw_name(), hashlib.sha256(data).digest(), len(data))
+        with contextlib.suppress(Killed):
+            carry_out(steps, store, lambda key: store.put_bytes(key, data, if_absent=True))
+
+    @precondition(lambda self: self.site.began)
+    @rule(name=NAMES, steps=st.integers(1, 3))
+    def convert(self, name, steps):
+        """A revision's own object becomes one that equal ones share, or the process is killed before that is done."""
+        with connected(self.site.db) as connection:
+            if name not in connection.root():
+                return
+            oid = connection.root()[name]._p_oid
+        record, tid = self.load(oid)
+        state, store = read_state(record), self.site.storage.store_
+        if state.inline is not None or store.head(blob_key(oid, state.name_at(tid))) is None:
+            return
+        own = blob_key(oid, state.name_at(tid))
+        data = self.contents(own)
+        _, name = carry_out(reserve(oid, state.name_at(tid), hashlib.sha256(data).digest()), store, send=None)
+        shared = object_key(name)
+        if steps > 1 and store.head(shared) is None:
+            store.copy(own, shared)
+        if steps > 2:
+            store.delete([own])
+            self.deleting = True
+
+    # And more of content
 
     @rule(name=NAMES)
     def a_blob_without_a_name(self, name):
@@ -182,7 +285,7 @@ class Model(RuleBasedStateMachine):
         state = read_state(record)
         if state.inline is not None:
             return state.inline
-        return self.contents(blob_key(oid, state.name_at(tid)))
+        return self.contents(where(self.keys(), oid, tid, state))
 
     @rule()
     def pack(self):
@@ -275,6 +378,8 @@ class Model(RuleBasedStateMachine):
         if state.inline is not None:
             return
         key, store, reader = blob_key(oid, state.name_at(tid)), self.site.site.settings.store, self.site.storage.reader
+        if where(self.keys(), oid, tid, state) != key:
+            return
         data = self.contents(key)
         here = {"Bucket": store.bucket, "Key": f"{store.prefix}/{key}"}
         client = raw_client(store)
@@ -294,7 +399,8 @@ class Model(RuleBasedStateMachine):
     # What must hold
 
     def keys(self):
-        return self.site.blobs()
+        """Of what has the bytes of blobs, or refers to it."""
+        return {key for key in bucket_keys(self.site.site.settings.store) if key.startswith((BLOBS, OBJECTS))}
 
     def contents(self, key):
         if key not in self.objects:
@@ -302,9 +408,9 @@ class Model(RuleBasedStateMachine):
         return self.objects[key]
 
     def needed(self):
-        """key -> bytes of every revision that the base keeps."""
+        """(oid, tid, state, bytes) of every revision that the base keeps, but for those that have them themselves."""
         base = self.site.site.another_base()
-        found = {}
+        found = []
         try:
             for (oid, tid), data in self.bytes.items():
                 try:
@@ -316,7 +422,7 @@ class Model(RuleBasedStateMachine):
                 if state.inline is not None:
                     assert state.inline == data
                 else:
-                    found[blob_key(oid, state.name_at(tid))] = data
+                    found.append((oid, tid, state, data))
         finally:
             base.close()
         return found
@@ -326,26 +432,61 @@ class Model(RuleBasedStateMachine):
         if not hasattr(self, "site") or not self.deleting:
             return
         self.deleting = False
-        needed, there = self.needed(), self.keys()
-        assert needed.keys() <= there
-        for key, data in needed.items():
+        there = self.keys()
+        for oid, tid, state, data in self.needed():
+            key = where(there, oid, tid, state)
+            assert key is not None
             assert self.contents(key) == data
+            if key.startswith(OBJECTS):
+                assert reference_key(oid, state.name_at(tid), key.rpartition("/")[2]) in there
+
+    @invariant()
+    def nothing_comes_again(self):
+        if not hasattr(self, "site") or not self.site.began:
+            return
+        shared = {key for key in self.keys() if key.startswith(OBJECTS)}
+        gone = self.seen - shared
+        self.seen |= shared
+        assert not shared & self.gone
+        self.gone |= gone
+
+    def close_readers(self):
+        while self.readers:
+            connection = self.readers.pop()[0]
+            connection.transaction_manager.abort()
+            connection.close()
 
     def teardown(self):
         if not hasattr(self, "site"):
             return
         try:
-            while self.readers:
-                connection = self.readers.pop()[0]
-                connection.transaction_manager.abort()
-                connection.close()
+            self.close_readers()
             self.site.rounds()
-            assert self.keys() == self.needed().keys()
+            self.site.round()  # marks what nothing refers to any more
+            self.site.store.advance(2 * DAY)
+            self.site.round()
+            self.deleting = True
+            self.nothing_is_lost()
+            self.nothing_comes_again()
+            there = self.keys()
+            kept = {(oid, state.name_at(tid)) for oid, tid, state, _ in self.needed()}
+            of_revisions = {key: read_key(key) or read_reference_key(key) for key in there if key.startswith(BLOBS)}
+            assert {key for key, found in of_revisions.items() if found[:2] not in kept} == set()
+            referred = {object_key(found[2]) for found in of_revisions.values() if len(found) > 2}
+            assert {key for key in there if key.startswith(OBJECTS)} <= referred
             uploads = list(self.site.storage.store_.list_uploads())
             assert uploads == []
             assert not any(key.startswith("gc/claim/") for key in bucket_keys(self.site.site.settings.store))
         finally:
             self.site.site.close()
+
+
+def where(there, oid, tid, state):
+    """The key of a revision's bytes, as a reader finds it; None where there are none."""
+    own = blob_key(oid, state.name_at(tid))
+    named = [] if state.object is None else [object_key(state.object)]
+    referred = [object_key(read_reference_key(key)[2]) for key in sorted(there) if key.startswith(f"{own}.")]
+    return next((key for key in [*named, own, *referred] if key in there), None)
 
 
 @pytest.mark.parametrize("kind", PERSISTENT)
@@ -359,11 +500,7 @@ def test_nothing_in_use_is_lost_and_nothing_else_stays(make_site, settings, kind
             behind = dataclasses.replace(settings, prefix=f"{SOURCE}/{store.prefix}")
             sources = (S3Settings(store=behind, options=SourceOptions("source", negative_cache=0.0, mirror="off")),)
             site = make_site(kind, store=store, inline_size=INLINE, sources=sources, **OWNED)
-            collected = Collected(site)
-            # Its time is not that of the transactions, of which it tells: tests/storage/test_gc_witness.py has both.
-            collected.storage.witness.finish()
-            collected.storage.witness = None
-            return collected
+            return Switched(site)
 
     run_state_machine_as_test(
         OverThisBase,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from contextlib import closing
 
 import pytest
 from command_line import keys_of, s3blobs, section
 from servers.faults import answer
 from shared_blobs import begin_sharing, convert, name_of, refer
-from sites import bucket_keys, commit_blobs, connected
+from sites import bucket_keys, commit_blobs, connected, read_blob
 from store_time import DAY, HOUR
 from test_cli_gc import OWNER, Command
 from test_gc import OWNED, Collected
+from test_gc_faults import killed_at
 from ZODB.utils import maxtid, z64
 
 from collective.s3blobstorage.errors import UnsafeError
 from collective.s3blobstorage.keys import CONDEMNED, condemned_key, draw_name, object_key, reference_key
 from collective.s3blobstorage.maintenance.gc.publish import LAST
 from collective.s3blobstorage.maintenance.scope import Scope
+from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.status import figures
 
 AT_ONCE = {"grace": 0.0, "keep": 0.0}
@@ -29,6 +32,8 @@ class Shared(Collected):
     """A site whose prefix may have shared objects."""
 
     def __init__(self, site, **margins):
+        if site.settings.store.encryption is not None:
+            pytest.skip("nothing is shared where keys of ours encrypt")
         super().__init__(site, **margins)
         self.bucket = self.storage.store_
         begin_sharing(self.bucket)
@@ -338,8 +343,10 @@ def test_without_shared_objects_not_a_request_more_is_made(make_site, settings, 
     begin_sharing(site.storage.store_)
     proxy.reset()
     site.round()
-    lists = [line for line in proxy.lines if "condemned" in line]
-    assert len(lists) == 1 and len(proxy.lines) == len(without) + 1
+    asked = [line for line in proxy.lines if "list-type=2" in line]
+    assert len(proxy.lines) == len(without) + 1
+    # The marks before the references: all of the protocol hangs on that.
+    assert [line.partition("prefix=")[2].partition("&")[0] for line in asked] == ["gc%2F", "condemned%2F", ""]
     name = name_of(b"dead")
     for key in (object_key(name), condemned_key(name)):
         site.storage.store_.put_bytes(key, b"dead")
@@ -379,3 +386,40 @@ def test_the_command_says_what_becomes_of_them(shared, settings, tmp_path, capsy
     status = s3blobs("--config", conf, "status", env=keys_of(settings))
     assert (status.returncode, status.stderr) == (0, "")
     assert "which 3 blobs refer to; that saves 4 bytes" in status.stdout
+
+
+# Kills
+
+
+REQUESTS = 24  # of two rounds, in each of which something is marked or deleted
+
+
+@pytest.mark.slow
+def test_killed_at_each_request(make_site, settings, proxy, tier):
+    """Whatever it had come to: what is in use can be read, and all else goes in the end."""
+    store = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url, outage_patience=2.0)
+    site = make_site("filestorage", store=store, **OWNED)
+    shared = Shared(site)
+    used = {key for keys in shared.commit(a=b"same", b=b"same", c=b"other").values() for key in keys}
+    site.close_all()
+    count = tier["gc_kills"]
+    numbers = sorted({1 + round(step * (REQUESTS - 1) / max(count - 1, 1)) for step in range(count)})
+    reached, marks = 0, set()
+    for number in numbers:
+        dead = [f"{what} {number}".encode() for what in ("unmarked", "marked", "referred")]
+        with closing(open_store(settings)) as bucket:
+            for data in dead[:2]:
+                bucket.put_bytes(object_key(name_of(data)), data)
+            bucket.put_bytes(condemned_key(name_of(dead[1])), b"")
+            refer(bucket, bytes(7) + bytes([number]), draw_name(), dead[2])
+        marks |= {condemned_key(name_of(data)) for data in dead}
+        reached += killed_at(number, site, proxy)
+        site.cold()
+        shared = Shared(site, **AT_ONCE)
+        assert [read_blob(shared.db, name) for name in "abc"] == [b"same", b"same", b"other"]
+        shared.store.advance(HOUR)  # its lease has ended
+        for _ in range(5):
+            shared.round()
+        assert shared.there() == used | marks
+        site.close_all()
+    assert reached > len(numbers) / 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..datatypes import ARCHIVES
 from ..errors import ConfigurationError
-from ..keys import BLOBS, CONTROL, KEYS, MANIFESTS, MARKER, MIRRORED, UPLOADS
+from ..keys import BLOBS, CONDEMNED, CONTROL, KEYS, MANIFESTS, MARKER, MIRRORED, OBJECTS, UPLOADS
 
 Rule = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ LONGEST_ID = 255  # characters
 
 # Without these blobs are lost, or nobody knows any more whose they are and what opens them. What lies below other
 # folders is written anew, was never completed, or is an add-on's affair.
-_NEEDED = (BLOBS, KEYS, CONTROL, MANIFESTS, MARKER, MIRRORED)
+_NEEDED = (BLOBS, OBJECTS, CONDEMNED, KEYS, CONTROL, MANIFESTS, MARKER, MIRRORED)
 
 
 @dataclass(frozen=True)
