@@ -79,9 +79,9 @@ class Addresses:
 
         Makes no request where the record says enough, else one HEAD for each key that it may have, whose success the
         cache folder remembers (that of an object which `s3blobs dedup` may take away: this process, for ``ASK_AGAIN``
-        seconds), and where none is there a LIST of the revision's references. With sources a GET of their mark at most
-        every ``ASK_AGAIN`` seconds. Raises BlobMissing where the record is no blob's, RecordError where it is damaged;
-        nothing of the store.
+        seconds). Where none is there, and the prefix has shared objects, a LIST of the revision's references. With
+        sources a GET of their mark at most every ``ASK_AGAIN`` seconds. Raises BlobMissing where the record is no
+        blob's, RecordError where it is damaged; nothing of the store.
         """
         state = state_of(record, oid, tid)
         if state.inline is not None or self._store.own_keys:
@@ -93,7 +93,7 @@ class Addresses:
             key = next((known for known in candidates if self._is_known(known)), None)
             if key is None:
                 try:
-                    key = self._reader.find(location)
+                    key = self._reader.find(location, references=self._reader.deduplicated)
                 except StoreError:
                     return None
                 if key is None:

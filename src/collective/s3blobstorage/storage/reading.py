@@ -92,15 +92,16 @@ class BlobReader:
         bucket = ObjectSource(self._store, location, referred=referred, miss_level=self.overlay.miss_level)
         return self.overlay.behind(bucket, Revision(oid, tid, state), location.keys, last)
 
-    def find(self, location: Location) -> str | None:
+    def find(self, location: Location, *, references: bool = True) -> str | None:
         """The first of the keys in the bucket that exists, with the size that it must have, or None.
 
-        A HEAD each, and where none exists a LIST of the revision's references, and a HEAD of what they lead to.
+        A HEAD each, and where none exists, with ``references``, a LIST of those of the revision, and a HEAD of what
+        they lead to.
         """
         if not location.keys:
             return None
         found = self._first_of(location, self.candidates(location))
-        if found is None:
+        if found is None and references:
             found = self._first_of(location, self._referred.look(location.oid, location.name, location.sha256))
             if found is not None:
                 self._referred.note(blob_key(location.oid, location.name), found)
