@@ -357,6 +357,26 @@ def test_a_locked_version_is_told_with_its_date_and_its_marker_stays(make_site, 
     s3.put_object_legal_hold(**named, LegalHold={"Status": "OFF"})
 
 
+def test_a_locked_version_of_a_shared_object_is_told_too(make_site, s3, lockable):
+    if lockable.encryption is not None:
+        pytest.skip("nothing is shared where keys of ours encrypt")
+    site = Kept(make_site("filestorage", store=lockable, **OWNED), s3)
+    begin_sharing(site.storage.store_)
+    commit_blobs(site.db, a=b"a1")
+    key = object_key(name_of(b"gone"))
+    site.storage.store_.put_bytes(key, b"gone")
+    until = (datetime.now(UTC) + timedelta(days=3)).replace(microsecond=0)
+    [(_, version, _)] = site.versions("objects/")
+    named = {"Bucket": lockable.bucket, "Key": key, "VersionId": version}
+    s3.put_object_retention(**named, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until})
+    site.delete(key)
+    site.store.advance(7.1 * DAY)
+    site.plan()
+    outcome = site.execute()
+    assert [(each["key"], each["locked_until"]) for each in outcome.failures] == [(key, until.isoformat())]
+    assert len(site.versions("objects/")) == 2  # the marker stays with it
+
+
 def test_whether_a_bucket_keeps_versions(settings, s3, bucket, proxy):
     store = open_store(settings)
     assert store.keeps_versions() is False

@@ -173,7 +173,7 @@ def make_plan(
         past, going = stack.enter_context(Lines()), stack.enter_context(Lines())
         locked = stack.enter_context(read_locked(store, exists=versions and control.locked is not None))
         if versions:
-            list_past(store, scope, plan.old_keys, plan.deduplicated, past, stop, listed)
+            list_past(store, scope, plan.old_keys, plan.deduplicated, judges_shared, past, stop, listed)
         with views() as view:
             refuse_strange(view, testimonies, margins)
             _judge(view, plan, earlier, listing, sharing, stop, judged)

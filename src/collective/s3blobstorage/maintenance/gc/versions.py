@@ -12,8 +12,8 @@ database is asked for them.
 Where equal blobs share objects (``sharing``) a revision may have several keys: one of its own, that a conversion has
 hidden, and references. A hidden one of these is as overwritten where the bytes are at hand: by a *live* reference of
 that revision whose shared object is in the listing, or in the revision's own object. A hidden shared object goes where
-no reference is left, and is told as needed where one is. Only a plan of the whole prefix looks at that. Marks are
-written once and never removed, and have no versions.
+no reference is left, and is told as needed where one is. Only a plan that judges shared objects looks at that. Marks
+are written once and never removed, and have no versions.
 """
 
 from __future__ import annotations
@@ -94,15 +94,16 @@ def list_past(
     scope: Scope,
     old_keys: bool,
     deduplicated: bool,
+    judges_shared: bool,
     listing: Lines,
     stop: threading.Event,
     listed: Callable[[int], None],
 ) -> None:
     """Put what could ever go on the local disk, as lines of candidates. ``old_keys``: those of zodb-s3blobs too;
-    ``deduplicated``: shared objects and references too."""
+    ``deduplicated``: references too; ``judges_shared``: and shared objects, and what these stand for."""
 
     def counted() -> Iterator[Version]:
-        for number, version in enumerate(_in_scope(store, scope, deduplicated), 1):
+        for number, version in enumerate(_in_scope(store, scope, judges_shared), 1):
             if number % _STEP == 0:
                 listed(_STEP)
                 if stop.is_set():
@@ -111,20 +112,21 @@ def list_past(
 
     for past in past_versions(counted()):
         key = past.version.key
-        if is_shared_name(past.shared) and not (deduplicated and scope.whole):
+        if is_shared_name(past.shared) and not judges_shared:
             continue  # whether its object is there, nobody has looked
         if (
             read_key(key) is not None
             or is_upload_key(key)
-            or (deduplicated and (is_reference_key(key) or read_object_key(key) is not None))
+            or (deduplicated and is_reference_key(key))
+            or (judges_shared and read_object_key(key) is not None)
             or (old_keys and read_foreign_key(key) is not None)
         ):
             listing.add(_candidate(past).to_line())
 
 
-def _in_scope(store: IObjectStore, scope: Scope, deduplicated: bool) -> Iterator[Version]:
+def _in_scope(store: IObjectStore, scope: Scope, judges_shared: bool) -> Iterator[Version]:
     if scope.whole:
-        folders = (BLOBS, OBJECTS, UPLOADS) if deduplicated else (BLOBS, UPLOADS)  # in the order of keys
+        folders = (BLOBS, OBJECTS, UPLOADS) if judges_shared else (BLOBS, UPLOADS)  # in the order of keys
         return chain.from_iterable(map(store.list_versions, folders))
     end = f"{BLOBS}{scope.last.hex()}/~"
     found = store.list_versions(BLOBS, start_after=f"{BLOBS}{scope.first.hex()}/")
