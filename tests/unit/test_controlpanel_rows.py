@@ -71,6 +71,13 @@ def test_files_that_were_counted():
     }
 
 
+def test_files_that_share():
+    shared = {"shared": {"objects": 7, "bytes": 4000}, "references": {"objects": 1203, "bytes": 0}, "saved": 10**9}
+    told = said(rows.file_rows({"figures": FIGURES | shared}, WORDS))
+    assert told["Shared by equal files"] == "7 (4 kB)"
+    assert (told["Files that share"], told["Saved by sharing"]) == ("1,203", "1 GB")
+
+
 def test_files_that_nobody_counted():
     told = said(rows.file_rows({"figures": None, "outside": None, "sources": [{"name": "old"}]}, WORDS))
     assert set(told.values()) == {"not counted yet"}
@@ -234,6 +241,19 @@ def test_a_plan_of_cleaning_up_is_read_row_by_row():
         "To be deleted": "30 (123 MB)",
         "Judged": "1,004,253",
         "Share that would go": "<1 %",
+    }
+
+
+def test_a_plan_tells_of_what_is_shared():
+    shared = SharedTally(references=1203, marks=2, saved=10**9)
+    shared.used.blobs, shared.used.bytes = 7, 4000
+    shared.condemned.blobs, shared.condemned.bytes = 1, 1000
+    assert said(result_rows({"shared": asdict(shared)}, WORDS)) == {
+        "Shared by equal files": "7 (4 kB)",
+        "Shared by nobody, to be deleted": "1 (1 kB)",
+        "Files that share": "1,203",
+        "Marks": "2",
+        "Saved by sharing": "1 GB",
     }
 
 
