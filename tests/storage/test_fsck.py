@@ -196,9 +196,9 @@ def test_what_was_changed_meanwhile_stays(checked, monkeypatch):
     keys = damage_all(site, ("truncated", "missing"))
     put = mend.Mender._put
 
-    def somebody_else_is_faster(self, finding, content, sha256):
-        site.bucket.put(finding.key, b"somebody else's")
-        put(self, finding, content, sha256)
+    def somebody_else_is_faster(self, findings, content, sha256):
+        site.bucket.put(findings[0].key, b"somebody else's")
+        put(self, findings, content, sha256)
 
     monkeypatch.setattr(mend.Mender, "_put", somebody_else_is_faster)
     site.fsck(repair=True)

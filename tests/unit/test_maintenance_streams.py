@@ -24,6 +24,7 @@ from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.maintenance.spool import Spool
 from collective.s3blobstorage.objectstore.clock import Clock
 from collective.s3blobstorage.objectstore.interfaces import Listed
+from collective.s3blobstorage.storage.owner import Marker
 
 TIDS = [0x03F0_0000_0000_0001, 0x0400_0000_0000_0000, 0x1100_0000_0000_0000]
 OIDS = [0, 1, 0x1F, 0x20, 0xFF, 0x100, 0xABCD, 0x12345, 2**40 + 7]
@@ -182,16 +183,16 @@ def test_objects_come_sorted_by_oid_and_nothing_else_does(spool):
     ours = [blob_key(p64(oid), name) for oid in OIDS for name in (p64(TIDS[0]).hex(), "c" * 32)]
     theirs = [key for oid in OIDS for key in foreign_keys(p64(oid), p64(TIDS[1]))]
     bucket = Bucket(*ours, *theirs, "blobs/notes", "blobs/0/0", "blobs/00/00.blob", ".s3blobs.json", "blobs/zz/1.blob")
-    found = list(blob_objects(bucket, Scope(), spool, with_foreign_keys=True))
+    found = list(blob_objects(bucket, Scope(), spool, Marker(None, True)))
     assert [one.oid for one in found] == sorted(one.oid for one in found)
     assert sorted(one.key for one in found if one.tid is None) == sorted(ours)
     assert sorted(one.key for one in found if one.tid is not None) == sorted(theirs)
     assert {one.tid for one in found} == {None, p64(TIDS[1])}
     bucket.listed.clear()
-    alone = list(blob_objects(bucket, Scope(), spool, with_foreign_keys=False))
+    alone = list(blob_objects(bucket, Scope(), spool, Marker(None, False)))
     assert [one.key for one in alone] == sorted(ours) and len(bucket.listed) == 1
     scope = Scope(p64(0x1F), p64(0x100))
-    part = list(blob_objects(bucket, scope, spool, with_foreign_keys=True))
+    part = list(blob_objects(bucket, scope, spool, Marker(None, True)))
     assert {int.from_bytes(one.oid) for one in part} == {0x1F, 0x20, 0xFF, 0x100} and len(part) == 16
 
 

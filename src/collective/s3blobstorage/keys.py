@@ -54,8 +54,11 @@ USAGE = "keys/.usage"
 ADDONS = "addons/"
 UPLOADS = "uploads/"
 
-# What client-side encryption encrypts: content, and manifests, which have its paths.
-SEALED_PREFIXES = (BLOBS, ADDONS, MANIFESTS)  # nothing is shared where that is on
+# Below which the bytes of blobs are: what require-encryption is about.
+BYTES = (BLOBS, OBJECTS)
+# What client-side encryption encrypts: content, and manifests, which have its paths. Nothing begins to be shared where
+# that is on; what was shared before is encrypted too, by `keys rotate --convert`.
+SEALED_PREFIXES = (*BYTES, ADDONS, MANIFESTS)
 
 _NAME = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
 _KEY = re.compile(r"blobs/([0-9a-f]{16})/([0-9a-f]{32}|[0-9a-f]{16})")
@@ -182,6 +185,11 @@ def read_reference_key(key: str) -> tuple[bytes, str, str] | None:
 def is_reference_key(key: str) -> bool:
     """Whether ``read_reference_key`` knows it, at a third of the cost."""
     return _REFERENCE.fullmatch(key) is not None
+
+
+def has_bytes(key: str) -> bool:
+    """Whether it is the key of an object that has a blob's bytes, of any form: no reference, no mark."""
+    return is_key(key) or read_object_key(key) is not None or read_foreign_key(key) is not None
 
 
 def is_bookkeeping(key: str) -> bool:

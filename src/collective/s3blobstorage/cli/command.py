@@ -15,6 +15,7 @@ from . import output
 from .adopt import adopt
 from .check import check
 from .cors import cors
+from .dedup import dedup
 from .destroy import destroy
 from .export import export
 from .fsck import fsck
@@ -59,6 +60,7 @@ for _verb in (
     adopt,
     check,
     cors,
+    dedup,
     destroy,
     export,
     fsck,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigurationError
-from ..keys import BLOBS
+from ..keys import BLOBS, BYTES
 from ..messages import byte_count
 from . import output
 from .appearing import appear, hidden
@@ -45,7 +45,7 @@ def percent(text: str) -> float:
 
 
 def blob_key(text: str) -> str:
-    if not text.startswith(BLOBS):
+    if not text.startswith(BYTES):
         raise ConfigurationError(f"is no key of a blob, as an fsck that was stopped tells it: it begins with {BLOBS}")
     return text
 
@@ -258,6 +258,10 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     if told["waiting_for_rotate"]["blobs"]:
         waiting = amount(told["waiting_for_rotate"], "objects")
         lines.append(("wait for rotate", f"{waiting}, not encrypted as new ones are: `s3blobs keys rotate`"))
+    if shared := told.get("shared"):
+        broken = f", {shared['broken']:,} of them broken" if shared["broken"] else ""
+        told_of = f"{shared['objects']:,} objects, {byte_count(shared['bytes'])}"
+        lines.append(("shared", f"{told_of}, to which {shared['references'] + shared['broken']:,} references{broken}"))
     if told["orphaned"]["blobs"]:
         lines.append(("orphaned", f"{amount(told['orphaned'], 'objects')}, which nothing needs: `s3blobs gc`"))
     if told["foreign"]["blobs"]:

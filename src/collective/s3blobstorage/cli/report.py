@@ -116,9 +116,9 @@ def _of_rows(found: Report) -> _Report:
             line.append(byte_count(row["total_bytes"]))
         table.append(line)
         drawn.append((row[name], float(row["bytes"]), f"{byte_count(row['bytes'])}, {row['blobs']:,} blobs"))
-    columns = [name, "blobs", "bytes", "history_blobs", "history_bytes", *(["total_bytes"] if sums else [])]
+    columns = [name, "blobs", "bytes", "history_blobs", "history_bytes", "shared_blobs", "shared_bytes"]
     head = [name, "blobs", "size", "of it history", *(["in all"] if sums else [])]
-    return _Report(rows, columns, [head, *table], drawn)
+    return _Report(rows, [*columns, *(["total_bytes"] if sums else [])], [head, *table], drawn)
 
 
 def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
@@ -139,6 +139,9 @@ def _print(made: _Report) -> None:
     for line in made.table:
         text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
         shown.print(text.rstrip(), soft_wrap=True)
+    blobs, saved = (sum(row.get(f"shared_{what}", 0) for row in made.rows) for what in ("blobs", "bytes"))
+    if blobs:
+        shown.print(f"sharing saves {byte_count(saved)}: {blobs:,} blobs have the bytes of another one", soft_wrap=True)
 
 
 def _draw(path: Path, title: str, made: _Report) -> None:

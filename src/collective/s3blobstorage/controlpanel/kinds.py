@@ -39,6 +39,7 @@ STATES = {
 # Findings of a check of every file.
 WRONG = {
     "missing": _("missing"),
+    "missing-reference": _("may be deleted by mistake"),
     "truncated": _("cut off"),
     "wrong-size": _("longer than it was"),
     "damaged-record": _("its record in the database cannot be read"),

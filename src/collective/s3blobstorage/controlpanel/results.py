@@ -97,6 +97,7 @@ LABELS = {
     "zodb_s3blobs": _("Written by zodb-s3blobs"),
     "elsewhere": _("Files that are only in a source"),
     "found.damaged-record": _("With a damaged record"),
+    "found.missing-reference": _("May be deleted by mistake"),
     "found.truncated": _("Cut off"),
     "found.wrong-size": _("Longer than the database says"),
     "found.wrong-encryption": _("Cannot be decrypted"),

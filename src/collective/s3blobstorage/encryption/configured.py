@@ -93,7 +93,7 @@ class ExceptBlobs:
         return getattr(self._encryption, name)
 
     def check_read(self, key: str, response: Mapping[str, Any]) -> None:
-        if key.startswith(keys.BLOBS):
+        if key.startswith(keys.BYTES):
             raise EncryptionNotHonoured(
                 "An object is not encrypted as the first encryption section asks for, and require-encryption is on."
             )

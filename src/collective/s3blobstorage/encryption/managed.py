@@ -36,7 +36,7 @@ class _Managed(NoEncryption):
 
     def check_read(self, key: str, response: Mapping[str, Any]) -> None:
         # Blobs alone: what else lies under the prefix may be older than the setting, and holds no content.
-        if self.required and key.startswith(keys.BLOBS) and not self._is_enough(_algorithm(response)):
+        if self.required and key.startswith(keys.BYTES) and not self._is_enough(_algorithm(response)):
             raise EncryptionNotHonoured(
                 f"An object is not encrypted by the store as <{self.name}> asks for, and require-encryption is on."
             )

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
 from ..datatypes import ARCHIVES
 from ..errors import ObjectMissing, StoreError, Unavailable
-from ..keys import BLOBS, is_bookkeeping, read_foreign_key, read_key
+from ..keys import BLOBS, is_bookkeeping, read_foreign_key, read_key, read_reference_key
 from ..objectstore.interfaces import IObjectStore, Listed, Restoring
+from .bucket import shared_objects
 from .findings import Count
 from .parallel import in_parallel
+from .spool import Spool, Table
 from .usage import Failures
 
 # Requests at a time: each is answered at once, and the store carries them out as it likes.
@@ -100,22 +103,48 @@ def _archived(
     store: IObjectStore, oids: OidRange | None, report: Report, running: Any, beside: bool
 ) -> Iterator[Listed]:
     advance = running.phase("listing the bucket")
-    # From the beginning: keys of zodb-s3blobs are not in the order of oids.
-    for line in store.list("" if beside else BLOBS):
+    lines = store.list() if beside else _of_blobs(store, oids)
+    for line in lines:
         if running.stop.is_set():
             return
         advance(1)
-        if line.storage_class not in ARCHIVES:
-            continue
-        oid = _oid(line.key)
-        if beside:
-            if not is_bookkeeping(line.key):
-                continue
-        elif oid is None or (oids and not oids[0] <= oid <= oids[1]):
+        if line.storage_class not in ARCHIVES or (beside and not is_bookkeeping(line.key)):
             continue
         report.archived.add(line.size)
         report.classes[line.storage_class] += 1
         yield line
+
+
+def _of_blobs(store: IObjectStore, oids: OidRange | None) -> Iterator[Listed]:
+    """What has the bytes of these blobs: objects of their own, then what they share, each once."""
+    with Spool() as spool:
+        references = spool.table("shared TEXT")
+        # From the beginning: keys of zodb-s3blobs are not in the order of oids.
+        for line in store.list(BLOBS):
+            reference = read_reference_key(line.key)
+            oid = _oid(line.key) if reference is None else reference[0]
+            if oid is None or (oids and not oids[0] <= oid <= oids[1]):
+                continue
+            if reference is None:
+                yield line
+            elif oids:
+                references.add(reference[2])
+        if oids:
+            yield from _referred(store, references)
+        else:
+            yield from (line for _, line in shared_objects(store))
+
+
+def _referred(store: IObjectStore, references: Table) -> Iterator[Listed]:
+    if not len(references):
+        return
+    names = (name for name, _ in groupby(row[0] for row in references.rows("shared")))
+    name = next(names, None)
+    for shared, line in shared_objects(store):
+        while name is not None and name < shared:
+            name = next(names, None)
+        if name == shared:
+            yield line
 
 
 def _oid(key: str) -> bytes | None:

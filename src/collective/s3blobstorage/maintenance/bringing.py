@@ -18,7 +18,7 @@ from ..status.figures import keep_outside
 from ..storage.mirrored import retract, write_mirrored
 from . import migrate, mirror
 from .comparing import Comparison, reader_of
-from .findings import Findings, Stopped
+from .findings import REST, Findings, Stopped
 from .migrate import Plan
 from .pace import Pace
 
@@ -68,7 +68,8 @@ def from_sources(
             with cache(sources) as through:
                 moved = running.phase("copying", wanted.blobs, wanted.bytes)
                 transfer = migrate.Transfer(wish.concurrency, stop, pace, moved)
-                mirror.execute(planned, sources, run.store, through, transfer, keep_there=wish.verify)
+                share = reader_of(run.store, run.marker).share_again
+                mirror.execute(planned, sources, run.store, through, transfer, share, keep_there=wish.verify)
     if wish.dry_run:
         return seen
     if wish.verify and not findings.stopped:
@@ -114,14 +115,14 @@ def from_directory(run: Comparison, planned: Plan, wish: Wish, running: Any) -> 
         assert run.directory is not None
         moved = running.phase("uploading", findings.wanted.blobs, findings.wanted.bytes)
         transfer = migrate.Transfer(wish.concurrency, stop, pace, moved, looks_first=run.inventory is not None)
-        migrate.execute(planned, run.store, run.directory, transfer)
+        migrate.execute(planned, run.store, run.directory, transfer, reader_of(run.store, run.marker))
     if wish.verify:
         _verified(run, planned, wish, running, pace, directory=True)
     run.settle(planned.doubtful, findings, "it is neither in the bucket nor in the directory")
 
 
 def _verified(run: Comparison, planned: Plan, wish: Wish, running: Any, pace: Pace, *, directory: bool) -> None:
-    size = sum(row[6] or 0 for row in planned.there.rows())
+    size = sum(row[REST] or 0 for row in planned.there.rows())
     moved = running.phase("verifying", len(planned.there), size)
     transfer = migrate.Transfer(wish.concurrency, running.stop, pace, moved)
     migrate.verify(planned, reader_of(run.store, run.marker), run.directory if directory else None, transfer)

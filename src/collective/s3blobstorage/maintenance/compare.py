@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ZODB.utils import oid_repr
 
+from ..keys import object_key
 from .blobdir import BlobFile
 from .bucket import BlobObject
 from .kept import KeptRevision
@@ -30,8 +31,9 @@ class OutOfOrder(Exception):
 class Place:
     """Where one kept revision is. Sizes in bytes, None: not there.
 
-    ``object_size``: under its own key in the bucket; ``stored``: of what the store has there, which is more where it is
-    sealed. ``old_size``: under a key of zodb-s3blobs, ``old_key``, where it may be.
+    ``object_size``: in the bucket, as its own object or as the ``shared`` one of that name; ``stored``: of what the
+    store has there, which is more where it is sealed. ``old_size``: under a key of zodb-s3blobs, ``old_key``, where it
+    may be.
     ``file_size``: in the directory under its own tid. ``sources``: the tids of files that have its bytes: its own, and
     those of revisions with the same key, as an undo makes them. ``repeats``: an earlier revision of the blob has the
     same key.
@@ -45,6 +47,17 @@ class Place:
     repeats: bool = False
     old_key: str = ""
     stored: int | None = None
+    shared: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of its object in the bucket; where there is none, of the one that readers look for first. Of a revision that
+        is neither inline nor damaged."""
+        if self.shared:
+            return object_key(self.shared)
+        if self.object_size is not None:
+            return self.revision.key
+        return self.old_key if self.old_size is not None else self.revision.first_key
 
     @property
     def sizes(self) -> set[int]:
@@ -55,9 +68,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What no kept revision needs: a file or an object."""
+    """What no kept revision needs: a file, an object, or a reference to one."""
 
     found: BlobFile | BlobObject
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there for it alone: none of a reference."""
+        return 0 if isinstance(self.found, BlobObject) and self.found.shared else self.found.size
 
 
 class Verdict(Enum):
@@ -146,10 +164,13 @@ def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[
     if len(revisions) == len(objects) == 1 and not files:  # nearly every blob of a site
         revision, present = revisions[0], objects[0]
         plain = present.tid is None and not revision.damaged and not revision.inline
-        if plain and revision.object_name == present.name:
-            yield Place(revision, present.size_for({revision.size}), stored=present.size)
+        if plain and revision.object_name == present.name and present.shared in ("", revision.object):
+            yield Place(revision, present.size_for({revision.size}), stored=present.size, shared=present.shared)
             return
-    ours = {found.name: found for found in objects if found.tid is None}
+    ours: dict[str, list[BlobObject]] = {}
+    for each in objects:
+        if each.tid is None:
+            ours.setdefault(each.name, []).append(each)
     old = {found.tid: found for found in objects if found.tid is not None}
     file_sizes = {found.tid: found.size for found in files}
     sources: dict[str, tuple[bytes, ...]] = {}  # by name, the tids of files that are as their records say
@@ -164,7 +185,7 @@ def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[
             yield Place(revision, file_size=file_size)
             continue
         name = revision.object_name
-        present = ours.get(name)
+        present = _read(revision, ours.get(name, ()))
         of_old = old.get(revision.tid) if revision.name is None else None
         yield Place(
             revision,
@@ -175,12 +196,23 @@ def _blob(revisions: list[KeptRevision], objects: list[BlobObject], files: list[
             name in used,
             "" if of_old is None else of_old.key,
             None if present is None else present.size,
+            "" if present is None else present.shared,
         )
         used.add(name)
     tids = {revision.tid for revision in revisions}
     # Objects of a blob one of whose records is damaged may be that one's.
     if not any(revision.damaged for revision in revisions):
         nameless = {revision.tid for revision in revisions if revision.name is None and not revision.inline}
-        yield from (Extra(found) for found in ours.values() if found.name not in used)
+        yield from (Extra(found) for name, of_name in ours.items() if name not in used for found in of_name)
         yield from (Extra(found) for found in old.values() if found.tid not in nameless)
     yield from (Extra(found) for found in files if found.tid not in tids)
+
+
+def _read(revision: KeptRevision, objects: Iterable[BlobObject]) -> BlobObject | None:
+    """Which of the objects of its name readers get, or None. Where its record names none that is shared, any reference
+    does that is not of other bytes than its record says."""
+    by_shared = {found.shared: found for found in objects}
+    own = by_shared.pop("", None)
+    if revision.object is not None:
+        return by_shared.get(revision.object) or own
+    return own or next((found for name, found in by_shared.items() if revision.may_share(name)), None)

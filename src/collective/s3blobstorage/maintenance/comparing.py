@@ -15,11 +15,12 @@ from ..overlay.interfaces import IOverlay
 from ..storage.owner import Marker
 from ..storage.reading import BlobReader
 from .blobdir import BlobDirectory, BlobFile
-from .bucket import blob_objects
+from .bucket import Sharing, blob_objects
 from .compare import Extra, Place, matched
 from .findings import Findings, Stopped, settle
 from .kept import is_kept, kept_revision, kept_revisions, record_of
 from .scope import Scope
+from .sought import sought
 from .spool import Spool
 
 # The base, opened for reading, or looked at anew where it is in use: what was committed until now; closed at the end.
@@ -54,8 +55,9 @@ class Comparison:
         advance: Callable[[int], Any],
         stop: threading.Event,
         passed: Callable[[Listed], None] = lambda line: None,
+        sharing: Sharing | None = None,
     ) -> Iterator[Place | Extra]:
-        """What ``compare.matched`` brings. Raises Stopped, also while the base is read. ``passed``: see
+        """What ``compare.matched`` brings. Raises Stopped, also while the base is read. ``passed`` and ``sharing``: see
         ``blob_objects``."""
 
         def counted(count: int) -> None:
@@ -69,10 +71,11 @@ class Comparison:
                 self.store,
                 self.scope,
                 self.spool,
-                with_foreign_keys=self.marker.foreign_keys,
+                self.marker,
                 advance=lambda count: counted(0),
                 passed=passed,
                 listing=self.inventory,
+                sharing=sharing,
             ),
             self.directory.files(self.scope, self.spool) if self.directory is not None else (),
         )
@@ -91,7 +94,10 @@ class Comparison:
 
             def is_there(oid: bytes, tid: bytes) -> bool:
                 record = record_of(base, oid, tid)
-                return bool(record) and self.store.head(kept_revision(oid, tid, record).key) is not None
+                if not record:
+                    return False
+                keys = sought(self.store, kept_revision(oid, tid, record), deduplicated=self.marker.deduplicated)
+                return any(self.store.head(key) is not None for key in keys)
 
             rows = doubtful.rows("oid", "tid")
             kept = partial(is_kept, base)
@@ -107,4 +113,10 @@ def reader_of(store: IObjectStore, marker: Marker, overlay: IOverlay | None = No
     ``overlay``: what is behind the bucket; None: only the bucket is read.
     """
     behind = NoOverlay() if overlay is None else overlay
-    return BlobReader(store, None, behind, with_foreign_keys=marker.foreign_keys)  # type: ignore[arg-type]
+    return BlobReader(
+        store,
+        None,  # type: ignore[arg-type]
+        behind,
+        with_foreign_keys=marker.foreign_keys,
+        deduplicated=marker.deduplicated,
+    )

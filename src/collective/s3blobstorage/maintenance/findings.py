@@ -125,7 +125,7 @@ def examine(
             raise Stopped
         if isinstance(item, Extra):
             of = findings.extra_files if isinstance(item.found, BlobFile) else findings.extra_objects
-            of.add(item.found.size)
+            of.add(item.size)
             continue
         verdict = judge(item)
         findings.by_verdict[verdict].add(max(item.sizes, default=None))
@@ -162,11 +162,13 @@ def settle(
 
 def revision_row(revision: KeptRevision) -> tuple[object, ...]:
     """For a table with the columns ``REVISION``."""
-    return revision.oid, revision.tid, revision.name, revision.size, revision.sha256, int(revision.inline)
+    inline = int(revision.inline)
+    return revision.oid, revision.tid, revision.name, revision.size, revision.sha256, inline, revision.object
 
 
-REVISION = ("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER")
+REVISION = ("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER", "object TEXT")
+REST = len(REVISION)  # where the other columns of such a table begin
 
 
 def revision_of(row: tuple) -> KeptRevision:
-    return KeptRevision(*row[:5], inline=bool(row[5]))
+    return KeptRevision(*row[:5], inline=bool(row[5]), object=row[6])

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 from ZODB.utils import z64
 
 from ..errors import Corrupt, EncryptionKeyMissing, EncryptionNotHonoured
+from ..keys import OBJECTS
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from ..storage.owner import Marker
@@ -19,8 +22,8 @@ from .bucket import blob_objects
 from .compare import Extra, Place, matched
 from .comparing import Looked
 from .content import Content, Contents
-from .findings import REVISION, Stopped, revision_row
-from .kept import KeptRevision, Other, is_kept, kept_revisions, record_of
+from .findings import REST, REVISION, Stopped, revision_of, revision_row
+from .kept import Other, is_kept, kept_revisions, record_of
 from .manifest import Entry
 from .parallel import in_parallel
 from .scope import Scope
@@ -81,7 +84,7 @@ class Inventory:
                 self._store,
                 Scope(),
                 self._spool,
-                with_foreign_keys=self._marker.foreign_keys,
+                self._marker,
                 advance=lambda count: counted(0),
             )
             for item in matched((revision for revision in found if revision.tid <= self.tid), objects, ()):
@@ -107,7 +110,7 @@ class Inventory:
                 return  # a pack has removed it since
         elif not revision.damaged:
             size = place.object_size if place.object_size is not None else place.old_size
-            key = place.old_key if place.object_size is None and place.old_key else revision.key
+            key = place.key
             missing = size is None
             if revision.size is None and (self._lists_sizes or place.object_size is None):
                 revision = replace(revision, size=size)
@@ -152,10 +155,16 @@ class Inventory:
         """Once, after ``look``. A revision whose object was missing, and that a pack has removed since, is left out."""
         told = iter(()) if self._told is None else self._told.rows("oid", "tid")
         answer = next(told, None)
+        elsewhere = groupby(self._counted_elsewhere(), key=itemgetter(0))
+        oid, keys = _keys(next(elsewhere, None))
         with self._base() as base:
             for row in self._rows.rows():
                 entry = _entry(row, None if self._contents is None else self._contents.of(row[0]))
                 revision = entry.revision
+                while oid is not None and oid < revision.oid:
+                    oid, keys = _keys(next(elsewhere, None))
+                if oid == revision.oid and entry.key in keys:
+                    entry = replace(entry, shared=True)
                 if answer is not None and answer[:2] == (revision.oid, revision.tid):
                     revision = replace(revision, size=answer[3], sha256=answer[4])
                     entry = replace(entry, key_id=answer[2], missing=bool(answer[5]), revision=revision)
@@ -164,10 +173,34 @@ class Inventory:
                     continue
                 yield entry
 
+    def _counted_elsewhere(self) -> Iterator[tuple[bytes, str]]:
+        """Oid and key of each shared object that another blob has too, whose bytes are counted there: in one that has
+        it now, before those that had it once, and of these in the one with the lowest oid."""
+        if not self._marker.deduplicated:
+            return
+        sharing = self._spool.table("key TEXT", "past INTEGER", "oid BLOB")
+        for row, following in pairwise(chain(self._rows.rows(), [None])):
+            key = row[REST + 1]
+            if key.startswith(OBJECTS):
+                sharing.add(key, int(following is not None and following[0] == row[0]), row[0])
+        repeated = self._spool.table("oid BLOB", "key TEXT")
+        for key, rows in groupby(sharing.rows("key", "past", "oid"), key=itemgetter(0)):
+            first = None
+            for _, _, oid in rows:
+                first = oid if first is None else first
+                if oid != first:
+                    repeated.add(oid, key)
+        yield from repeated.rows("oid", "key")
+
+
+def _keys(group: tuple[bytes, Iterator[tuple[bytes, str]]] | None) -> tuple[bytes | None, set[str]]:
+    """Of one blob."""
+    return (None, set()) if group is None else (group[0], {key for _, key in group[1]})
+
 
 def _entry(row: tuple[Any, ...], content: Content | None = None) -> Entry:
-    damaged, key, missing, data = row[6:]
-    return Entry(KeptRevision(*row[:5], bool(row[5]), damaged), key, None, content, bool(missing), data)
+    damaged, key, missing, data = row[REST:]
+    return Entry(replace(revision_of(row), damaged=damaged), key, None, content, bool(missing), data)
 
 
 def read_inline(record: bytes | None) -> bytes | None:

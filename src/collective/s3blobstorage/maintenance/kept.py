@@ -21,7 +21,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import maxtid, oid_repr, p64, u64
 
 from ..errors import ConfigurationError, RecordError
-from ..keys import blob_key
+from ..keys import blob_key, object_key
 from ..storage.record import BlobState, is_blob, read_state
 from .records import current_records, tells_the_end
 from .scope import Scope
@@ -38,7 +38,8 @@ _WINDOW = (31 * 24 * 60) << 32  # of tids: about a month
 class KeptRevision:
     """A revision and what its record says of its data, but for the data of one that is inline.
 
-    ``name`` and what follows as in ``BlobState``. ``damaged``: why the record cannot be read, "" where it can.
+    ``name`` and what follows as in ``BlobState``, ``object`` too. ``damaged``: why the record cannot be read, "" where
+    it can.
     """
 
     oid: bytes
@@ -48,11 +49,12 @@ class KeptRevision:
     sha256: bytes | None = None
     inline: bool = False
     damaged: str = ""
+    object: str | None = None
 
     @property
     def state(self) -> BlobState:
         """Of one that is neither inline nor damaged."""
-        return BlobState(self.name, self.size, self.sha256)
+        return BlobState(self.name, self.size, self.sha256, object=self.object)
 
     @property
     def object_name(self) -> str:
@@ -61,7 +63,17 @@ class KeptRevision:
 
     @property
     def key(self) -> str:
+        """Of an object of its own, whether it has one or not."""
         return blob_key(self.oid, self.object_name)
+
+    def may_share(self, shared: str) -> bool:
+        """Whether that shared object has the bytes that its record tells of, as far as it does."""
+        return self.sha256 is None or shared.startswith(f"{self.sha256.hex()}.")
+
+    @property
+    def first_key(self) -> str:
+        """Where readers look for it first."""
+        return self.key if self.object is None else object_key(self.object)
 
 
 def kept_revision(oid: bytes, tid: bytes, record: bytes) -> KeptRevision:
@@ -71,7 +83,7 @@ def kept_revision(oid: bytes, tid: bytes, record: bytes) -> KeptRevision:
     except RecordError as error:
         logger.warning("the record of blob %s at %s: %s", oid_repr(oid), tid.hex(), error)
         return KeptRevision(oid, tid, damaged=str(error))
-    return KeptRevision(oid, tid, state.name, state.size, state.sha256, state.inline is not None)
+    return KeptRevision(oid, tid, state.name, state.size, state.sha256, state.inline is not None, object=state.object)
 
 
 # Told of a record that is no blob's: oid, tid, record; the record is None where that transaction took the object away.
@@ -213,7 +225,8 @@ def revisions_of(base: Any, oid: bytes, found: dict[bytes, bytes]) -> dict[bytes
 def _of_transactions(
     base: Any, scope: Scope, spool: Spool, advance: Callable[[int], None], other: Other | None = None
 ) -> Iterator[KeptRevision]:
-    table = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER", "damaged")
+    columns = "oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "inline INTEGER"
+    table = spool.table(*columns, "damaged TEXT", "object TEXT")
     seen, reached = 0, dict.fromkeys(_ends(base), scope.since)
     for transaction in _transactions(base, scope):
         for end, last in reached.items():
@@ -227,7 +240,8 @@ def _of_transactions(
                 continue
             if record.data and is_blob(record.data):
                 kept = kept_revision(record.oid, record.tid, record.data)
-                table.add(kept.oid, kept.tid, kept.name, kept.size, kept.sha256, int(kept.inline), kept.damaged)
+                inline, rest = int(kept.inline), (kept.damaged, kept.object)
+                table.add(kept.oid, kept.tid, kept.name, kept.size, kept.sha256, inline, *rest)
             elif other is not None:
                 other(record.oid, record.tid, record.data)
     advance(seen % _STEP)
@@ -237,7 +251,7 @@ def _of_transactions(
                 f"the database cannot be read to its end: after transaction 0x{last.hex()} it is damaged, and its last"
                 f" one is 0x{end.hex()}; look at it with ZODB's fstest, or restore it"
             )
-    return _last_of_each(KeptRevision(*row[:5], bool(row[5]), row[6]) for row in table.rows("oid", "tid"))
+    return _last_of_each(KeptRevision(*row[:5], bool(row[5]), *row[6:]) for row in table.rows("oid", "tid"))
 
 
 def _ends(base: Any) -> Iterator[bytes]:

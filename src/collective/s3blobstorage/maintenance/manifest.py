@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, BinaryIO
 
 from ..errors import RecordError, StagingError
-from ..keys import is_name
+from ..keys import OBJECTS, is_name, is_shared_name, read_object_key, reference_key
 from .content import Content
 from .findings import Count, committed
 from .kept import KeptRevision
+from .spool import Spool, Table
 
 FORMAT = 1
 _LONGEST = 256 * 1024 * 1024  # bytes of a line: what is inline in a record is in it, by base64
@@ -70,7 +72,8 @@ class Header:
 class Entry:
     """One revision. ``key``: of its object, "" where it has none or it is not known. ``key_id``: of the key that
     encrypts it, None where nobody asked, or it could not be told. ``missing``: its object was not in the bucket.
-    ``data``: what its record holds itself.
+    ``data``: what its record holds itself. ``shared``: another blob has the same object, and its bytes are counted
+    there; no manifest says so.
     """
 
     revision: KeptRevision
@@ -79,6 +82,7 @@ class Entry:
     content: Content | None = None
     missing: bool = False
     data: bytes | None = None
+    shared: bool = False
 
     def to_json(self) -> dict[str, Any]:
         revision, content = self.revision, self.content
@@ -94,6 +98,8 @@ class Entry:
             "type": "" if content is None else content.portal_type,
             "field": "" if content is None else content.field,
         }
+        if revision.object is not None:
+            told["object"] = revision.object
         if content is not None and content.past:
             told["past"] = True
         if self.missing:
@@ -107,9 +113,11 @@ class Entry:
     @classmethod
     def from_json(cls, told: Any) -> Entry:
         """Raises KeyError, TypeError, ValueError, AttributeError where it is something else."""
-        sha256, name, inline = told["sha256"], told["name"], told.get("inline")
+        sha256, name, inline, shared = told["sha256"], told["name"], told.get("inline"), told.get("object")
         if name is not None and not is_name(name):
             raise ValueError("name")
+        if shared is not None and not is_shared_name(shared):
+            raise ValueError("object")
         revision = KeptRevision(
             _fixed(told["oid"], 8),
             _fixed(told["tid"], 8),
@@ -118,6 +126,7 @@ class Entry:
             None if sha256 is None else _fixed(sha256, 32),
             inline is not None,
             str(told.get("damaged", "")),
+            shared,
         )
         content = None
         if told["path"] is not None or told["type"] or told.get("past"):
@@ -262,18 +271,53 @@ def _disk() -> Iterator[None]:
 
 def added(later: Iterable[Entry], earlier: Iterable[Entry], count: Count) -> Iterator[tuple[str, int | None]]:
     """Key and size of each object that ``later`` has and ``earlier`` has not, each once, in the order of oids; counted
-    in ``count``. What was missing then and is there now is new. Memory: one blob's revisions."""
-    before = _by_oid(earlier)
-    known = next(before, None)
-    for oid, entries in _by_oid(later):
-        while known is not None and known[0] < oid:
-            known = next(before, None)
-        had = {entry.key for entry in known[1] if not entry.missing} if known is not None and known[0] == oid else set()
-        for entry in entries:
-            if entry.key and not entry.missing and entry.key not in had:
-                had.add(entry.key)
-                count.add(entry.revision.size)
-                yield entry.key, entry.revision.size
+    in ``count``. What was missing then and is there now is new. Of a blob whose bytes are shared it is its reference;
+    the shared objects come last. Memory: one blob's revisions, and what the disk has of shared ones."""
+    with Spool() as spool:
+        now, then = spool.table("key TEXT", "size INTEGER"), spool.table("key TEXT")
+        before = _by_oid(_noted(earlier, lambda entry: then.add(entry.key)))
+        known = next(before, None)
+        for oid, entries in _by_oid(_noted(later, lambda entry: now.add(entry.key, entry.revision.size))):
+            while known is not None and known[0] < oid:
+                known = next(before, None)
+            of_then = known[1] if known is not None and known[0] == oid else []
+            had = {_own_key(entry) for entry in of_then if not entry.missing}
+            for entry in entries:
+                key = _own_key(entry)
+                if key and not entry.missing and key not in had:
+                    had.add(key)
+                    size = entry.revision.size if key == entry.key else 0
+                    count.add(size)
+                    yield key, size
+        for _ in before:
+            pass  # what shares is noted
+        yield from _new(now, then, count)
+
+
+def _noted(entries: Iterable[Entry], note: Callable[[Entry], None]) -> Iterator[Entry]:
+    """And note what shares its bytes."""
+    for entry in entries:
+        if entry.key.startswith(OBJECTS) and not entry.missing:
+            note(entry)
+        yield entry
+
+
+def _own_key(entry: Entry) -> str:
+    """What the bucket has for this revision alone."""
+    shared = read_object_key(entry.key)
+    return entry.key if shared is None else reference_key(entry.revision.oid, entry.revision.object_name, shared)
+
+
+def _new(now: Table, then: Table, count: Count) -> Iterator[tuple[str, int | None]]:
+    had = (row[0] for row in then.rows("key"))
+    known = next(had, None)
+    for key, rows in groupby(now.rows("key"), key=lambda row: row[0]):
+        while known is not None and known < key:
+            known = next(had, None)
+        if known != key:
+            size = next(rows)[1]
+            count.add(size)
+            yield key, size
 
 
 def _by_oid(entries: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:

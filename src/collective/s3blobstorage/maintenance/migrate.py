@@ -16,14 +16,16 @@ from pathlib import Path
 from ..errors import Archived, BlobMissing, Corrupt
 from ..objectstore.interfaces import IObjectStore
 from ..objectstore.upload import IN_MEMORY
+from ..overlay.interfaces import Revision
 from ..storage.reading import BlobReader
 from ..storage.upload import Discard, check_same, send_once
 from .blobdir import BlobDirectory
 from .compare import Extra, Place, Verdict, for_bucket
-from .findings import REVISION, Count, Findings, examine, revision_of, revision_row
+from .findings import REST, REVISION, Count, Findings, examine, revision_of, revision_row
 from .kept import KeptRevision
 from .pace import Pace
 from .parallel import in_parallel
+from .sought import sought
 from .spool import Spool, Table
 
 Advance = Callable[[int, int], None]  # (blobs, bytes) more; called by any thread
@@ -81,8 +83,12 @@ def plan(
             planned.there.add(*revision_row(revision), max(place.sizes), int(place.file_size is not None))
 
 
-def execute(planned: Plan, store: IObjectStore, directory: BlobDirectory, transfer: Transfer) -> None:
+def execute(
+    planned: Plan, store: IObjectStore, directory: BlobDirectory, transfer: Transfer, reader: BlobReader
+) -> None:
     """Upload what is wanted, and note in the plan's findings what came of it. In the thread of the caller.
+
+    ``reader`` of the same store tells where it may be, and shares what a record names as a shared object.
 
     A file that is gone makes its revision doubtful; one that cannot be read, or that is not what its record says, is
     noted, and the others go on. Unavailable, Refused and other errors of the store end it, after the uploads under way.
@@ -90,12 +96,12 @@ def execute(planned: Plan, store: IObjectStore, directory: BlobDirectory, transf
 
     def tasks() -> Iterator[tuple[KeptRevision, int, list[Path]]]:
         for row in planned.wanted.rows():
-            revision, size, sources = revision_of(row), row[6], row[7]
+            revision, (size, sources) = revision_of(row), row[REST:]
             tids = [sources[start : start + 8] for start in range(0, len(sources), 8)]
             yield revision, size, [directory.file(revision.oid, tid) for tid in tids]
 
     def send(task: tuple[KeptRevision, int, list[Path]]) -> None:
-        _send(store, *task, transfer)
+        _send(store, *task, transfer, reader)
 
     _run(planned, tasks(), send, transfer, planned.findings.done, FileNotFoundError)
 
@@ -109,7 +115,7 @@ def verify(planned: Plan, reader: BlobReader, directory: BlobDirectory | None, t
 
     def tasks() -> Iterator[tuple[KeptRevision, int, Path | None]]:
         for row in planned.there.rows():
-            revision, size, has_file = revision_of(row), row[6], row[7]
+            revision, (size, has_file) = revision_of(row), row[REST:]
             yield revision, size, directory.file(revision.oid, revision.tid) if directory and has_file else None
 
     def read(task: tuple[KeptRevision, int, Path | None]) -> None:
@@ -143,7 +149,14 @@ def _run(
     findings.stopped = transfer.stop.is_set()
 
 
-def _send(store: IObjectStore, revision: KeptRevision, size: int, sources: list[Path], transfer: Transfer) -> None:
+def _send(
+    store: IObjectStore,
+    revision: KeptRevision,
+    size: int,
+    sources: list[Path],
+    transfer: Transfer,
+    reader: BlobReader,
+) -> None:
     """Upload one revision from the first of the files that is still there. FileNotFoundError where none is."""
     small = size <= IN_MEMORY  # sent as a whole: it has to be waited for before
     if small:
@@ -154,18 +167,39 @@ def _send(store: IObjectStore, revision: KeptRevision, size: int, sources: list[
             transfer.pace.take(count)
         transfer.advance(0, count)
 
+    sharing = Revision(revision.oid, revision.tid, revision.state)
     for path in sources:
         try:
             sha256 = _checked(path, size, revision.sha256)
-            if transfer.looks_first and store.head(revision.key) is not None:
-                check_same(store, revision.oid, revision.tid, revision.state, size, sha256)
+            if transfer.looks_first and _is_there(store, revision, size, sha256, deduplicated=reader.deduplicated):
                 transfer.advance(0, size)
-                return
-            send_once(store, revision.oid, revision.tid, revision.state, path, sha256, progress=progress)
+            elif not reader.share_again(sharing, _put(store, path, sha256, progress)):
+                send_once(store, revision.oid, revision.tid, revision.state, path, sha256, progress=progress)
             return
         except FileNotFoundError:
             if path is sources[-1]:
                 raise
+
+
+def _put(store: IObjectStore, path: Path, sha256: bytes, progress: Callable[[int], None]) -> Callable[[str], object]:
+    """What puts the file under the key of a shared object."""
+    return lambda key: store.put_file(
+        key, path, metadata={}, sha256=sha256, if_absent=True, shared=True, progress=progress
+    )
+
+
+def _is_there(store: IObjectStore, revision: KeptRevision, size: int, sha256: bytes, *, deduplicated: bool) -> bool:
+    """Whether it came since the report was made. Corrupt where other bytes are under its own key."""
+    for key in sought(store, revision, deduplicated=deduplicated):
+        info = store.head(key)
+        if info is None:
+            continue
+        if key == revision.key:
+            check_same(store, revision.oid, revision.tid, revision.state, size, sha256)
+            return True
+        if info.size == size and f"/{sha256.hex()}." in key:
+            return True
+    return False
 
 
 def _checked(path: Path, size: int, sha256: bytes | None) -> bytes:

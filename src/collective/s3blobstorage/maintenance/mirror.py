@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..cache.interfaces import IBlobCache
 from ..errors import BlobMissing, ConfigurationError, Corrupt, StoreError
+from ..objectstore.content import sha256_of
 from ..objectstore.interfaces import IObjectStore
+from ..objectstore.upload import opened
 from ..overlay.bringing import store_file
-from ..overlay.interfaces import IOverlay, Revision
+from ..overlay.interfaces import IOverlay, Revision, Share
 from .compare import Extra, Place, Verdict, for_mirror
 from .findings import examine, revision_of, revision_row
 from .kept import KeptRevision
@@ -52,10 +54,12 @@ def execute(
     store: IObjectStore,
     cache: IBlobCache,
     transfer: Transfer,
+    share: Share,
     *,
     keep_there: bool,
 ) -> None:
-    """Copy what is wanted, and note in the plan's findings what came of it. In the thread of the caller.
+    """Copy what is wanted, and note in the plan's findings what came of it. In the thread of the caller. ``share``:
+    ``BlobReader.share_again`` of the bucket.
 
     A revision that no source has is doubtful, one that a source could not give, or gave damaged, is noted, and the
     others go on. Errors of the bucket end it after what is under way; so does a disk that takes no file
@@ -64,7 +68,7 @@ def execute(
     findings = planned.findings
 
     def bring(revision: KeptRevision) -> int:
-        return _bring(revision, overlay, store, cache, transfer)
+        return _bring(revision, overlay, store, cache, transfer, share)
 
     revisions = (revision_of(row) for row in planned.wanted.rows())
     running = in_parallel(revisions, bring, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-mirror")
@@ -92,11 +96,28 @@ def execute(
     findings.stopped = transfer.stop.is_set()
 
 
-def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IBlobCache, transfer: Transfer) -> int:
+def _shared(kept: KeptRevision, content: Any, store: IObjectStore, share: Share) -> bool:
+    """Whether it is stored as the shared object that its record names. Its bytes are compared before: wrong ones would
+    become everybody's; for the same reason the store is not asked to copy what nobody has read here."""
+    if kept.object is None:
+        return False
+    with opened(content) as file:
+        if sha256_of(file.plain_blocks()) != kept.sha256:
+            raise Corrupt("the file does not have the bytes that the blob's record names")
+
+    def send(key: str) -> object:
+        return store.put_file(key, content, metadata={}, sha256=kept.sha256, if_absent=True, shared=True)
+
+    return share(Revision(kept.oid, kept.tid, kept.state), send)
+
+
+def _bring(
+    kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IBlobCache, transfer: Transfer, share: Share
+) -> int:
     """Copy one revision, and return its size in bytes. Leaves no file."""
     revision = Revision(kept.oid, kept.tid, kept.state)
     try:
-        copied = overlay.copy_into(revision, store, kept.key)
+        copied = overlay.copy_into(revision, store, kept.key) if kept.object is None else None
     except BlobMissing:
         raise
     except (Corrupt, StoreError):
@@ -120,7 +141,8 @@ def _bring(kept: KeptRevision, overlay: IOverlay, store: IObjectStore, cache: IB
         if kept.size not in (None, received.size):
             raise Corrupt(f"{received.size} bytes came, and the record says {kept.size}")
         cache.make_room(path, folder, staged=True)
-        store_file(store, kept.key, received.content, kept.oid, kept.tid, sha256=kept.sha256)
+        if not _shared(kept, received.content, store, share):
+            store_file(store, kept.key, received.content, kept.oid, kept.tid, sha256=kept.sha256)
         return received.size
     finally:
         path.unlink(missing_ok=True)

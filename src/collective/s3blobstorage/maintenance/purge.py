@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ..datatypes import ARCHIVES
-from ..keys import BLOBS, read_foreign_key, read_key
+from ..keys import BLOBS, OBJECTS, has_bytes
 from ..objectstore.interfaces import IObjectStore
 from .blobdir import BlobDirectory
 from .compare import Verdict
-from .findings import Count, Findings
+from .findings import REST, Count, Findings
 from .migrate import Plan
 from .scope import Scope
 
@@ -42,8 +43,7 @@ def unreadable(store: IObjectStore) -> str | None:
     """Why the directory's files are needed although the bucket has the blobs, or None: some lie in an archive. One
     listing. Of a restored one the listing tells the same: it can be read for some days only."""
     archived = sum(
-        line.storage_class in ARCHIVES and bool(read_key(line.key) or read_foreign_key(line.key))
-        for line in store.list(BLOBS)
+        line.storage_class in ARCHIVES and has_bytes(line.key) for line in chain(store.list(BLOBS), store.list(OBJECTS))
     )
     if not archived:
         return None
@@ -57,8 +57,9 @@ def deletable(planned: Plan) -> Count:
     """The files that would go."""
     count = Count()
     for row in planned.there.rows():
-        if row[7]:
-            count.add(row[6])
+        size, has_file = row[REST:]
+        if has_file:
+            count.add(size)
     return count
 
 
@@ -87,6 +88,6 @@ def execute(planned: Plan, directory: BlobDirectory, stop: threading.Event) -> N
 
 def _files(planned: Plan, directory: BlobDirectory) -> Iterator[tuple[bytes, bytes, int, Path]]:
     for row in planned.there.rows():
-        oid, tid, size, has_file = row[0], row[1], row[6], row[7]
+        oid, tid, (size, has_file) = row[0], row[1], row[REST:]
         if has_file:
             yield oid, tid, size, directory.file(oid, tid)

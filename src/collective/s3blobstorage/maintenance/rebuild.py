@@ -20,7 +20,16 @@ from ..errors import (
     EncryptionNotHonoured,
     ObjectMissing,
 )
-from ..keys import BLOBS, blob_key, is_name, read_foreign_key, read_key
+from ..keys import (
+    BLOBS,
+    blob_key,
+    is_name,
+    object_key,
+    read_foreign_key,
+    read_key,
+    read_reference_key,
+    read_shared_name,
+)
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore
 from .blobdir import BlobDirectory
@@ -73,7 +82,7 @@ def plan_by_manifest(
 
 @dataclass
 class Unplaced:
-    """Objects that say of which blob they are, and not of which transaction. ``rows``: oid, name, size."""
+    """Objects that say of which blob they are, and not of which transaction. ``rows``: oid, name, size, key."""
 
     rows: Table
     count: Count = field(default_factory=Count)
@@ -93,8 +102,8 @@ def plan_by_objects(
     One listing, and a request for each object with a name that was drawn: its metadata are asked for. In the thread of
     the caller. What does not open is noted, and the others go on. Raises Stopped, Unavailable, Refused.
     """
-    found = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB")
-    unplaced = Unplaced(spool.table("oid BLOB", "name TEXT", "size INTEGER"))
+    found = spool.table("oid BLOB", "tid BLOB", "name TEXT", "size INTEGER", "sha256 BLOB", "object TEXT")
+    unplaced = Unplaced(spool.table("oid BLOB", "name TEXT", "size INTEGER", "key TEXT"))
     running = in_parallel(
         _objects(store, stop), lambda key: _said(store, key), concurrency=concurrency, stop=stop, name="s3blobs-export"
     )
@@ -102,25 +111,26 @@ def plan_by_objects(
         for key, future in running:
             advance(1)
             if isinstance(error := future.exception(), (Corrupt, EncryptionKeyMissing, EncryptionNotHonoured)):
-                planned.findings.blame("different", read_key(key)[0], z64, f"{key}: {error}")  # type: ignore[index]
+                oid = (read_key(key) or read_reference_key(key))[0]  # type: ignore[index]
+                planned.findings.blame("different", oid, z64, f"{key}: {error}")
                 continue
             said = future.result()
             if said is None:
                 continue
-            oid, tid, name, size, sha256 = said
+            oid, tid, name, size, sha256, shared = said
             if tid is None:
-                unplaced.rows.add(oid, name, size)
+                unplaced.rows.add(oid, name, size, blob_key(oid, name) if shared is None else object_key(shared))
                 unplaced.count.add(size)
             else:
-                found.add(oid, tid, name, size, sha256)
+                found.add(oid, tid, name, size, sha256, shared)
     if stop.is_set():
         raise Stopped
 
     def revisions() -> Iterator[KeptRevision]:
         last = None
-        for oid, tid, name, size, sha256 in found.rows("oid", "tid", "name"):
+        for oid, tid, name, size, sha256, shared in found.rows("oid", "tid", "name"):
             if (oid, tid) != last:  # the same revision under two keys: as zodb-s3blobs has it, and as a migration does
-                yield KeptRevision(oid, tid, None if name == tid.hex() else name, size, sha256)
+                yield KeptRevision(oid, tid, None if name == tid.hex() else name, size, sha256, object=shared)
             last = (oid, tid)
 
     plan(planned, matched(revisions(), (), directory.files(Scope(), spool)), stop)
@@ -128,25 +138,51 @@ def plan_by_objects(
 
 
 def _objects(store: IObjectStore, stop: threading.Event) -> Iterator[str]:
+    last = None
     for line in store.list(BLOBS):
         if stop.is_set():
             return
-        if read_key(line.key) is not None or read_foreign_key(line.key) is not None:
-            yield line.key
+        named = read_key(line.key)
+        if named is not None:
+            last = named
+        elif (reference := read_reference_key(line.key)) is not None:
+            if reference[:2] == last:
+                continue  # it has its bytes itself
+        elif read_foreign_key(line.key) is None:
+            continue
+        yield line.key
 
 
-def _said(store: IObjectStore, key: str) -> tuple[bytes, bytes | None, str, int | None, bytes | None] | None:
-    """Oid, tid, name, size and SHA-256, as far as key and metadata say; None where it is gone by now."""
+def _said(
+    store: IObjectStore, key: str
+) -> tuple[bytes, bytes | None, str, int | None, bytes | None, str | None] | None:
+    """Oid, tid, name, size, SHA-256 and shared object, as far as key and metadata say; None where it is gone by now."""
     foreign = read_foreign_key(key)
     if foreign is not None:
-        return *foreign, foreign[1].hex(), None, None
+        return *foreign, foreign[1].hex(), None, None, None
+    reference = read_reference_key(key)
+    if reference is not None:
+        return _referred(store, key, *reference)
     named = read_key(key)
     info = store.head(key)
     if named is None or info is None:
         return None
     oid, name = named
     tid = bytes.fromhex(name) if len(name) == 16 else _tid(info.metadata.get("tid", ""))
-    return oid, tid, name, info.size, recorded_sha256(info.metadata)
+    return oid, tid, name, info.size, recorded_sha256(info.metadata), None
+
+
+def _referred(
+    store: IObjectStore, key: str, oid: bytes, name: str, shared: str
+) -> tuple[bytes, bytes | None, str, int | None, bytes | None, str | None] | None:
+    """Of a reference: the bytes are the shared object's, and the tid, where the name does not have it, its own."""
+    info = store.head(object_key(shared))
+    if info is None:
+        return None
+    tid = bytes.fromhex(name) if len(name) == 16 else None
+    if tid is None and (said := store.head(key)) is not None:
+        tid = _tid(said.metadata.get("tid", ""))
+    return oid, tid, name, info.size, read_shared_name(shared)[0], shared
 
 
 def _tid(text: str) -> bytes | None:
@@ -168,8 +204,8 @@ def bring_unplaced(
     more (ConfigurationError).
     """
 
-    def bring(row: tuple[bytes, str, int]) -> int | None:
-        oid, name, size = row
+    def bring(row: tuple[bytes, str, int, str]) -> int | None:
+        oid, name, size, key = row
         target = folder / oid.hex() / name
         if target.exists():
             return None
@@ -177,7 +213,7 @@ def bring_unplaced(
         temporary = Path(staging.new_name())
         try:
             with open(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as file:
-                store.get_file(blob_key(oid, name), file, size=size)
+                store.get_file(key, file, size=size)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, target)
@@ -203,7 +239,7 @@ def _bring_each(
 ) -> None:
     running = in_parallel(tasks, bring, concurrency=transfer.concurrency, stop=transfer.stop, name="s3blobs-export")
     with closing(running):
-        for (oid, name, _), future in running:
+        for (oid, _, _, key), future in running:
             transfer.advance(1, 0)
             error = future.exception()
             if error is None:
@@ -211,7 +247,7 @@ def _bring_each(
                     findings.done.add(future.result())
             elif isinstance(error, (Corrupt, ObjectMissing)):
                 what = "different" if isinstance(error, Corrupt) else "missing"
-                findings.blame(what, oid, z64, f"{blob_key(oid, name)}: {error}")
+                findings.blame(what, oid, z64, f"{key}: {error}")
             elif isinstance(error, OSError):
                 raise ConfigurationError(
                     f"--to {folder} takes no file: {error.strerror}; make room there or let this user write, and run it"

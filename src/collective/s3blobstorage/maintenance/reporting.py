@@ -36,6 +36,7 @@ class Report:
             total += row.all.bytes
             line = {"month" if self.kind == GROWTH else "type": row.name, **asdict(row.all)}
             line |= {"history_blobs": row.history.blobs, "history_bytes": row.history.bytes}
+            line |= {"shared_blobs": row.shared.blobs, "shared_bytes": row.shared.bytes}
             lines.append(line | {"total_bytes": total} if self.kind == GROWTH else line)
         return lines
 

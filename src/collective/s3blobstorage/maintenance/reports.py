@@ -1,7 +1,8 @@
 """What takes the room: the largest blobs, the growth by month, the share of each portal type.
 
 Made from the entries of an ``Inventory``, which come sorted by oid and tid, in one go; memory does not grow with them.
-An object that several revisions name, as an undo makes them, is counted once. ``history``: revisions that are not the
+An object that several revisions of a blob name, as an undo makes them, is counted once. The bytes of one that several
+blobs share are counted once, too, and what that saves is told. ``history``: revisions that are not the
 last one of their blob, which only undo and earlier views of the database need.
 """
 
@@ -18,16 +19,21 @@ from .manifest import Entry
 
 @dataclass
 class Row:
-    """A month or a type. ``history``: how much of ``all`` is."""
+    """A month or a type. ``history``: how much of ``all`` is. ``shared``: blobs of ``all`` whose bytes are counted with
+    another blob, and those bytes: what sharing saves."""
 
     name: str
     all: Count = field(default_factory=Count)
     history: Count = field(default_factory=Count)
+    shared: Count = field(default_factory=Count)
 
     def add(self, entry: Entry, *, past: bool) -> None:
-        self.all.add(entry.revision.size)
+        size = 0 if entry.shared else entry.revision.size
+        self.all.add(size)
         if past:
-            self.history.add(entry.revision.size)
+            self.history.add(size)
+        if entry.shared:
+            self.shared.add(entry.revision.size)
 
 
 def counted(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
@@ -43,8 +49,8 @@ def counted(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
 
 
 def largest(entries: Iterable[Entry], count: int) -> list[tuple[Entry, bool]]:
-    """So many, the largest first."""
-    sized = (found for found in counted(entries) if found[0].revision.size is not None)
+    """So many, the largest first. Of blobs that share their bytes one."""
+    sized = (found for found in counted(entries) if found[0].revision.size is not None and not found[0].shared)
     return heapq.nlargest(count, sized, key=lambda found: found[0].revision.size or 0)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..encryption.ring import is_key_id
 from ..errors import EncryptionKeyMissing, ObjectMissing, Refused, StoreError, Unavailable
-from ..keys import CLAIM, KEYS, LEASE, SCRATCH, USAGE, is_addon_key, is_bookkeeping, is_key, read_foreign_key
+from ..keys import CLAIM, KEYS, LEASE, SCRATCH, USAGE, has_bytes, is_addon_key, is_bookkeeping
 from ..objectstore.interfaces import IObjectStore, Protection
 from .findings import Count, Stopped
 from .gc.lines import Lines
@@ -39,12 +39,13 @@ _NEVER_READ = (KEYS, LEASE, CLAIM, SCRATCH)
 
 
 def is_content(key: str) -> bool:
-    """Whether it is a blob's key, of any form, or of an object of an add-on's."""
-    return is_key(key) or is_addon_key(key) or read_foreign_key(key) is not None
+    """Whether it has a blob's bytes, or is an add-on's object."""
+    return has_bytes(key) or is_addon_key(key)
 
 
 def may_need_a_key(key: str) -> bool:
-    """Whether it is content, or what this package keeps beside it and reads again."""
+    """Whether it is content, or what this package keeps beside it and reads again. References to shared objects and
+    marks have no bytes, and are only listed."""
     return is_content(key) or (is_bookkeeping(key) and not key.startswith(_NEVER_READ))
 
 

@@ -37,11 +37,12 @@ def verify(
             raise Stopped
         advance(count)
 
-    objects = blob_objects(store, Scope(), spool, with_foreign_keys=marker.foreign_keys, advance=counted)
+    objects = blob_objects(store, Scope(), spool, marker, advance=counted)
     for verdict, place in examine(matched(revisions(manifest), objects, ()), for_bucket, findings, stop):
         if verdict is Verdict.MISSING:
             revision = place.revision
-            findings.blame("missing", revision.oid, revision.tid, f"its object {revision.key} is not in the bucket")
+            nor = ", nor one that it shares" if marker.deduplicated and not revision.object else ""
+            findings.blame("missing", revision.oid, revision.tid, f"its object {place.key} is not in the bucket{nor}")
 
 
 def revisions(manifest: Manifest) -> Iterator[KeptRevision]:

@@ -20,7 +20,7 @@ from collective.s3blobstorage.encryption import segments
 from collective.s3blobstorage.encryption.envelope import SEALED, SEALED_SHA256, DataKey, key_name, unwrap
 from collective.s3blobstorage.encryption.ring import KeyRing
 from collective.s3blobstorage.errors import Corrupt, EncryptionKeyMissing, EncryptionNotHonoured
-from collective.s3blobstorage.keys import BLOBS, SEALED_PREFIXES
+from collective.s3blobstorage.keys import BYTES, SEALED_PREFIXES
 from collective.s3blobstorage.objectstore import copy, download, parts, ranges, upload
 from collective.s3blobstorage.objectstore.connection import Connection, recorded_sha256
 from collective.s3blobstorage.objectstore.content import Openable, SealedBytes, SealedContent, sha256_of
@@ -65,7 +65,7 @@ class SealedStore(S3ObjectStore):
         """Of an object as it is stored; None: it is in clear. Raises EncryptionNotHonoured where it must not be."""
         text = info.metadata.get(SEALED)
         if text is None:
-            if self.encryption.required and self.encryption.seals and info.key.startswith(BLOBS):
+            if self.encryption.required and self.encryption.seals and info.key.startswith(BYTES):
                 log.error("%r is in clear, and require-encryption is on", info.key)
                 raise EncryptionNotHonoured("An object is not encrypted as it must be (require-encryption).")
             return None

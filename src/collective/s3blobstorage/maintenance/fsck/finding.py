@@ -11,19 +11,20 @@ from typing import Any
 from ZODB.utils import oid_repr, tid_repr
 
 from ..content import Content
-from ..findings import REVISION, Count, committed, revision_of, revision_row
+from ..findings import REST, REVISION, Count, committed, revision_of, revision_row
 from ..kept import KeptRevision
 from ..spool import Spool, Table
 
 # Kinds of findings, as they are shown. Of each revision one: the first that holds.
 DAMAGED = "damaged-record"  # the record cannot be read, so nobody knows which object it needs
 MISSING = "missing"  # neither the bucket nor a source has it
+NO_REFERENCE = "missing-reference"  # it shares an object, and nothing keeps gc from deleting that
 TRUNCATED = "truncated"  # the object has less bytes than the record says
 WRONG_SIZE = "wrong-size"  # it has more
 WRONG_ENCRYPTION = "wrong-encryption"  # it cannot be read with what zope.conf says
 WRONG_METADATA = "wrong-metadata"  # its metadata contradict the record, or its own bytes
 WRONG_BYTES = "wrong-bytes"  # it has other bytes
-KINDS = (DAMAGED, MISSING, TRUNCATED, WRONG_SIZE, WRONG_ENCRYPTION, WRONG_METADATA, WRONG_BYTES)
+KINDS = (DAMAGED, MISSING, NO_REFERENCE, TRUNCATED, WRONG_SIZE, WRONG_ENCRYPTION, WRONG_METADATA, WRONG_BYTES)
 
 # Of findings and keys so many are in a document; of more only the number is. ``Report.each`` gives all.
 LISTED = 1000
@@ -51,7 +52,7 @@ class Finding:
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Finding:
-        kind, key, size, etag, detail = row[6:11]
+        kind, key, size, etag, detail = row[REST : REST + 5]
         return cls(kind, revision_of(row), key, size, etag, detail)
 
 
@@ -93,6 +94,17 @@ class Reading:
 
 
 @dataclass
+class Shared:
+    """Shared objects of the prefix, their bytes, how many references name them, and how many name what is not there.
+    Of an ``--oid-range`` the references are those of its blobs."""
+
+    objects: int = 0
+    bytes: int = 0
+    references: int = 0
+    broken: int = 0
+
+
+@dataclass
 class Report:
     """``revisions``: kept ones; ``inline``: in their records; ``there``: whose object has the right size; ``old``: only
     under a key of zodb-s3blobs; ``elsewhere``: only in a source; ``gone``: that a pack removed meanwhile.
@@ -101,7 +113,10 @@ class Report:
     ``waiting``: objects that are not encrypted as they would be now, which ``keys rotate`` changes; of those that were
     read, where any were.
 
-    ``orphaned``: objects that no kept revision needs (gc's business); ``foreign``: what this package did not write;
+    ``shared``: None where blobs share nothing.
+
+    ``orphaned``: objects that no kept revision needs, references of such, and shared objects that nothing refers to
+    (gc's business); ``foreign``: what this package did not write;
     ``not_adopted``: under keys of zodb-s3blobs, which nobody reads. ``uploads``: unfinished multipart uploads, None
     where they cannot be listed.
 
@@ -119,6 +134,7 @@ class Report:
     unknown: int = 0
     unknown_of: list[dict[str, str]] = field(default_factory=list)
     waiting: Count = field(default_factory=Count)
+    shared: Shared | None = None
     orphaned: Count = field(default_factory=Count)
     foreign: Count = field(default_factory=Count)
     foreign_keys: list[str] = field(default_factory=list)
@@ -190,6 +206,8 @@ def document(report: Report, *, listed: int = LISTED, orphans: bool = False) -> 
         "outage": report.outage or None,
         "stopped": report.stopped,
     }
+    if report.shared is not None:
+        told["shared"] = asdict(report.shared)
     if orphans:
         told["orphans"] = [{"key": key, "bytes": size} for key, size in report.orphans()]
     return told

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ...encryption.envelope import key_name
 from ...encryption.segments import sealed_size, unsealed_size
 from ...errors import Corrupt, EncryptionKeyMissing, EncryptionNotHonoured, ObjectMissing
-from ...keys import foreign_keys
+from ...keys import OBJECTS, read_object_key, read_shared_name
 from ...objectstore.connection import recorded_sha256, recorded_size
 from ...objectstore.interfaces import IObjectStore, Stored
 from ..kept import KeptRevision
@@ -36,20 +36,20 @@ class Looked:
     waits: bool = False
 
 
-def keys_of(revision: KeptRevision, *, with_foreign_keys: bool) -> tuple[str, ...]:
-    """Under which its object may be, as readers look for it."""
-    if revision.name is None and with_foreign_keys:
-        return revision.key, *foreign_keys(revision.oid, revision.tid)
-    return (revision.key,)
+def digest_of(key: str) -> bytes | None:
+    """The SHA-256 of what lies there, where the key tells it: that of a shared object."""
+    shared = read_object_key(key)
+    return None if shared is None else read_shared_name(shared)[0]
 
 
-def look(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...]) -> Looked:
-    """By one HEAD, or one for each key that is not there. Raises Refused, which may mean that it needs another key, and
-    Unavailable."""
+def look(store: IObjectStore, revision: KeptRevision, keys: Iterable[str]) -> Looked:
+    """By one HEAD, or one for each key that is not there. ``keys``: see ``maintenance/sought.py``. Raises Refused,
+    which may mean that it needs another key, and Unavailable."""
     return _looked(store, revision, keys)[0]
 
 
-def _looked(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...]) -> tuple[Looked, Stored | None]:
+def _looked(store: IObjectStore, revision: KeptRevision, keys: Iterable[str]) -> tuple[Looked, Stored | None]:
+    lacking = ""  # what is missing: the shared object, where it has a reference to one
     for key in keys:
         try:
             stored = store.stored(key)
@@ -59,7 +59,9 @@ def _looked(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...]) 
             return Looked(WRONG_METADATA, key, detail=str(error)), None
         if stored is not None:
             return _judged(Wanted.of(store.encryption), revision, stored), stored
-    return Looked(MISSING, keys[0], detail="it is neither in the bucket nor in a source"), None
+        if not lacking or key.startswith(OBJECTS):
+            lacking = key
+    return Looked(MISSING, lacking, detail="it is neither in the bucket nor in a source"), None
 
 
 def _judged(wanted: Wanted, revision: KeptRevision, stored: Stored) -> Looked:
@@ -90,7 +92,7 @@ def _judged(wanted: Wanted, revision: KeptRevision, stored: Stored) -> Looked:
     return Looked(RIGHT, key, size, info.etag, waits=not stored.current)
 
 
-def read(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...], moved: Callable[[int], None]) -> Looked:
+def read(store: IObjectStore, revision: KeptRevision, keys: Iterable[str], moved: Callable[[int], None]) -> Looked:
     """The same, and then by reading it whole. ``moved(bytes)``: what came. One GET; of a wrong one a second time."""
     looked, stored = _looked(store, revision, keys)
     if looked.kind or stored is None:
@@ -100,6 +102,7 @@ def read(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...], mov
     def wrong(kind: str, detail: str) -> Looked:
         return Looked(kind, key, size, etag, detail, waits=looked.waits)
 
+    sha256 = digest_of(key) or revision.sha256
     contradicted = _contradiction(revision, stored)
     try:
         told = read_whole(store, key, moved, size=revision.size)
@@ -110,24 +113,25 @@ def read(store: IObjectStore, revision: KeptRevision, keys: tuple[str, ...], mov
     except EncryptionNotHonoured:
         return wrong(WRONG_ENCRYPTION, _CLEAR)
     except Corrupt as error:
-        if revision.sha256 is not None and _is_right(store, key, revision, moved):
+        if sha256 is not None and _is_right(store, key, revision.size, sha256, moved):
             return wrong(WRONG_METADATA, "its metadata name another SHA-256 than its record and its bytes have")
         return wrong(WRONG_BYTES, f"its bytes are not those that were stored: {error}")
-    if revision.sha256 is not None and told.sha256 != revision.sha256:
-        return wrong(WRONG_BYTES, "its SHA-256 is not the one of its record")
+    if sha256 is not None and told.sha256 != sha256:
+        said = "its record" if revision.sha256 == sha256 else "its key"
+        return wrong(WRONG_BYTES, f"its SHA-256 is not the one of {said}")
     if contradicted:
         return wrong(WRONG_METADATA, contradicted)
     proof = BY_SIZE
     if revision.sha256 is not None:
         proof = BY_RECORD
-    elif recorded_sha256(told.metadata) is not None:
+    elif sha256 is not None or recorded_sha256(told.metadata) is not None:
         proof = BY_METADATA
     return Looked(RIGHT, key, size, etag, proof=proof, waits=looked.waits)
 
 
-def _is_right(store: IObjectStore, key: str, revision: KeptRevision, moved: Callable[[int], None]) -> bool:
+def _is_right(store: IObjectStore, key: str, size: int | None, sha256: bytes, moved: Callable[[int], None]) -> bool:
     try:
-        read_whole(store, key, moved, size=revision.size, sha256=revision.sha256)
+        read_whole(store, key, moved, size=size, sha256=sha256)
     except (Corrupt, ObjectMissing):
         return False
     return True
@@ -136,7 +140,7 @@ def _is_right(store: IObjectStore, key: str, revision: KeptRevision, moved: Call
 def _contradiction(revision: KeptRevision, stored: Stored) -> str:
     """What metadata say that is not so. Those that are lacking say nothing: another tool may have copied the object."""
     metadata = stored.info.metadata
-    if metadata.get("oid") not in (None, revision.oid.hex()):
+    if metadata.get("oid") not in (None, revision.oid.hex()) and not stored.info.key.startswith(OBJECTS):
         return f"its metadata say that it is of blob 0x{metadata['oid']}"
     if recorded_size(metadata) not in (None, stored.info.size):
         return f"its metadata say that it has {metadata['size']} bytes"

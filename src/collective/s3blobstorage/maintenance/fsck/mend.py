@@ -2,6 +2,10 @@
 
 The machine's cache, the sources, older versions of the same key, in this order. Nothing is put into the bucket before
 it is whole on the local disk and proven; a wrong object is replaced only while it is the one that was found wrong.
+
+A shared object that is missing is brought back as a writer begins to share one (``storage/sharing.py``): references
+first, then a look for the mark that it was given up. Where there is one its name is never begun again, and each
+revision gets an object of its own, which readers find too. Only bytes of the SHA-256 in its name are put there.
 """
 
 from __future__ import annotations
@@ -23,13 +27,17 @@ from ...errors import (
     StoreError,
     Unavailable,
 )
+from ...keys import read_object_key, read_shared_name, reference_key
 from ...objectstore.connection import recorded_sha256, recorded_size
 from ...objectstore.content import sha256_of
 from ...objectstore.download import write_whole
 from ...objectstore.interfaces import IObjectStore, ObjectInfo
 from ...objectstore.upload import opened
 from ...overlay.interfaces import IOverlay, Revision
-from .finding import DAMAGED, MISSING, WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA, Finding
+from ...shared import marked_generations
+from ..kept import KeptRevision
+from .finding import DAMAGED, MISSING, NO_REFERENCE, WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA, Finding
+from .look import digest_of
 
 REPAIRED, WOULD, NOT, CHANGED = "repaired", "would be repaired", "not repaired", "changed meanwhile"
 
@@ -108,17 +116,21 @@ class Mender:
     moved: Callable[[int], None] = lambda count: None
     dry_run: bool = False
 
-    def mend(self, finding: Finding) -> Mended:
-        """Raises Unavailable where the bucket is out, and what ``check`` raises."""
+    def mend(self, findings: list[Finding]) -> Mended:
+        """Those of one object: the first is to be mended, which is right for the others too. Raises Unavailable where
+        the bucket is out, and what ``check`` raises."""
+        finding = findings[0]
+        if finding.kind == NO_REFERENCE:
+            return self._refer(findings)
         if finding.kind in _BY_HAND:
             return Mended(NOT, detail=_BY_HAND[finding.kind])
         if finding.kind == WRONG_ENCRYPTION and not finding.etag:  # what answers no HEAD cannot be replaced safely
             return Mended(NOT, detail=_NOT_DAMAGED)
         wanted = self._wanted(finding)
         passed = []
-        for origin in self._origins(finding, wanted):
+        for origin in self._origins(findings, wanted):
             try:
-                mended = self._bring(finding, wanted, origin)
+                mended = self._bring(findings, wanted, origin)
             except (ObjectMissing, FileNotFoundError):
                 continue
             except (Refused, EncryptionNotHonoured) as error:
@@ -139,7 +151,7 @@ class Mender:
 
     def _wanted(self, finding: Finding) -> _Wanted:
         revision = finding.revision
-        size, sha256 = revision.size, revision.sha256
+        size, sha256 = revision.size, digest_of(finding.key) or revision.sha256
         if finding.kind == WRONG_ENCRYPTION:
             size = finding.object_size if size is None else size
             try:
@@ -163,21 +175,26 @@ class Mender:
 
     # Where it may be
 
-    def _origins(self, finding: Finding, wanted: _Wanted) -> Iterator[_Origin]:
-        revision = finding.revision
-        oid, tid = revision.oid, revision.tid
+    def _origins(self, findings: list[Finding], wanted: _Wanted) -> Iterator[_Origin]:
+        finding = findings[0]
         if finding.kind == WRONG_METADATA and wanted.sha256 is not None:  # else it may be another blob's, as it says
             yield _Origin("object", lambda file: self._own(finding, wanted, file), known=False)
+        # Of a shared object any of its blobs may be somewhere.
+        revisions = [each.revision for each in findings] if digest_of(finding.key) else [finding.revision]
+        for revision in revisions:
+            yield from self._of_revision(Revision(revision.oid, revision.tid, revision.state))
+        yield from self._versions(finding, wanted)
+
+    def _of_revision(self, sought: Revision) -> Iterator[_Origin]:
+        oid, tid = sought.oid, sought.tid
         if self.cache.get_text(oid, tid) is not None:
             yield _Origin("cache", lambda file: self._cached(oid, tid, file), known=False)
-        sought = Revision(oid, tid, revision.state)
         try:
             name = self.overlay.which(sought)
         except StoreError as error:
             name = f"a source ({error})"
         if name is not None:
             yield _Origin(name, lambda file: self._from_source(sought, file))
-        yield from self._versions(finding, wanted)
 
     def _own(self, finding: Finding, wanted: _Wanted, file: BinaryIO) -> bool:
         try:
@@ -232,7 +249,8 @@ class Mender:
 
     # From there into the bucket
 
-    def _bring(self, finding: Finding, wanted: _Wanted, origin: _Origin) -> Mended:
+    def _bring(self, findings: list[Finding], wanted: _Wanted, origin: _Origin) -> Mended:
+        finding = findings[0]
         revision = finding.revision
         folder = self.cache.staging()
         path = folder / f"fsck-{revision.oid.hex()}-{revision.object_name}"
@@ -258,18 +276,68 @@ class Mender:
                 return Mended(WOULD, origin.name, proof)
             self.cache.make_room(path, folder, staged=True)
             self.check()
-            self._put(finding, received.content, sha256)
+            self._put(findings, received.content, sha256)
             return Mended(REPAIRED, origin.name, proof)
         finally:
             path.unlink(missing_ok=True)
 
-    def _put(self, finding: Finding, content: Any, sha256: bytes) -> None:
-        revision = finding.revision
-        metadata = {"oid": revision.oid.hex(), "tid": revision.tid.hex()}
-        if finding.kind == MISSING:
-            self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_absent=True)
+    def _put(self, findings: list[Finding], content: Any, sha256: bytes) -> None:
+        finding, put = findings[0], self.store.put_file
+        shared = read_object_key(finding.key)
+        if shared is None:
+            metadata = _metadata(finding.revision)
+            if finding.kind == MISSING:
+                put(finding.key, content, metadata=metadata, sha256=sha256, if_absent=True)
+            else:
+                put(finding.key, content, metadata=metadata, sha256=sha256, if_match=finding.etag)
+        elif finding.kind != MISSING:
+            put(finding.key, content, metadata={}, sha256=sha256, if_match=finding.etag)
+        elif self._referred(findings, shared):
+            put(finding.key, content, metadata={}, sha256=sha256, if_absent=True, shared=True)
         else:
-            self.store.put_file(finding.key, content, metadata=metadata, sha256=sha256, if_match=finding.etag)
+            for revision in _distinct(findings):
+                try:
+                    put(revision.key, content, metadata=_metadata(revision), sha256=sha256, if_absent=True)
+                except PreconditionFailed:
+                    continue  # it has one, where readers find it
+
+    def _referred(self, findings: list[Finding], shared: str) -> bool:
+        """Put the references of these revisions, and look whether the object may be begun, as a writer does: not before
+        they are there."""
+        for revision in _distinct(findings):
+            reference = reference_key(revision.oid, revision.object_name, shared)
+            self.store.put_bytes(reference, b"", metadata={"oid": revision.oid.hex()})
+        sha256, generation = read_shared_name(shared)
+        return generation not in marked_generations(self.store, sha256)
+
+    def _refer(self, findings: list[Finding]) -> Mended:
+        """Of revisions whose shared object is there. One that was given up is nobody's to rely on: a delete of it may
+        still be under way. So they get an object of their own too."""
+        if self.dry_run:
+            return Mended(WOULD)
+        self.check()
+        key = findings[0].key
+        shared = read_object_key(key)
+        assert shared is not None
+        try:
+            if not self._referred(findings, shared):
+                for revision in _distinct(findings):
+                    if self.store.head(revision.key) is None:
+                        self.store.copy(key, revision.key)
+        except ObjectMissing:
+            return Mended(CHANGED, detail=ANOTHER)
+        except Refused as error:
+            return Mended(NOT, detail=f"the store does not take it: {error}")
+        return Mended(REPAIRED)
+
+
+def _metadata(revision: KeptRevision) -> dict[str, str]:
+    return {"oid": revision.oid.hex(), "tid": revision.tid.hex()}
+
+
+def _distinct(findings: list[Finding]) -> list[KeptRevision]:
+    """Of those with one name, as an undo makes them, one."""
+    return list({finding.revision.key: finding.revision for finding in findings}.values())
 
 
 def _is_of(finding: Finding, info: ObjectInfo) -> bool:

@@ -15,15 +15,25 @@ from typing import Any
 
 from ...cache.interfaces import IBlobCache
 from ...errors import Corrupt, ObjectMissing, Refused, StoreError, Unavailable
-from ...keys import BLOBS, is_addon_key, is_bookkeeping, is_upload_key, read_foreign_key
+from ...keys import (
+    BLOBS,
+    OBJECTS,
+    is_addon_key,
+    is_bookkeeping,
+    is_upload_key,
+    read_condemned_key,
+    read_foreign_key,
+    read_object_key,
+    reference_key,
+)
 from ...objectstore.clock import Clock
 from ...objectstore.interfaces import Listed
 from ...overlay.interfaces import IOverlay, Revision
-from ..bucket import BlobObject
+from ..bucket import BlobObject, Sharing
 from ..compare import Extra
 from ..comparing import Comparison
 from ..content import Content, content_of
-from ..findings import REVISION, Stopped, revision_of, revision_row
+from ..findings import REST, REVISION, Stopped, revision_of, revision_row
 from ..gc.candidate import name_of
 from ..gc.lease import Lease, Taken, refuse_held
 from ..gc.margins import MINUTE, Margins
@@ -32,19 +42,22 @@ from ..kept import KeptRevision, kept_revision, record_of
 from ..pace import Pace
 from ..parallel import in_parallel
 from ..rotate import held
+from ..sought import sought
 from .finding import (
     DAMAGED,
     LISTED,
     MISSING,
+    NO_REFERENCE,
     WRONG_ENCRYPTION,
     Finding,
     Reading,
     Report,
+    Shared,
     as_json,
     finding_table,
 )
 from .judge import RIGHT, Wanted
-from .look import BY_METADATA, BY_RECORD, Looked, keys_of, look, read
+from .look import BY_METADATA, BY_RECORD, Looked, look, read
 from .mend import ANOTHER, CHANGED, NOT, Mended, Mender
 
 _PAGE = 1000  # oids that the base is told of at a time
@@ -126,6 +139,7 @@ class _Fsck:
         self._refused = finding_table(spool)
         self._findings = finding_table(spool)
         self._extra = spool.table("oid BLOB", "key TEXT", "bytes INTEGER")
+        self._loose = spool.table("key TEXT", "bytes INTEGER")  # shared objects that no reference names
         self._there = spool.table(*REVISION, "key TEXT", "bytes INTEGER") if wish.deep else None
         self._contents: dict[bytes, Content] = {}  # by oid, of findings
         self._bytes = 0  # of what is in ``_there``
@@ -146,17 +160,17 @@ class _Fsck:
         doubtful, extra, there = self._doubtful, self._extra, self._there
         with run.base() as base:
             advance = self._running.phase("comparing")
-            for item in run.streams(base, advance, self._stop, self._passed):
+            for item in run.streams(base, advance, self._stop, self._passed, self._sharing()):
                 if isinstance(item, Extra):
                     found = item.found
                     assert isinstance(found, BlobObject)
-                    extra.add(found.oid, found.key, found.size)
+                    extra.add(found.oid, found.own_key, item.size)
                     continue
                 revision = item.revision
                 report.revisions += 1
                 kind = wanted.judge(item)
                 if kind is not RIGHT:
-                    key = "" if revision.damaged else revision.key
+                    key = "" if revision.damaged else item.key
                     doubtful.add(*Finding(kind, revision, key, item.object_size, "", revision.damaged).row)
                     continue
                 if revision.inline:
@@ -170,16 +184,44 @@ class _Fsck:
                     report.old.add(item.old_size)
                 if there is not None:
                     size = item.object_size if item.object_size is not None else item.old_size
-                    there.add(*revision_row(revision), revision.key, size)
-                    self._bytes += size or 0
+                    there.add(*revision_row(revision), item.key, size)
+                    self._bytes += 0 if item.shared else size or 0
         if run.scope.whole:
             self._outside()
+
+    def _sharing(self) -> Sharing | None:
+        if not self._run.marker.deduplicated:
+            return None
+        shared = self.report.shared = Shared()
+        began, whole = self._store.now(), self._run.scope.whole and self._run.inventory is None
+
+        def found(name: str, line: Listed, references: int) -> None:
+            shared.objects += 1
+            shared.bytes += line.size
+            shared.references += references
+            if references:
+                self._bytes += line.size if self._there is not None else 0
+            elif whole and line.last_modified < began:  # of a new one the reference came after its page of the listing
+                self._loose.add(line.key, line.size)
+
+        def broken(oid: bytes, name: str, object: str) -> None:
+            shared.broken += 1
+            self._extra.add(oid, reference_key(oid, name, object), 0)
+
+        return Sharing(found, broken)
 
     def _outside(self) -> None:
         """What lies before and behind the keys that were compared, and unfinished uploads."""
         store, listing, scope = self._store, self._run.listing, self._run.scope
         first, last = f"{BLOBS}{scope.first.hex()}/", f"{BLOBS}{scope.last.hex()}/~"
-        for line in chain(takewhile(lambda line: line.key <= first, listing.list()), listing.list(start_after=last)):
+        for line in takewhile(lambda line: line.key <= first, listing.list()):
+            self._passed(line)
+        if self.report.shared is None:
+            behind = listing.list(start_after=last)
+        else:  # shared objects were listed
+            between = takewhile(lambda line: line.key < OBJECTS, listing.list(start_after=last))
+            behind = chain(between, listing.list(start_after=f"{OBJECTS}\U0010ffff"))
+        for line in behind:
             self._passed(line)
         try:
             self.report.uploads = sum(1 for _ in store.list_uploads())
@@ -189,6 +231,8 @@ class _Fsck:
     def _passed(self, line: Listed) -> None:
         key, report = line.key, self.report
         if is_bookkeeping(key) or is_addon_key(key) or is_upload_key(key):
+            return
+        if report.shared is not None and read_condemned_key(key) is not None:
             return
         if read_foreign_key(key) is not None:
             if not self._run.marker.foreign_keys:
@@ -213,7 +257,7 @@ class _Fsck:
             advance(0, count)
 
         def work(task: _Task) -> Looked:
-            return read(self._store, task.revisions[0], self._keys(task.revisions[0]), moved)
+            return read(self._store, task.revisions[0], (task.key,), moved)
 
         position, first_wrong = _Position(wish.after), None
         running = in_parallel(self._tasks(), work, concurrency=wish.concurrency, stop=self._stop, name="s3blobs-fsck")
@@ -248,7 +292,7 @@ class _Fsck:
         assert self._there is not None
         chance, share = random.Random(), self._wish.sample / 100
         number, before = 0, self._wish.after
-        for key, rows in groupby(self._there.rows("key", "tid"), key=lambda row: row[6]):
+        for key, rows in groupby(self._there.rows("key", "tid"), key=lambda row: row[REST]):
             if key <= self._wish.after or (share < 1 and chance.random() >= share):
                 continue
             # Of those with one object, the record that says most of it first.
@@ -284,8 +328,9 @@ class _Fsck:
         for revision in task.revisions:
             self._refused.add(*Finding(WRONG_ENCRYPTION, revision, task.key, None, _REFUSED, detail).row)
 
-    def _keys(self, revision: KeptRevision) -> tuple[str, ...]:
-        return keys_of(revision, with_foreign_keys=self._run.marker.foreign_keys)
+    def _keys(self, revision: KeptRevision) -> Iterator[str]:
+        marker = self._run.marker
+        return sought(self._store, revision, deduplicated=marker.deduplicated, with_foreign_keys=marker.foreign_keys)
 
     # Again
 
@@ -329,9 +374,8 @@ class _Fsck:
         """A finding that holds, or where the blob is: ``there`` or ``elsewhere``. ``mending``: a source that went away
         since somebody looked is no outage of the bucket; another place may have the bytes."""
         revision = finding.revision
-        keys = self._keys(revision)
         try:
-            looked = look(self._store, revision, keys)
+            looked = look(self._store, revision, self._keys(revision))
         except Refused:
             if finding.etag == _REFUSED and self._may_read():
                 return replace(finding, etag="")
@@ -340,7 +384,10 @@ class _Fsck:
             if looked.etag == finding.etag and finding.kind != WRONG_ENCRYPTION:
                 return finding  # what reading it told holds as long as it is the same object
             # Another key may open it by now: a rotation leaves its bytes, and so its ETag.
-            looked = read(self._store, revision, keys, self._pace.take)
+            looked = read(self._store, revision, self._keys(revision), self._pace.take)
+        if looked.kind is RIGHT and self._lacks_reference(revision, looked.key):
+            detail = "it shares an object that gc deletes after some time, since its reference is missing"
+            return Finding(NO_REFERENCE, revision, looked.key, looked.size, detail=detail)
         if looked.kind is RIGHT:
             return "there"
         found = _found(looked, revision)
@@ -354,6 +401,13 @@ class _Fsck:
                 if not mending:
                     raise
         return found
+
+    def _lacks_reference(self, revision: KeptRevision, key: str) -> bool:
+        """Whether a record names the shared object there, and no reference does."""
+        if revision.object is None or read_object_key(key) is None:
+            return False
+        reference = reference_key(revision.oid, revision.object_name, revision.object)
+        return next(iter(self._store.list(reference, page_size=1)), None) is None
 
     def _may_read(self) -> bool:
         """Whether the store does not refuse everything by now, as where credentials ended meanwhile: what could be read
@@ -380,6 +434,7 @@ class _Fsck:
         """Of objects that no revision needed when the records were read: one may have come since."""
         orphans = self.report.orphan_rows
         assert orphans is not None
+        self._judge_loose()
         if not len(self._extra):
             return
         view = View(base, live=True)  # also of a ZEO client that is in use
@@ -399,6 +454,19 @@ class _Fsck:
                         self.report.orphaned.add(size)
             advance(sum(len(rows) for _, rows in page))
 
+    def _judge_loose(self) -> None:
+        """Shared objects that nothing refers to, but for those that a record names all the same."""
+        orphans = self.report.orphan_rows
+        assert orphans is not None
+        named = (row[REST + 1] for row in self._findings.rows("key") if row[REST] == NO_REFERENCE)
+        key = next(named, None)
+        for loose, size in self._loose.rows("key"):
+            while key is not None and key < loose:
+                key = next(named, None)
+            if key != loose:
+                orphans.add(b"", loose, size)
+                self.report.orphaned.add(size)
+
     # What is told
 
     def tell(
@@ -412,7 +480,7 @@ class _Fsck:
         with cache(overlay) as through:
             if self._wish.dry_run:
                 mender = Mender(self._store, overlay, through, lambda: None, self._pace.take, dry_run=True)
-                self._mend_each(self._by_object(), lambda findings: mender.mend(findings[0]))
+                self._mend_each(self._by_object(), mender.mend)
             else:
                 self._mend(overlay, through)
         self.report.stopped = self._stop.is_set()
@@ -461,7 +529,7 @@ class _Fsck:
     def _mend_if_same(self, mender: Mender, overlay: IOverlay, findings: list[Finding]) -> Mended:
         finding = findings[0]
         if finding.kind == DAMAGED or (finding.kind == WRONG_ENCRYPTION and not finding.etag):
-            return mender.mend(finding)  # which only says what to do
+            return mender.mend(findings)  # which only says what to do
         try:
             now = self._again(overlay, finding, mending=True)
         except ObjectMissing:
@@ -472,7 +540,7 @@ class _Fsck:
             return Mended(CHANGED, detail="it is right by now")
         if (now.kind, now.etag) != (finding.kind, finding.etag):
             return Mended(CHANGED, detail=ANOTHER)
-        return mender.mend(finding)
+        return mender.mend(findings)
 
     def _mend_each(self, objects: Iterator[list[Finding]], work: Callable[[list[Finding]], Mended]) -> None:
         """And tell what became of them. What comes after an outage, or a lost lease, is not tried."""
@@ -511,8 +579,8 @@ class _Fsck:
 
     def _by_object(self) -> Iterator[list[Finding]]:
         """Those of one object are mended once, and never at the same time: of the record that says most of it."""
-        rows = self._findings.rows("oid", "key", "tid")
-        for (_, key), same in groupby(rows, key=lambda row: (row[0], row[7])):
+        rows = self._findings.rows("key", "oid", "tid")
+        for key, same in groupby(rows, key=lambda row: row[REST + 1]):
             findings = list(map(Finding.from_row, same))
             if key:
                 yield sorted(findings, key=lambda finding: finding.revision.sha256 is None)

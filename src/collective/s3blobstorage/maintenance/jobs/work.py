@@ -18,6 +18,7 @@ from zope.interface import implementer
 from ...errors import ConfigurationError
 from ...overlay.settings import BlobDirSettings
 from ...status import figures
+from ...storage.owner import Marker, read_marker
 from .. import reporting
 from .. import rotate as rotation
 from ..blobdir import BlobDirectory
@@ -126,6 +127,11 @@ def _nothing_wrong(operated: Operated, options: Mapping[str, Any]) -> None:
     return None
 
 
+def _marker(operated: Operated) -> Marker:
+    """As it is now: since the site was opened another process may have begun to share blobs."""
+    return read_marker(operated.store) or operated.marker
+
+
 def _rate(options: Mapping[str, Any]) -> int | None:
     """Bytes a second; None: as fast as it goes. Raises ValueError."""
     rate: int = options["limit_rate"]
@@ -189,7 +195,7 @@ class Fsck:
     def __call__(self, operated: Operated, options: Mapping[str, Any], running: Any) -> dict[str, Any]:
         dry_run = options["dry_run"]
         with Spool() as spool:
-            run = Comparison(operated.look, operated.store, operated.marker, None, Scope(), spool)
+            run = Comparison(operated.look, operated.store, _marker(operated), None, Scope(), spool)
             wish = fsck.Wish(
                 deep=options["deep"],
                 sample=options["sample"],
@@ -226,7 +232,7 @@ class Mirror:
         store, dry_run = operated.store, options["dry_run"]
         names = [source.options.name for source in operated.settings.sources]
         with Spool() as spool:
-            run = Comparison(operated.look, store, operated.marker, None, Scope(), spool)
+            run = Comparison(operated.look, store, _marker(operated), None, Scope(), spool)
             copies = Copies(spool)
             wish = Wish(dry_run=dry_run, concurrency=AT_ONCE, limit_rate=_rate(options))
             seen = from_sources(
@@ -268,7 +274,7 @@ class Migrate:
             raise ConfigurationError("zope.conf has no <blobdirsource> behind this bucket")
         with Spool() as spool:
             directory = BlobDirectory.at(source.path)
-            run = Comparison(operated.look, operated.store, operated.marker, directory, Scope(), spool)
+            run = Comparison(operated.look, operated.store, _marker(operated), directory, Scope(), spool)
             copies = Copies(spool)
             wish = Wish(dry_run=dry_run, concurrency=AT_ONCE, limit_rate=_rate(options))
             from_directory(run, copies, wish, running)
@@ -333,7 +339,7 @@ class CountAll:
 
     def _outside(self, operated: Operated, running: Any) -> dict[str, Any]:
         with Spool() as spool, operated.look() as base:
-            run = Comparison(operated.look, operated.store, operated.marker, None, Scope(), spool)
+            run = Comparison(operated.look, operated.store, _marker(operated), None, Scope(), spool)
             copies = Copies(spool)
             streams = run.streams(base, running.phase("reading the database"), running.stop)
             plan(copies, streams, running.stop, comparing=False, keep_there=False)
@@ -365,7 +371,7 @@ class ReportAll:
         with Spool() as spool:
             try:
                 made = reporting.report(
-                    operated.look, operated.store, operated.marker, spool, kind, options["top"], running
+                    operated.look, operated.store, _marker(operated), spool, kind, options["top"], running
                 )
             except Stopped:
                 return {"report": kind, "stopped": True}
