@@ -122,14 +122,16 @@ class Moving:
 
     # Moving
 
-    def moves(self, size: Size, way: Any) -> dict[str, float]:
-        """The best seconds of each contestant, moving a blob directory into an empty bucket."""
+    def moves(self, size: Size, way: Any, only: str = "") -> dict[str, float]:
+        """The best seconds of each contestant, or of that one, moving a blob directory into an empty bucket."""
         site = self.folder / f"site-{size.name}"
         if not site.exists():
             _fill(site, size)
         contestants: dict[str, Callable[[Path, str, Any], list[str]]] = {OURS: self._migrate, BOTO3: self._sync}
         if self.rclone:
             contestants[RCLONE] = self._copy
+        if only:
+            contestants = {only: contestants[only]}
         best: dict[str, float] = {}
         for number in range(size.repetitions):
             for name in list(contestants)[:: 1 if number % 2 == 0 else -1]:

@@ -99,3 +99,15 @@ def test_manifests_and_reports_run_from_end_to_end(s3_server):
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert rows == ["growth", "verify", "types", "manifest"], done.stdout
+
+
+@pytest.mark.slow
+def test_the_rates_of_the_page_of_scale_are_measured_from_end_to_end(s3_server):
+    """Each work checks what it found; nothing is kept."""
+    kept = (REPOSITORY / "benchmarks" / "scale_rates.json").read_bytes()
+    command = [sys.executable, "benchmarks/scale_plan.py", "--measure", "--quick"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rates = [line.partition(":")[0] for line in done.stdout.splitlines() if " a second" in line and line[0] != "|"]
+    assert rates == list(json.loads(kept)["rates"]) and "| gc: plan | Inventory |" in done.stdout, done.stdout
+    assert (REPOSITORY / "benchmarks" / "scale_rates.json").read_bytes() == kept

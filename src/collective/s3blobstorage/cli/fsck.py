@@ -142,7 +142,6 @@ def fsck(
                 "deep": deep,
                 "sample": wish.sample,
                 **({"after": after} if after else {}),
-                **({"inventory": where} if where else {}),
             }
 
             def noted_too(running: Any) -> tuple[Report, Any]:

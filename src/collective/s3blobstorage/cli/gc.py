@@ -108,7 +108,7 @@ def gc(
         if dry_run or oid_range is not None or not _has_owner(collection):
             plan = shown_until_interrupted(work, "requests")
         else:
-            options = {"dry_run": True, "plan": None, "allow": allow, **({"inventory": where} if where else {})}
+            options = {"dry_run": True, "plan": None, "allow": allow}
             plan = in_job(collection.store, "gc", options, work, "requests", lambda plan: planned(plan, allow))
         if plan is None:
             return INTERRUPTED

@@ -137,7 +137,7 @@ def migrate(
                 from_sources(run, planned, wish.whole, running, *opening(there, database, store))
 
         if wish.uploading and oid_range is None:  # a part is no job: others bring theirs at the same time
-            options = {"dry_run": False, "source": str(source), **({"inventory": where} if where else {})}
+            options = {"dry_run": False, "source": str(source)}
             in_job(store, "migrate", options, work, "uploads", lambda done: report(planned.findings, "uploaded"))
         else:
             shown_until_interrupted(work, "uploads" if wish.uploading else "requests")

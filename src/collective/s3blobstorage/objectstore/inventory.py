@@ -22,6 +22,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ from urllib.parse import unquote_plus
 from collective.s3blobstorage.errors import Corrupt, InventoryError, ObjectMissing
 from collective.s3blobstorage.keys import MARKER
 from collective.s3blobstorage.objectstore.interfaces import IObjectStore, Listed
-from collective.s3blobstorage.objectstore.sortedlisting import SortedListing, Sorter
+from collective.s3blobstorage.objectstore.sortedlisting import SortedListing, Sorter, on_disk
 
 MAX_AGE = 48 * 3600.0  # seconds: of a report a day the one before may still be the newest that is finished
 _AHEAD = timedelta(minutes=20)  # that a report may seem to be of the future: clocks differ
@@ -94,11 +95,11 @@ class LocalFolder:
     def fetch(self, key: str, target: BinaryIO) -> None:
         path = self._found(key)
         try:
-            with path.open("rb") as source:
-                while block := source.read(_BLOCK):
-                    target.write(block)
+            source = path.open("rb")
         except OSError as error:
-            raise InventoryError(f"--inventory {self}: {path.name} cannot be copied: {error.strerror}") from None
+            raise InventoryError(f"--inventory {self}: {path.name} cannot be read: {error.strerror}") from None
+        with source:
+            shutil.copyfileobj(source, target, _BLOCK)
 
     def _found(self, key: str) -> Path:
         """A key begins with prefix, bucket and configuration, of which the copy may have none, some or all."""
@@ -339,10 +340,11 @@ def _rows(report: Report, file: File) -> Iterator[Row]:
 def _fetched(report: Report, file: File, local: BinaryIO) -> None:
     """All of it on the disk before a row counts: of what is not whole, nothing does."""
     try:
-        report.place.fetch(file.key, local)
+        with on_disk():
+            report.place.fetch(file.key, local)
+            local.flush()
     except Corrupt:
         raise _damaged(report, file, "it cannot be read as it was stored") from None
-    local.flush()
     size = local.seek(0, 2)
     if size != file.size:
         raise _damaged(report, file, f"it has {size} bytes, and the manifest says {file.size}")

@@ -95,7 +95,7 @@ class SortedListing:
         self._keys: list[bytes] = []  # every _STEP-th
         self._offsets: list[int] = []
         self.count = 0
-        with _disk():
+        with on_disk():
             self._file = tempfile.TemporaryFile(buffering=_BLOCK, prefix="s3blobs-inventory-")
             try:
                 self._write(lines)
@@ -136,7 +136,7 @@ class SortedListing:
         # Not the file's own position: fsck and gc read it in more than one place at a time.
         rest = b""
         while True:
-            with _disk():
+            with on_disk():
                 block = os.pread(self._file.fileno(), _BLOCK, offset)
             if not block:
                 return
@@ -163,7 +163,7 @@ def _plain(key: bytes) -> str:
 
 
 def _written(lines: Iterable[bytes]) -> BinaryIO:
-    with _disk():
+    with on_disk():
         file = tempfile.TemporaryFile(buffering=_BUFFER, prefix="s3blobs-inventory-")
         try:
             file.writelines(lines)
@@ -181,7 +181,8 @@ def _rewound(files: list[BinaryIO]) -> list[BinaryIO]:
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
+def on_disk() -> Iterator[None]:
+    """Say of what the disk does not take which folder it lies in: StagingError."""
     try:
         yield
     except OSError as error:
