@@ -143,6 +143,7 @@ EXPECTED: dict[str, dict[str, str | None]] = {
     "direct-upload-origins": {**_ENDPOINT, "spaces": _SCHEME},
     "direct-upload-staging": same("is none of the choices", empty="is empty"),
     "read-only": _BOOLEAN,
+    "note-reads": _BOOLEAN,
 }
 
 # What a secret's late refusal says, and what must be there for the check to be reached.

@@ -116,6 +116,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         preflight=section.preflight,
         preflight_deadline=section.preflight_deadline,
         start_degraded=section.start_degraded,
+        note_reads=section.note_reads,
         site_operations=section.site_operations,
         metrics_token_file=section.metrics_token_file,
         sources=source_settings(section.sources, environ),

@@ -359,6 +359,7 @@ direct_upload_origins = Key(
 direct_upload_staging = Key(
     "direct-upload-staging", partial(datatypes.choice, choices=("sse-s3", "none")), "sse-s3, none", "none"
 )
+note_reads = Key("note-reads", datatypes.boolean, ON_OFF, "on")
 read_only = Key("read-only", datatypes.boolean, ON_OFF, "on")
 site_operations = Key("site-operations", datatypes.boolean, ON_OFF, "on")
 metrics_token_file = Key(

@@ -21,6 +21,7 @@ A revision has a name of its own, 32 hex digits drawn at random, which its ZODB 
     keys/.rotation                   how far a rotation of keys has got; no id of a key begins with a dot
     keys/.usage                      how many objects were encrypted with which key when they were counted last
     uploads/{id}                     what a browser sent, until it becomes a blob
+    reads/{yyyymmdd}/{id}            which blobs a process read that day, as far as it wrote it down
     addons/{name}/…                  objects of an add-on's own, of which the database says nothing
 
 All our digits have a fixed width, so that a listing sorts by oid.
@@ -53,6 +54,7 @@ ROTATION = "keys/.rotation"
 USAGE = "keys/.usage"
 ADDONS = "addons/"
 UPLOADS = "uploads/"
+READS = "reads/"
 
 # Below which the bytes of blobs are: what require-encryption is about.
 BYTES = (BLOBS, OBJECTS)
@@ -70,6 +72,7 @@ _FOREIGN_KEY = re.compile(r"blobs/([0-9a-f]{1,16})/([0-9a-f]{1,16})\.blob")
 _ADDON_NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _MANIFEST = re.compile(r"manifests/\d{8}T\d{6}Z-[0-9a-f]{16}")
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+_READ_NOTE = re.compile(r"reads/(\d{8})/([0-9a-f]{32})")
 _ADDON_KEY = re.compile(rf"addons/{_ADDON_NAME}/.+", re.DOTALL)
 
 
@@ -193,9 +196,9 @@ def has_bytes(key: str) -> bool:
 
 
 def is_bookkeeping(key: str) -> bool:
-    """Whether it is what this package keeps beside the blobs: markers, notes of gc, keys, jobs, manifests, status and
-    checks."""
-    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, JOBS, MANIFESTS, STATUS, KEYS, SCRATCH))
+    """Whether it is what this package keeps beside the blobs: markers, notes of gc and of reads, keys, jobs, manifests,
+    status and checks."""
+    return key in (MARKER, MIRRORED) or key.startswith((CONTROL, GC_LOG, JOBS, MANIFESTS, STATUS, KEYS, SCRATCH, READS))
 
 
 def addon_prefix(name: str) -> str:
@@ -223,6 +226,17 @@ def upload_key(id: str) -> str:
 def is_upload_key(key: str) -> bool:
     """Whether ``upload_key`` makes it."""
     return key.startswith(UPLOADS) and _UPLOAD_ID.fullmatch(key[len(UPLOADS) :]) is not None
+
+
+def reads_key(day: str, id: str) -> str:
+    """The key of what a process read that day, as ``20261127``."""
+    return f"{READS}{day}/{id}"
+
+
+def read_note_key(key: str) -> tuple[str, str] | None:
+    """Day and id of the process, where it is one."""
+    found = _READ_NOTE.fullmatch(key)
+    return None if found is None else (found[1], found[2])
 
 
 def is_manifest_key(key: str) -> bool:

@@ -143,6 +143,7 @@ class StorageSettings:
     preflight: bool = True
     preflight_deadline: float = 60.0  # how long a store that is out is waited for at open; 0: one attempt
     start_degraded: bool = False
+    note_reads: bool = False  # whether each process writes down which blobs are read
     site_operations: bool = False  # whether managers of a site may operate the whole database
     metrics_token_file: Path | None = None  # whoever sends what it holds may read this database's metrics
     delivery: DeliverySettings = DeliverySettings()

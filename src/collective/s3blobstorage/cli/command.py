@@ -13,6 +13,7 @@ import click
 from ..messages import sentence
 from . import output
 from .adopt import adopt
+from .archive import archive
 from .check import check
 from .cors import cors
 from .dedup import dedup
@@ -58,6 +59,7 @@ def s3blobs(request: Request, config: Path | None, database_name: str | None, de
 
 for _verb in (
     adopt,
+    archive,
     check,
     cors,
     dedup,

@@ -18,7 +18,7 @@ from ..objectstore.patience import Clock
 from ..overlay.interfaces import IOverlay
 from ..overlay.negative import NegativeCache
 from ..settings import DeliverySettings
-from .mirrored import read_mirrored
+from .mirrored import read_both
 from .reading import BlobReader, state_of
 
 # Seconds for which the bucket's word that nothing is only in a source is taken without asking again. It is taken back
@@ -70,6 +70,8 @@ class Addresses:
         self._certain = certain
         self._lock = threading.Lock()
         self._mark: bytes | None = None
+        # As ``note_moving`` says it: what was found before does not count any more. None: nobody knows.
+        self._moved: str | None = ""
         self._asked: float | None = None
         self._lately = NegativeCache(ASK_AGAIN, clock.monotonic)  # objects that may be converted, seen a moment ago
 
@@ -90,7 +92,10 @@ class Addresses:
         candidates = self._reader.candidates(location)
         key: str | None = candidates[0]
         if len(candidates) > 1 or self._reader.deduplicated or not self._is_certain(tid):
-            key = next((known for known in candidates if self._is_known(known)), None)
+            self._mirrored()
+            moved, key = self._moved, None
+            if moved is not None:
+                key = next((known for known in candidates if self._is_known(moved, known)), None)
             if key is None:
                 try:
                     key = self._reader.find(location, references=self._reader.deduplicated)
@@ -98,17 +103,20 @@ class Addresses:
                     return None
                 if key is None:
                     return None
-                self._remember(key)
+                if moved is not None:
+                    self._remember(moved, key)
+        self._reader.notes.note(oid)
         return Address(oid, tid, key, state.size, state.sha256, self._store, self.delivery)
 
-    def _is_known(self, key: str) -> bool:
-        return key in self._cache.found if self._stays(key) else key.encode() in self._lately
+    def _is_known(self, moved: str, key: str) -> bool:
+        said = moved + key
+        return said in self._cache.found if self._stays(key) else said.encode() in self._lately
 
-    def _remember(self, key: str) -> None:
+    def _remember(self, moved: str, key: str) -> None:
         if self._stays(key):
-            self._cache.found.note(key)
+            self._cache.found.note(moved + key)
         else:
-            self._lately.note(key.encode())
+            self._lately.note((moved + key).encode())
 
     def _stays(self, key: str) -> bool:
         """Whether what is there once stays as long as the revision does: not an object that may be converted."""
@@ -123,18 +131,25 @@ class Addresses:
         return mark is not None and tid <= mark
 
     def _mirrored(self) -> bytes | None:
-        """Up to which transaction nothing is only in a source."""
+        """Up to which transaction nothing is only in a source. Where none is configured nothing is asked."""
+        if not self._overlay.names:
+            return None
         now = self._clock.monotonic()
         if self._asked is not None and now - self._asked < ASK_AGAIN:
             return self._mark
-        # One thread asks. The others go on with what they know, which is at worst a HEAD too many.
-        if self._lock.acquire(blocking=False):
+        # One thread asks. The others go on with what they know, which is at worst a HEAD too many; but for the first
+        # time, when they know nothing.
+        first = self._asked is None
+        if self._lock.acquire(blocking=first):
             try:
-                found = read_mirrored(self._store)
+                if first and self._asked is not None:
+                    return self._mark
+                found, self._moved = read_both(self._store)
                 self._mark = found.tid if found is not None else None
-            except StoreError:
-                self._mark = None
-            finally:
                 self._asked = now
+            except StoreError:
+                self._mark = self._moved = None
+                self._asked = now
+            finally:
                 self._lock.release()
         return self._mark

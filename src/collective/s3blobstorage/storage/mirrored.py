@@ -31,11 +31,20 @@ def retract(store: IObjectStore) -> None:
     """Take back what an earlier run said, since it does not hold: something is missing. Credentials that may not delete
     are enough."""
     if read_mirrored(store) is not None:
-        _write(store, None, ())
+        _write(store, None, (), read_moved(store))
 
 
-def _write(store: IObjectStore, complete_up_to: str | None, sources: Sequence[str]) -> None:
+def note_moving(store: IObjectStore, moved: str) -> None:
+    """From now on blobs are moved into a source: what is known of any object being in the bucket may not hold any more.
+    ``moved``: another text than ever before, as the time. Whoever hands out addresses asks for it (``ASK_AGAIN``)."""
+    _write(store, None, (), moved)
+
+
+def _write(store: IObjectStore, complete_up_to: str | None, sources: Sequence[str], moved: str | None = None) -> None:
     told = {"format": FORMAT, "complete_up_to": complete_up_to, "sources": list(sources)}
+    moved = read_moved(store) if moved is None else moved
+    if moved:
+        told["moved"] = moved
     store.put_bytes(MIRRORED, json.dumps(told, indent=1).encode())
 
 
@@ -44,11 +53,25 @@ def read_mirrored(store: IObjectStore) -> Mirrored | None:
 
     None where none did, where a later one took it back, and where it cannot be read.
     """
+    return read_both(store)[0]
+
+
+def read_moved(store: IObjectStore) -> str:
+    """What ``note_moving`` said last; "" where it never did. One GET."""
+    return read_both(store)[1]
+
+
+def read_both(store: IObjectStore) -> tuple[Mirrored | None, str]:
+    """As ``read_mirrored`` and ``read_moved``, by one GET."""
     try:
         told = json.loads(store.get_bytes(MIRRORED))
         if told["format"] != FORMAT:
-            return None
+            return None, ""
+        moved = str(told.get("moved") or "")
+    except (ObjectMissing, ValueError, KeyError, TypeError, AttributeError):
+        return None, ""
+    try:
         tid = bytes.fromhex(told["complete_up_to"])
-        return Mirrored(tid, tuple(map(str, told["sources"]))) if len(tid) == 8 else None
-    except (ObjectMissing, ValueError, KeyError, TypeError):
-        return None
+        return (Mirrored(tid, tuple(map(str, told["sources"]))) if len(tid) == 8 else None), moved
+    except (ValueError, KeyError, TypeError):
+        return None, moved

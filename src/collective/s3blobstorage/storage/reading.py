@@ -20,6 +20,7 @@ from ..overlay.interfaces import IOverlay, Revision
 from ..shared import referred_objects
 from .inline import InlineFile
 from .promise import BlobPath
+from .read_notes import NoNotes, ReadNotes
 from .record import BlobState, read_state
 from .referred import Referred, own_keys
 from .sharing import carry_out, share_again
@@ -63,6 +64,7 @@ class BlobReader:
         # sources are asked. Else behind them, as another process may have begun since.
         self.deduplicated = deduplicated
         self._referred = Referred(store)
+        self.notes: ReadNotes | NoNotes = NoNotes()
 
     # Where it is
 
@@ -185,10 +187,12 @@ class BlobReader:
 
         Where the cache is encrypted the file is removed when nobody has this very object any more.
         """
+        self.notes.note(oid)
         return self._cache.path(oid, tid, lambda: self.source(oid, tid, state_of(record(), oid, tid)))
 
     def bring(self, oid: bytes, tid: bytes, record: Callable[[], bytes]) -> None:
         """Have it whole in the cache."""
+        self.notes.note(oid)
         if self._cache.get_text(oid, tid) is None:
             self._cache.complete(oid, tid, self.source(oid, tid, state_of(record(), oid, tid)))
 
@@ -225,6 +229,7 @@ class BlobReader:
 
         ``look``: ask first whether it is anywhere, so that BlobMissing is raised now and not by the first read.
         """
+        self.notes.note(oid)
         sealed = self._cache.seals
         if not sealed:
             cached = self._cache.get_text(oid, tid)

@@ -38,6 +38,7 @@ from .interfaces import IBlobObjects
 from .opening import LateStore, open_cache, open_once, wait_for
 from .owner import Marker
 from .placeholder import PlaceholderInstance, Placeholders
+from .read_notes import ReadNotes
 from .reading import BlobReader, Location, read_exact
 from .record import BlobState, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
@@ -225,6 +226,10 @@ class S3BlobStorage:
         """Tell in the bucket, from now on, what this process knows of its database. Once, after the opening."""
         self.witness = WitnessWriter(self.store_, self.last_known)
         self.witness.start()
+        if self._settings.note_reads:
+            notes = ReadNotes(self.store_, self.witness.id)
+            self.reader.notes = notes
+            notes.start()
 
     @staticmethod
     def _root_interfaces(base: Any) -> list[Any]:
@@ -627,6 +632,7 @@ class S3BlobStorage:
         for jobs in self._jobs.values():
             jobs.close()  # before the base and the store, which they use
         self.upload_sweeper.finish()
+        self.reader.notes.finish()
         if self.witness is not None:
             self.witness.finish()  # before the base and the store, which it asks
         try:
@@ -642,6 +648,7 @@ class S3BlobStorage:
             self.cache.close()
             self.store_.close()
             self.upload_sweeper.join()
+            self.reader.notes.join()
             if self.witness is not None:
                 self.witness.join()
             if self._known is not None:

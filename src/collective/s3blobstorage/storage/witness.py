@@ -96,7 +96,8 @@ class WitnessWriter:
     def __init__(self, store: IObjectStore, last: Callable[[], bytes | None]) -> None:
         self._store = store
         self._last = last
-        self._key = WITNESS + uuid.uuid4().hex
+        self.id = uuid.uuid4().hex  # of the process, as far as others know it
+        self._key = WITNESS + self.id
         self._lock = threading.Lock()
         self._changed: deque[tuple[bytes, bytes]] = deque(maxlen=CHANGED)
         self._committed = False
