@@ -721,7 +721,7 @@ def benchmark(arguments):
     contestants, store = benchmark_environment().make(), ministack().make()
     environ = clean_environ()
     environ["S3BLOBS_MINISTACK"] = str(Path(store.python).with_name("ministack"))
-    scripts = {"moving": "moving.py", "garbage": "garbage.py", "fsck": "fsck.py", "scale": "scale_plan.py"}
+    scripts = {name: f"{name}.py" for name in ("moving", "garbage", "fsck", "sharing")} | {"scale": "scale_plan.py"}
     named = arguments[:1] in [[name] for name in scripts]
     script = scripts[arguments[0]] if named else "storage.py"
     command = [contestants.python, str(REPOSITORY / "benchmarks" / script)] + arguments[named:]
@@ -799,8 +799,9 @@ def parse(arguments):
     commands.add_parser(
         "benchmark",
         help="compare with ZODB's blob directory, zodb-s3blobs and boto3",
-        description="Make the environment and run benchmarks/storage.py, or with the word moving, garbage, fsck or"
-        " scale benchmarks/moving.py, garbage.py, fsck.py or scale_plan.py, which takes all further arguments.",
+        description="Make the environment and run benchmarks/storage.py, or with the word moving, garbage, fsck,"
+        " sharing or scale benchmarks/moving.py, garbage.py, fsck.py, sharing.py or scale_plan.py, which takes all"
+        " further arguments.",
         add_help=False,
         allow_abbrev=False,
     )

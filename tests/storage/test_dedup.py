@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 import transaction
 import ZODB
+from command_line import document, keys_of, s3blobs, section
 from kept_sites import KINDS as KEEPING
 from servers.faults import answer, hang, reset
 from sites import (
@@ -505,6 +506,26 @@ def test_a_store_without_conditions_is_refused(make_site, settings, front):
     seen = len(front.strange.seen)
     storage = make_site("filestorage", store=strange, dedup=True, owner="one", preflight=False).open()
     assert storage.marker.deduplicated and not any("s3blobs-check" in line for line in front.strange.seen[seen:])
+
+
+def test_check_says_what_the_store_lacks(settings, front, tmp_path):
+    at_front = dataclasses.replace(settings, endpoint_url=front.endpoint_url, ca_bundle=None)
+    base = "<mappingstorage/>"
+    found = {}
+    for dedup, ignored in (("on", ()), ("on", ("if-none-match",)), ("off", ("if-none-match",))):
+        front.strange.ignores = ignored
+        conf = tmp_path / "zope.conf"
+        lines = [f"dedup {dedup}", "owner one"]
+        conf.write_text("%import collective.s3blobstorage\n" + section(at_front, tmp_path / "cache", base, *lines))
+        result = s3blobs("--config", conf, "check", "--json", "--no-base", env=keys_of(settings))
+        findings = {each["name"]: each for each in document(result)["findings"]}
+        found[dedup, bool(ignored)] = findings.get("dedup")
+    assert found["on", False]["ok"] is True and found["off", True] is None
+    assert found["on", True]["ok"] is False and found["on", True]["mend"] == "dedup off"
+    conf.write_text(conf.read_text().replace("dedup off", "dedup on"))
+    result = s3blobs("--config", conf, "check", "--json", "--no-base", "--no-write", env=keys_of(settings))
+    findings = {each["name"]: each for each in document(result)["findings"]}
+    assert findings["dedup"]["ok"] is None and "not measured" in findings["dedup"]["detail"]
 
 
 def test_read_only_neither_says_so_nor_asks(site, settings):

@@ -300,3 +300,37 @@ def test_after_a_run_that_mirrored_all_the_source_can_go(production, staging, se
         remove(dataclasses.replace(settings, prefix="production"), key)
     found, _ = requests_of(proxy, db, *WHOLE)
     assert [fetched(address) for address in found] == list(WHOLE.values())
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["source answers", "source is out"])
+@pytest.mark.parametrize("part_threshold", [128 * 1024, 8 * 1024 * 1024], ids=["parts", "whole"])
+def test_what_was_converted_is_found_behind_sources_by_who_did_not_know(
+    make_site, settings, counted, proxy, part_threshold, away
+):
+    """The process was opened before the prefix had shared objects."""
+    source = S3Settings(
+        SourceOptions("far", mirror="off", negative_cache=0),
+        dataclasses.replace(counted, prefix="far", outage_patience=0.0, download_max_attempts=1),
+    )
+    site = make_site(
+        "filestorage",
+        store=settings,
+        owner="one",
+        sources=(source,),
+        part_threshold=part_threshold,
+        part_size=64 * 1024,
+        cache_fill_on_commit="off",
+        preflight=False,
+    )
+    db = site.db()
+    commit_blobs(db, a=DATA)
+    oid, _ = where(db, "a")
+    convert(settings, oid, state_of(db, "a").name, DATA)
+    assert not db.storage.reader.deduplicated
+    if away:
+        proxy.fail(answer(503, "SlowDown"), times=1000)
+    with connected(db) as connection, connection.root()["a"].open() as file:
+        file.seek(len(DATA) // 2)
+        assert file.read(10) == DATA[len(DATA) // 2 :][:10]
+        file.seek(0)
+        assert file.read() == DATA

@@ -68,7 +68,7 @@ def storage_settings(section: Any, environ: Mapping[str, str]) -> StorageSetting
         )
     _check_inline(section.inline_size, store["encryption"])
     if section.dedup:
-        _check_dedup(store["encryption"], getattr(section, "retention", None))
+        _check_dedup(store["encryption"], section.retention)
     if section.upload_concurrency > section.s3_max_pool_connections:
         raise ConfigurationError(
             f"upload-concurrency {section.upload_concurrency} is above s3-max-pool-connections "

@@ -12,7 +12,8 @@ Writing, on an instance
 
 Writing, on the root
     Every call goes to the base at once and returns what the base returns. ``storeBlob`` hashes the file first, since
-    the record goes to the base there and then.
+    the record goes to the base there and then; with ``dedup`` it also makes the two requests that tell which shared
+    object the record names (``sharing.reserve``).
 
 Reading
     ``loadBlob`` returns the path of a complete, checked, read-only file. BlobMissing (a POSKeyError) where the record
@@ -20,7 +21,8 @@ Reading
 
 Aborting
     ``tpc_abort`` of a foreign transaction is ignored. Objects that this transaction created under names it drew itself
-    are deleted in the background. After the base's ``tpc_finish`` was attempted nothing is deleted.
+    are deleted in the background; of a blob that shares an object only its references are. After the base's
+    ``tpc_finish`` was attempted nothing is deleted.
 """
 
 from __future__ import annotations

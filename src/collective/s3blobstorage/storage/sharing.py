@@ -18,9 +18,10 @@ Why a late request does no harm
     its bytes brings back an object that no record names: it has a mark and no reference, and gc deletes it again. A
     late PUT or DELETE of a reference is of a name that only its own transaction drew.
 
-Why nobody learns what is there
+Why no request tells what is there
     The bytes are always sent, and the object is always looked at afterwards (``Bytes``, ``Look``): neither the number
-    of requests nor their size says whether somebody had stored the same file before.
+    of requests nor their size says whether somebody had stored the same file before. A store may be done sooner with
+    bytes that it need not keep; docs/dedup.md says so.
 """
 
 from __future__ import annotations
