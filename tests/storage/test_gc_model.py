@@ -341,6 +341,19 @@ class Model(RuleBasedStateMachine):
         self.site.round()
         self.deleting = True
 
+    @rule()
+    def all_that_is_garbage_goes(self):
+        self.rounds()
+        self.deleting = True
+
+    def rounds(self):
+        """As many as it takes until nothing that is garbage by now is left."""
+        self.site.rounds()
+        if self.site.began:
+            self.site.round()  # marks what nothing refers to any more
+            self.site.store.advance(2 * DAY)
+            self.site.round()
+
     @rule(name=NAMES)
     def two_rounds_and_a_commit_at_once(self, name):
         ended = []
@@ -461,10 +474,7 @@ class Model(RuleBasedStateMachine):
             return
         try:
             self.close_readers()
-            self.site.rounds()
-            self.site.round()  # marks what nothing refers to any more
-            self.site.store.advance(2 * DAY)
-            self.site.round()
+            self.rounds()
             self.deleting = True
             self.nothing_is_lost()
             self.nothing_comes_again()
