@@ -263,6 +263,18 @@ def test_every_truncated_csv_is_refused(tmp_path):
         refused("is damaged|does not have", report.config)
 
 
+def test_every_truncated_parquet_is_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    report = made(tmp_path, ROWS[:150], format="Parquet", files=1)
+    data = report.data().read_bytes()
+    for length in range(0, len(data), 40):
+        report.replaced(data[:length])
+        refused("is damaged: it is no Parquet file", report.config)
+    # Whole at its ends, and with a hole.
+    report.replaced(data[:200] + bytes(len(data) // 3) + data[200 + len(data) // 3 :])
+    refused("is damaged", report.config)
+
+
 @pytest.mark.parametrize(
     "text",
     [

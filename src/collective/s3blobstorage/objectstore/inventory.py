@@ -25,7 +25,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -399,7 +399,7 @@ def _of_parquet(report: Report, file: File, local: BinaryIO) -> Iterator[Row]:
         for batch in opened.iter_batches(_BATCH, columns=[names[name] for name in wanted]):
             values = {name: _column(arrow, batch.column(names[name]), name) for name in wanted}
             yield from _present(values)
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, OSError) as error:  # which of them, pyarrow decides by what is not there
         raise _damaged(report, file, f"it is no Parquet file that can be read: {type(error).__name__}") from None
 
 
@@ -462,15 +462,3 @@ def location(where: str) -> tuple[str, str] | Path:
             " s3://reports/inventory/my-bucket/everything/"
         )
     return bucket, f"{folder}/"
-
-
-__all__: Sequence[str] = (
-    "MAX_AGE",
-    "BucketFolder",
-    "InventoryListing",
-    "LocalFolder",
-    "Report",
-    "location",
-    "open_report",
-    "read_report",
-)
