@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
+from contextlib import closing
 
 import pytest
 from blob_sites import undo_last
 from checked_sites import Checked, Quiet
 from command_line import document, one_line
 from converted_blobs import begin_sharing, below, bytes_of, converted, own, references
+from rings import client_side
 from servers import faults
 from sites import as_ours, commit_blobs, raw_client
 from test_cli_fsck import Command
@@ -18,11 +19,14 @@ from test_cli_fsck import Command
 from collective.s3blobstorage.errors import ConfigurationError, UnsafeError
 from collective.s3blobstorage.keys import condemned_key, object_key, read_key, reference_key, shared_name
 from collective.s3blobstorage.maintenance import dedup
+from collective.s3blobstorage.maintenance.comparing import Comparison
 from collective.s3blobstorage.maintenance.gc.lease import Taken
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.rotate import held
 from collective.s3blobstorage.maintenance.scope import Scope
+from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.clock import Clock
+from collective.s3blobstorage.storage.owner import read_marker
 
 pytestmark = pytest.mark.clear  # nothing is shared where keys of ours encrypt
 
@@ -316,33 +320,31 @@ def test_the_command(command, settings):
 
 def test_wrong_options(command):
     assert command.run("--min-size", "2MB", "--max-size", "1MB", verb="dedup").returncode == 2
-    command.conf("read-only on")
-    result = command.run(verb="dedup")
-    assert result.returncode == 2 and "set read-only off" in one_line(result)
+    for more, said in (
+        ("read-only on", "set read-only off"),
+        ("retention governance 1d", "retention is set"),
+    ):
+        command.conf(more)
+        result = command.run(verb="dedup")
+        assert result.returncode == 2 and said in one_line(result)
 
 
-def test_rows_wait_on_disk(settings, monkeypatch):
-    """200,000 blobs of 50,000 contents are planned in flat memory."""
-    import tracemalloc
+def test_the_command_does_not_say_for_the_site_that_it_can_read_shared_objects(make_site, settings, tmp_path):
+    made = make_site("filestorage", **OWNED)
+    commit_blobs(made.db(), one=LOGO, two=LOGO)
+    made.close_all()
+    command = Command(made, settings, tmp_path)
+    command.conf("dedup on")
+    result = command.run("--min-size", "1", verb="dedup")
+    assert result.returncode == 2 and "restart them, and run it again" in one_line(result)
+    made.db(dedup=True)
+    made.close_all()
+    assert command.run("--min-size", "1", verb="dedup").returncode == 0 and len(references(settings)) == 2
 
-    from collective.s3blobstorage.maintenance.spool import Spool
 
-    with Spool() as spool:
-        work = dedup._Dedup.__new__(dedup._Dedup)
-        work.report, work._plan, work._wish = dedup.Report(), dedup.Plan(spool), dedup.Wish(dry_run=True)
-        work._run, work._stop = type("Run", (), {"spool": spool})(), Quiet().stop
-        work._advance = lambda count, size=0: None
-        for number in range(200_000):
-            digest = hashlib.sha256(str(number % 50_000).encode()).digest()
-            oid, size = number.to_bytes(8, "big"), 200_000 + number % 50_000
-            work._plan.own.add(size, oid, bytes(8), os.urandom(16).hex(), digest)
-        tracemalloc.start()
-        work._contents = dedup._Sought(work._plan.objects.rows("size DESC", "sha256"))
-        for window, _ in work._windows():
-            for known in work._digested(window):
-                for batch in work._batches(known):
-                    work._would(batch)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert work.report.converted.blobs == 200_000 and work.report.made.blobs == 50_000
-    assert peak < 8 * 1024 * 1024
+def test_keys_of_ones_own_are_refused(site, settings):
+    on = site.storage.operated()
+    with closing(open_store(dataclasses.replace(settings, encryption=client_side(one=b"1" * 32)))) as store:
+        run = Comparison(on.look, store, read_marker(on.store), None, Scope(), None)
+        with pytest.raises(ConfigurationError, match="keys of your own"):
+            dedup.refuse(run)

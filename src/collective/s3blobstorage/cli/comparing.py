@@ -56,18 +56,25 @@ def looked(database: Database) -> Callable[[], Any]:
 
 
 def opened_store(
-    stack: ExitStack, database: Database, *, writable: bool, concurrency: int, notes: bool = False
+    stack: ExitStack,
+    database: Database,
+    *,
+    writable: bool,
+    concurrency: int,
+    notes: bool = False,
+    begins_to_share: bool = True,
 ) -> tuple[S3ObjectStore, Marker]:
     """The store, and what its prefix is; for writing it is opened as the site opens it, the owner marker included.
 
     ``notes``: opened for reading it may all the same write that a job runs, and what came of it.
+    ``begins_to_share``: as the site, where it is the first one to open the prefix with dedup on.
     So many requests send at a time. A blob may take as long as ``--limit-rate`` makes it.
     """
     from ..objectstore import open_store  # here, since it imports boto3
     from ..storage.opening import keys_explained, open_once
     from ..storage.owner import open_prefix
 
-    settings = database.settings
+    settings = database.settings if begins_to_share else replace(database.settings, dedup=False)
     wanted = replace(
         settings.store,
         upload_concurrency=concurrency,

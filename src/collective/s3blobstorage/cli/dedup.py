@@ -65,10 +65,18 @@ def dedup(
     settings = database.settings
     if settings.read_only and not dry_run:
         raise ConfigurationError("read-only is on, and dedup writes into the bucket: set read-only off, or --dry-run")
+    if settings.store.retention is not None:
+        raise ConfigurationError(
+            "retention is set, and a blob could share an object whose retention ends sooner than its own: blobs are not"
+            " shared where it is"
+        )
     started = time.monotonic()
     with ExitStack() as stack:
         spool = stack.enter_context(Spool())
-        store, marker = opened_store(stack, database, writable=not dry_run, concurrency=concurrency)
+        # That every process can read shared objects is for the site to say, by dedup on in those that run.
+        store, marker = opened_store(
+            stack, database, writable=not dry_run, concurrency=concurrency, begins_to_share=False
+        )
         refuse_other(marker, settings.owner)
         run = Comparison(looked(database), store, marker, None, scope_of(None, oid_range), spool)
         wish = work.Wish(dry_run, min_size, max_size, hashing, concurrency, limit_rate)

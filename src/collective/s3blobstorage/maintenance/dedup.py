@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
-from ..errors import ConfigurationError, Corrupt, ObjectMissing, PreconditionFailed, StoreError, Unavailable
+from ..errors import Archived, ConfigurationError, Corrupt, ObjectMissing, PreconditionFailed, StoreError, Unavailable
 from ..keys import blob_key, object_key, read_shared_name, reference_key, shared_name
 from ..objectstore.clock import Clock
 from ..objectstore.connection import recorded_sha256
@@ -149,8 +149,9 @@ def refuse(run: Comparison) -> None:
         )
     if run.store.encryption.ring is not None:
         raise ConfigurationError(
-            "blobs are, or were, encrypted with keys of your own, and are not shared then: the name of a shared object"
-            " would tell the store's owner which file it is"
+            "zope.conf has keys of your own, for what is or was encrypted with them, and such blobs are not shared: the"
+            " name of a shared object would tell the store's owner which file it is. Where none are left, take the"
+            " section out of zope.conf"
         )
 
 
@@ -482,7 +483,7 @@ class _Conversion:
             except (ObjectMissing, PreconditionFailed):
                 self._done.gone += 1
                 del present[each]
-            except Corrupt as error:
+            except (Corrupt, Archived) as error:
                 self._done.failed.append((key, error))
                 del present[each]
             else:
