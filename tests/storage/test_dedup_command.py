@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import threading
 from contextlib import closing
+from io import BytesIO
 
 import pytest
 from blob_sites import undo_last
@@ -13,13 +15,13 @@ from command_line import document, one_line
 from converted_blobs import begin_sharing, below, bytes_of, converted, own, references
 from rings import client_side
 from servers import faults
-from sites import as_ours, commit_blobs, raw_client
+from sites import as_ours, commit_blobs, raw_client, wait_until
 from test_cli_fsck import Command
 
 from collective.s3blobstorage.errors import ConfigurationError, UnsafeError
 from collective.s3blobstorage.keys import condemned_key, object_key, read_key, reference_key, shared_name
 from collective.s3blobstorage.maintenance import dedup
-from collective.s3blobstorage.maintenance.comparing import Comparison
+from collective.s3blobstorage.maintenance.comparing import Comparison, reader_of
 from collective.s3blobstorage.maintenance.gc.lease import Taken
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.rotate import held
@@ -289,6 +291,47 @@ def test_many_batches_of_one_content_in_flight(make_site, settings, monkeypatch)
         report = converted(checked.storage, concurrency=8)
         assert (report.converted.blobs, report.made.blobs) == (30, 1)
         assert bytes_of(settings, checked.kept()) == before and len(below(settings, "objects/")) == 1
+
+
+def test_a_site_reads_and_commits_meanwhile(make_site, settings):
+    """Machines that never read a blob before read all of them again and again, and one of the same bytes is stored."""
+    made = make_site("filestorage", **OWNED, dedup=True)
+    wanted = {f"blob{number}": (LOGO, VIDEO)[number % 2] + bytes([number % 4]) for number in range(40)}
+    commit_blobs(made.db(dedup=False), **wanted)
+    made.close_all()
+    stop, failed, reads = threading.Event(), [], []
+    with Checked(made) as checked:
+        kept, on = checked.kept(), checked.storage.operated()
+
+        def read():
+            while not stop.is_set():
+                reader = reader_of(on.store, on.marker)  # which remembers nothing
+                for each in kept:
+                    file = BytesIO()
+                    try:
+                        reader.source(each.oid, each.tid, each.state).download(file)
+                    except Exception as error:
+                        failed.append(error)
+                    found.add((each.oid, file.getvalue()))
+                    reads.append(each.oid)
+
+        found: set[tuple[bytes, bytes]] = set()
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(lambda: len(reads) > 40)
+            report = converted(checked.storage, concurrency=4)
+            commit_blobs(checked.db, later=wanted["blob0"])
+            until = len(reads) + 120
+            wait_until(lambda: len(reads) > until or failed, 60)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert failed == [] and report.converted.blobs == 40 and own(settings) == []
+    assert sorted(data for _, data in found) == sorted(wanted.values())
+    assert len(below(settings, "objects/")) == 4
 
 
 # The command
