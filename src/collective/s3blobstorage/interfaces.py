@@ -101,6 +101,11 @@ class IDatabaseBlobs(Interface):
         Below a DemoStorage none can be started that writes.
         """
 
+    def holds():
+        """Legal holds of its blobs: a ``Holds`` (``maintenance/holds.py``). ConfigurationError as above.
+
+        Below a DemoStorage none can be set."""
+
     def admits_to_metrics(token):
         """Whether a program that sends this token may read the database's metrics: ``metrics-token-file``, which is
         read again where it changed. False where there is no such file, or it cannot be used; the log says why."""

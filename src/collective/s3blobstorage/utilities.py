@@ -73,6 +73,9 @@ class DatabaseBlobs:
     def jobs(self):
         return self._storage.jobs(writable=self._writable)
 
+    def holds(self):
+        return self._storage.holds(writable=self._writable)
+
     def admits_to_metrics(self, token):
         return self._storage.admits_to_metrics(token)
 
@@ -106,6 +109,9 @@ class NoDatabaseBlobs:
 
     def status(self):
         raise ConfigurationError(f"there is no bucket whose status could be told: {self.reason}")
+
+    def holds(self):
+        raise ConfigurationError(f"there is no bucket whose objects could be held: {self.reason}")
 
     def jobs(self):
         raise ConfigurationError(f"there is no bucket that jobs could work on: {self.reason}")

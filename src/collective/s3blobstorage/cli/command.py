@@ -24,6 +24,7 @@ from .gc import gc
 from .interrupt import INTERRUPTED
 from .jobs import jobs
 from .keys import keys
+from .legal_hold import legal_hold
 from .lifecycle import lifecycle
 from .manifest import manifest
 from .migrate import migrate
@@ -69,6 +70,7 @@ for _verb in (
     gc,
     keys,
     jobs,
+    legal_hold,
     lifecycle,
     manifest,
     migrate,

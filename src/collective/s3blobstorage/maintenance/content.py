@@ -91,12 +91,20 @@ class Contents:
         for label, child in found.references:
             self._edges.add(child, oid, tid, label)
 
-    def of(self, oid: bytes) -> Content | None:
-        """What that blob belongs to; None where nothing that was added says so."""
+    def path_of(self, oid: bytes) -> str | None:
+        """Of an object that has an ``id``, where it is now; None where nothing leads to it."""
+        self._index()
+        return self._path(oid, False)
+
+    def _index(self) -> None:
         if not self._complete:
             self._nodes.index("oid")
             self._edges.index("child")
             self._complete = True
+
+    def of(self, oid: bytes) -> Content | None:
+        """What that blob belongs to; None where nothing that was added says so."""
+        self._index()
         content, in_history = self._above(oid, past=False)
         if content is not None:
             return content

@@ -114,6 +114,18 @@ def read_record(record: bytes) -> Found:
         return Found()
 
 
+def attribute_of(record: bytes, name: str) -> Any:
+    """A plain value of that name in the object's state; None where there is none, or it cannot be read."""
+    try:
+        reader = _Reader(BytesIO(record), encoding="latin-1")
+        reader.load()
+        state = reader.load()
+    except Exception:  # as in ``read_record``
+        return None
+    value = state.get(name) if isinstance(state, dict) else None
+    return value if isinstance(value, bool | int | float | str) else None
+
+
 def _class_name(described: Any) -> str:
     """Of the forms ``global``, ``(global, args)`` and ``((module, name), args)``."""
     if isinstance(described, tuple) and described:

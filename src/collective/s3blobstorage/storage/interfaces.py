@@ -59,6 +59,9 @@ class IBlobObjects(Interface):
     def jobs(*, writable: bool = True) -> object:
         """Long work on it: an ``IJobs`` (``maintenance/jobs/interfaces.py``). Any thread, no request."""
 
+    def holds(*, writable: bool = True) -> object:
+        """Legal holds of its blobs: a ``Holds`` (``maintenance/holds.py``). Any thread, no request."""
+
     def key_ring(*, writable: bool = True) -> object:
         """The keys that encrypt its blobs: an ``IKeyRing`` of the package. Any thread, no request."""
 

@@ -49,6 +49,7 @@ from .witness import WitnessWriter
 if TYPE_CHECKING:
     from ..directupload.area import UploadArea
     from ..maintenance.gc.runs import Collection
+    from ..maintenance.holds import Holds
     from ..maintenance.jobs.jobs import Jobs
     from ..maintenance.key_ring import StoreKeys
     from ..maintenance.operated import Operated
@@ -414,6 +415,11 @@ class S3BlobStorage:
                     self.store_, WORKS, self.operated(), writable=writable, when_ended=self._job_ended
                 )
             return self._jobs[writable]
+
+    def holds(self, *, writable: bool = True) -> Holds:
+        from ..maintenance.holds import Holds  # here: most processes never need it
+
+        return Holds(self.store_, self.reader, self.load_before, writable=writable and not self.isReadOnly())
 
     def _job_ended(self) -> None:
         known = self._known
