@@ -18,7 +18,7 @@ from ZODB.FileStorage import FileStorage
 from collective.s3blobstorage.errors import Unavailable
 from collective.s3blobstorage.keys import OBJECTS, blob_key, object_key
 from collective.s3blobstorage.objectstore import open_store
-from collective.s3blobstorage.overlay.interfaces import SourceOptions
+from collective.s3blobstorage.overlay.interfaces import Revision, SourceOptions
 from collective.s3blobstorage.overlay.lacking import Lacking
 from collective.s3blobstorage.overlay.settings import S3Settings
 from collective.s3blobstorage.settings import StorageSettings
@@ -234,6 +234,25 @@ def test_a_copy_of_the_base_refers_to_what_is_there_for_others(production, setti
             assert len(held.own) == 2 and (production.states["other"][2].name, name_of(OTHER)) in held.references
             with closing(open_store(at)) as store:
                 assert {store.get_bytes(key, limit=2 * len(DATA)) for key in held.own} == {DATA}
+
+
+def test_a_reference_to_what_was_given_up_holds_nothing(make_site, settings):
+    """A restore that was killed leaves one which came after the mark: gc may have listed the references before."""
+    site = make_site("filestorage", store=settings, dedup=True, owner="one")
+    db = site.db()
+    commit_blobs(db, a=DATA, b=DATA, other=OTHER)
+    state = state_of(db, "a")
+    revision = Revision(*where(db, "a"), state)
+    db.storage.reader.hold(revision)
+    assert Held(settings).own == []
+    condemn(settings, DATA)
+    for _ in range(2):
+        db.storage.reader.hold(revision)
+        assert Held(settings).own == [blob_key(revision.oid, state.name)]
+    remove(settings, object_key(state.object))
+    site.close_all()
+    site.cold()
+    assert read_blob(site.db(), "a") == DATA
 
 
 def test_what_is_mirrored_where_a_generation_was_given_up_has_its_own_object(production, staging, settings):

@@ -13,11 +13,11 @@ from ZODB.utils import p64, u64
 
 from ..cache.interfaces import IBlobCache, IBlobSource
 from ..errors import BlobMissing, Unavailable
-from ..keys import blob_key, foreign_keys, object_key
+from ..keys import blob_key, foreign_keys, object_key, read_shared_name
 from ..objectstore.interfaces import IObjectStore
 from ..overlay.bringing import bring
 from ..overlay.interfaces import IOverlay, Revision
-from ..shared import referred_objects
+from ..shared import marked_generations, referred_objects
 from .inline import InlineFile
 from .promise import BlobPath
 from .read_notes import NoNotes, ReadNotes
@@ -168,7 +168,13 @@ class BlobReader:
         if state.object is None or self._store.head(object_key(state.object)) is None:
             return
         name, shared = state.name_at(revision.tid), object_key(state.object)
-        if shared in referred_objects(self._store, oid, name, state.sha256) or self.share_again(revision, _gone):
+        sha256, generation = read_shared_name(state.object)
+        if shared in referred_objects(self._store, oid, name, sha256):
+            # Looked for after the reference was seen. A reference that came after a mark protects nothing: gc may have
+            # listed all references before that (a restore leaves one where the mark came between its two looks).
+            if generation not in marked_generations(self._store, sha256):
+                return
+        elif self.share_again(revision, _gone):
             return
         own = blob_key(oid, name)
         if self._store.head(own) is None:
