@@ -61,6 +61,7 @@ from collective.s3blobstorage.objectstore import open_store, patience, upload
 from collective.s3blobstorage.objectstore.parts import SINGLE_PUT_LIMIT
 from collective.s3blobstorage.settings import StorageSettings
 from collective.s3blobstorage.storage import open_storage, sharing
+from collective.s3blobstorage.storage import upload as storage_upload
 from collective.s3blobstorage.storage.attaching import attach
 from collective.s3blobstorage.storage.owner import read_marker
 from collective.s3blobstorage.storage.record import read_state
@@ -458,6 +459,40 @@ def test_an_abort_while_the_bytes_are_sent_waits_for_them(site, proxy, settings)
             connection.transaction_manager.commit()
     db.storage.uploads.settle()
     assert rule.hits == 1 and Held(settings).references == []
+
+
+@pytest.mark.parametrize("faster", [None, "a mark", "its reference"])
+@pytest.mark.parametrize("by_root", [False, True])
+def test_a_file_that_takes_longer_than_gc_waits(site, proxy, settings, tmp_path, monkeypatch, by_root, faster):
+    """Its reference may be older than gc-grace by then: gc deletes it as that of a transaction which was aborted."""
+    monkeypatch.setattr(storage_upload, "_SLOW", 0.5)
+    storage = site().open()
+    proxy.fail(hang("before", seconds=2.0), method="PUT", target="/objects/")
+    path = tmp_path / "blob"
+    path.write_bytes(DATA)
+    target = storage if by_root else storage.new_instance()
+    metadata, oid = TransactionMetaData(), target.new_oid()
+    target.tpc_begin(metadata)
+    target.storeBlob(oid, b"\0" * 8, ObjectWriter().serialize(Blob()), str(path), "", metadata)
+    wait_until(lambda: Held(settings).references)
+    [(first, shared)] = Held(settings).references
+    if faster == "a mark":  # the reference went with the round before
+        condemn(settings, DATA)
+    if faster is not None:
+        remove(settings, reference_key(oid, first, shared))
+    if faster == "a mark" or (faster is not None and by_root):
+        with pytest.raises(StoreError, match="gc-grace"):
+            target.tpc_vote(metadata)
+        target.tpc_abort(metadata)
+        storage.uploads.settle()
+        assert Held(settings).references == []
+        return
+    target.tpc_vote(metadata)
+    tid = target.tpc_finish(metadata)
+    state = read_state(storage.read_record(oid, tid))
+    storage.uploads.settle()
+    assert Held(settings).references == [(state.name, state.object)] and state.object == shared
+    assert (state.name == first) is by_root  # by the root the base has the record before
 
 
 # The setting

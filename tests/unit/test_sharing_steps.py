@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from collective.s3blobstorage.errors import StoreError
 from collective.s3blobstorage.keys import (
     BLOBS,
     CONDEMNED,
@@ -38,6 +39,7 @@ from collective.s3blobstorage.storage.sharing import (
     Reference,
     Wait,
     fill,
+    renew,
     reserve,
     share,
     share_again,
@@ -158,6 +160,18 @@ def writer(name: str, draws: bool = True) -> Iterator[Any]:
     names = iter(f"{name[1:]}{digit}" for digit in "abcdef")
     found = yield from share(OID, name, SHA256, SIZE, (lambda: next(names)) if draws else None)
     yield Commit(*found)
+
+
+def slow(renews: bool = True) -> Iterator[Any]:
+    """gc spares references of ONE, as it does young ones."""
+    name, shared = yield from share(OID, "8" * 32, SHA256, SIZE, lambda: "9" * 32)
+    if renews:
+        try:
+            name = yield from renew(OID, name, shared, lambda: ONE)
+        except StoreError:
+            yield Commit(ONE, None)
+            return
+    yield Commit(name, shared)
 
 
 def aborting(name: str, steps: Callable[..., Any] = share) -> Iterator[Any]:
@@ -337,6 +351,16 @@ def test_nor_does_a_writer_that_is_killed_or_a_request_that_comes_late(begin, la
     walk = Walk(actors, killed=(TWO,), late=(late,))
     assert walk.wrong(WORLDS[begin]) is None
     assert any(world.records for world in walk.ends)
+
+
+def test_nor_does_an_upload_that_takes_longer_than_gc_waits():
+    """All but its last reference are as old as those of a transaction which was aborted."""
+    for begin, world in WORLDS.items():
+        walk = Walk({ONE: slow, "gc": collecting(3)})
+        assert walk.wrong(world) is None, begin
+        assert any(end.records for end in walk.ends)
+    hasty = Walk({ONE: lambda: slow(renews=False), "gc": collecting(3)})
+    assert hasty.wrong(EMPTY) is not None
 
 
 @pytest.mark.parametrize("begin", ["unused", "outlived", "marked"])

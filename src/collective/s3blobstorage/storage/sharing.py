@@ -135,6 +135,32 @@ def fill(shared: str, size: int) -> Steps[None]:
     _check(found, size, sha256)
 
 
+def renew(oid: bytes, name: str, shared: str, draw: Callable[[], str] | None = None) -> Steps[str]:
+    """After an upload that took long: gc may not take the reference for that of a transaction which ended long ago.
+
+    The revision gets another name, and with it a reference that is young; ``shared`` is there still where it has no
+    mark then. Without ``draw`` the name has to stay, and the reference has to be there. Returns the name. Raises
+    StoreError where gc was faster.
+    """
+    sha256, generation = read_shared_name(shared)
+    if draw is None:
+        if (yield Look(reference_key(oid, name, shared))) is None:
+            raise _too_slow()
+        return name
+    new = draw()
+    yield Reference(reference_key(oid, new, shared), oid)
+    if generation in (yield Marks(sha256)):
+        raise _too_slow()
+    yield Forget((reference_key(oid, name, shared),))
+    return new
+
+
+def _too_slow() -> StoreError:
+    return StoreError(
+        "A file took longer to be stored than garbage collection waits for: set gc-grace. Example: gc-grace 48h"
+    )
+
+
 def share(
     oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None
 ) -> Steps[tuple[str, str]]:

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -29,12 +30,16 @@ from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from ..objectstore.upload import opened
 from ..overlay.interfaces import Revision
 from .record import BlobState
-from .sharing import carry_out, fill, reserve
+from .sharing import carry_out, fill, renew, reserve
 
 if TYPE_CHECKING:
     from .base_blobs import BaseBlobs
 
 logger = logging.getLogger(__name__)
+
+# Seconds. A reference is put before the bytes are sent, and gc spares it, as that of a transaction under way, for
+# gc-grace: an hour at least.
+_SLOW = 1800.0
 
 
 class StagedBlob:
@@ -43,7 +48,7 @@ class StagedBlob:
     ``drawn`` says whether the name was drawn by ``storeBlob``; only then may an abort delete the object, since nobody
     else can have written that key. ``inline``: it goes into its record instead of the bucket; there is no upload.
     ``shares``: its bytes become an object that equal ones share, ``object``, and its record says ``shared_as`` instead
-    of ``name``; ``references``: every reference that was put for it.
+    of ``name``; ``references``: every reference that was put for it, since ``reserved`` (``time.monotonic()``).
     ``cached``: the cache takes the file when it is committed; ``prepared``: what takes time of that is done.
     ``for_base``: the file that the base gets in ``tpc_vote`` where it keeps the blob too (``BaseBlobs``).
     """
@@ -58,6 +63,7 @@ class StagedBlob:
         "object",
         "shared_as",
         "references",
+        "reserved",
         "cached",
         "prepared",
         "for_base",
@@ -77,6 +83,7 @@ class StagedBlob:
         self.object: str | None = None
         self.shared_as = name
         self.references: list[str] = []
+        self.reserved = 0.0
         self.cached = True
         self.prepared = False
         self.for_base: Path | None = None
@@ -248,10 +255,15 @@ class Uploads:
         )
 
     def _send_shared(self, blob: StagedBlob) -> ObjectInfo:
+        draw = draw_name if blob.object is None else None  # the root's base has the record already
         if blob.object is None:
             self.reserve(blob)
         assert blob.object is not None
-        carry_out(fill(blob.object, blob.size), self._store, self._sending(blob))
+        sending = self._sending(blob)
+        carry_out(fill(blob.object, blob.size), self._store, sending)
+        if time.monotonic() - blob.reserved > _SLOW:
+            steps = renew(blob.oid, blob.shared_as, blob.object, draw)
+            blob.shared_as = carry_out(steps, self._store, sending, put=blob.references.append)
         return ObjectInfo(object_key(blob.object), blob.size, "", sha256=blob.sha256)
 
     def reserve(self, blob: StagedBlob) -> None:
@@ -263,6 +275,7 @@ class Uploads:
         assert blob.sha256 is not None
         if blob._cancelled.is_set():
             raise Cancelled
+        blob.reserved = time.monotonic()
         steps = reserve(blob.oid, blob.name, blob.sha256, draw_name)
         reserved = carry_out(steps, self._store, self._sending(blob), put=blob.references.append)
         blob.shared_as, blob.object = reserved
