@@ -294,6 +294,17 @@ def test_rows_that_are_none(tmp_path, text):
     refused("is damaged: a row has", report.config)
 
 
+def test_a_row_that_has_no_end_is_not_read_into_memory(tmp_path):
+    report = made(tmp_path)
+    report.replaced(gzip.compress(b'"site-blobs","site/' + b"a" * (64 << 20)))
+    tracemalloc.start()
+    try:
+        refused("is damaged: a row has more than 65536 characters", report.config)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TextIO
 from urllib.parse import unquote_plus
 
 from collective.s3blobstorage.errors import Corrupt, InventoryError, ObjectMissing
@@ -45,6 +45,7 @@ _REPORT = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ")
 _MOST = 64 << 20  # bytes of a manifest: 150 for each file, of which a hundred million objects have some hundred
 _BLOCK = 1 << 20
 _STEP = 1000  # rows between two calls of ``advance``
+_LONGEST = 1 << 16  # characters of a row: a key has 1024 bytes, each three characters at most
 _BATCH = 1 << 16  # rows of a Parquet file in memory
 _NEEDED = {"key": "Key", "size": "Size", "lastmodifieddate": "LastModifiedDate", "etag": "ETag"}
 _OF_VERSIONS = {"islatest": "IsLatest", "isdeletemarker": "IsDeleteMarker"}
@@ -365,7 +366,7 @@ def _of_csv(report: Report, file: File, local: BinaryIO) -> Iterator[Row]:
         columns.index(name) if name in columns else -1 for name in ("storageclass", "islatest", "isdeletemarker")
     )
     with gzip.open(local, "rt", encoding="utf-8", newline="") as text:
-        for row in csv.reader(text, strict=True):
+        for row in csv.reader(_lines(report, file, text), strict=True):
             if len(row) != width:
                 raise _damaged(report, file, f"a row has {len(row)} columns, and the manifest says {width}")
             if (latest >= 0 and row[latest].lower() != "true") or (marker >= 0 and row[marker].lower() == "true"):
@@ -379,6 +380,14 @@ def _of_csv(report: Report, file: File, local: BinaryIO) -> Iterator[Row]:
                 int(datetime.fromisoformat(row[modified]).timestamp()),
                 row[storage] if storage >= 0 else "",
             )
+
+
+def _lines(report: Report, file: File, text: TextIO) -> Iterator[str]:
+    """One by one, none longer than a row can be: of zeros a few kilobytes of a gzip file make gigabytes."""
+    while line := text.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise _damaged(report, file, f"a row has more than {_LONGEST} characters")
+        yield line
 
 
 def _of_parquet(report: Report, file: File, local: BinaryIO) -> Iterator[Row]:
