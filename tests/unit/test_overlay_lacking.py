@@ -15,7 +15,7 @@ from test_overlay_chain import Place
 from ZODB.utils import p64
 
 from collective.s3blobstorage.errors import BlobMissing, Unavailable
-from collective.s3blobstorage.keys import blob_key
+from collective.s3blobstorage.keys import blob_key, object_key
 from collective.s3blobstorage.objectstore.interfaces import Listed
 from collective.s3blobstorage.overlay import lacking
 from collective.s3blobstorage.overlay.chain import Overlay
@@ -252,3 +252,13 @@ def test_pages_that_spare_nothing_become_seldom(site, monkeypatch):
         site.read(number)
     assert len(site.bucket.pages) <= 9 and site.bucket.asked < len(numbers) + 300
     assert site.overlay.lacking._idle == 0
+
+
+def test_no_page_is_read_for_shared_objects_of_which_none_tells(site):
+    site.know()
+    site.overlay.lacking._is_small = False  # pages begin at the key that was asked for
+    own = blob_key(p64(5), "ab" * 16)
+    for _ in range(3 * MISSES):
+        site.overlay.lacking.missed((object_key(f"{'cd' * 32}.0"), own), OLD)
+        site.settle()
+    assert len(site.bucket.pages) == 1

@@ -112,7 +112,7 @@ class Lacking:
 
     def missed(self, keys: Sequence[str], tid: bytes) -> None:
         """The bucket was asked, and had none of them."""
-        if not keys:
+        if not keys or any(not key.startswith(BLOBS) for key in keys):  # of shared objects no page tells
             return
         self._check_process()
         with self._lock:
