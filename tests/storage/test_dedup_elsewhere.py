@@ -298,6 +298,20 @@ def test_a_large_one_is_copied_by_the_store_to_where_it_is_shared(make_site, set
     assert "oid" not in head["Metadata"]
 
 
+def test_what_no_hash_proves_is_not_copied_to_where_it_is_shared(production, staging, settings):
+    """Other bytes of the same size would be everybody's who stores that file."""
+    oid, tid, state = production.states["a"]
+    key = object_key(state.object)
+    put = {"Bucket": settings.bucket, "Key": f"production/{key}", "Body": b"x" * len(DATA)}
+    raw_client(settings).put_object(**put)
+    db = staging(dedup=True)
+    overlay, store = db.storage.overlay, db.storage.store_
+    assert overlay.copy_into(Revision(oid, tid, state), store, key) is None
+    assert staged(settings).objects == []
+    raw_client(settings).put_object(**put, Metadata={"sha256": state.sha256.hex()})  # as our uploads say it
+    assert overlay.copy_into(Revision(oid, tid, state), store, key) == len(DATA)
+
+
 def test_what_the_bucket_lacks_is_not_asked_for_where_a_reference_is(production, staging, settings, proxy):
     """The listing of the bucket tells of revisions that were converted, too."""
     oid, tid, state = production.states["a"]
