@@ -17,17 +17,21 @@ from rolling_keys import after, before
 from sites import commit_blobs, connected, read_blob
 from store_time import DAY, ShiftedStore
 from strange_front import Front
+from ZODB import DB
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 from collective.s3blobstorage.directupload.area import UploadArea
 from collective.s3blobstorage.encryption.configured import ClientSideMode, configured
 from collective.s3blobstorage.errors import ConfigurationError, Refused, RetentionNotHonoured, UnsafeError
-from collective.s3blobstorage.keys import LOCKED, MARKER, upload_key
+from collective.s3blobstorage.keys import LOCKED, MARKER, is_key, upload_key
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.interfaces import Lock
-from collective.s3blobstorage.settings import MB, Retention, UploadSettings
+from collective.s3blobstorage.settings import MB, Retention, StorageSettings, UploadSettings
+from collective.s3blobstorage.storage import open_storage
 
 MODES = ("governance", "compliance")
 KEY = "blobs/0000000000000001/" + "1" * 32
@@ -154,6 +158,23 @@ def test_a_bucket_is_made_with_it(settings, make_site, s3, locking):
     from locked_buckets import empty
 
     empty(s3, name)
+
+
+def test_what_is_restored_shares_nothing_and_is_kept(make_site, kept, s3, tmp_path, mode):
+    """Its record names a shared object, which may be kept for less long."""
+    before = dataclasses.replace(kept, retention=None)
+    site = make_site("filestorage", store=dataclasses.replace(before, prefix="from"), dedup=True, owner="one")
+    commit_blobs(site.db(), a=b"bytes", b=b"bytes")
+    site.close_all()
+    shares = StorageSettings(before, tmp_path / "shares", dedup=True, owner="one")
+    with closing(open_storage(MappingStorage(), shares)) as other:
+        commit_blobs(DB(other), mine=b"bytes")
+    base = FileStorage(str(tmp_path / "copy.fs"))
+    with closing(open_storage(base, StorageSettings(kept, tmp_path / "c", owner="one"))) as target:
+        assert target.marker.deduplicated
+        target.copyTransactionsFrom(site.open())
+    own = {key: told for key, told in objects(s3, kept.bucket, "blobs/").items() if is_key(key)}
+    assert len(own) == 2 and {told.get("ObjectLockMode") for told in own.values()} == {mode.upper()}
 
 
 def test_an_abort_hides_what_it_stored(make_site, kept, s3):

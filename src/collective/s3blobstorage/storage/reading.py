@@ -147,14 +147,16 @@ class BlobReader:
         """Give a revision that is restored, or comes from a source, the shared object that its record names.
 
         ``send`` puts the bytes under the key it is given, as ``sharing.carry_out`` says. False where it needs an object
-        of its own: its record names none, that one was given up, keys of ours encrypt, or the prefix has no shared
-        objects. Any thread; up to five requests. Raises what the store and ``send`` raise.
+        of its own: its record names none, that one was given up, keys of ours encrypt, ``retention`` is set, or the
+        prefix has no shared objects. Any thread; up to five requests. Raises what the store and ``send`` raise.
         """
         state, encryption = revision.state, self._store.encryption
         if state.object is None or state.size is None or not self.deduplicated:
             return False
         if encryption.seals or encryption.server_side.own_key:
             return False
+        if self._store.settings.retention is not None:  # type: ignore[attr-defined]
+            return False  # the shared object may be kept for less long, or not at all
         steps = share_again(revision.oid, state.name_at(revision.tid), state.object, state.size)
         return carry_out(steps, self._store, send)
 
