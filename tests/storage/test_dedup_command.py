@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 from io import BytesIO
 
 import pytest
@@ -13,6 +14,7 @@ from blob_sites import undo_last
 from checked_sites import Checked, Quiet
 from command_line import document, one_line
 from converted_blobs import begin_sharing, below, bytes_of, converted, own, references
+from inventory_reports import Report, of_listing
 from rings import client_side
 from servers import faults
 from sites import as_ours, commit_blobs, raw_client, wait_until
@@ -359,6 +361,26 @@ def test_the_command(command, settings):
     assert (told["converted"]["blobs"], told["saved_bytes"], told["dry_run"]) == (5, 108_000, False)
     told = document(command.run("--json", verb="dedup"))
     assert told["shared"]["blobs"] == 5 and told["min_size"] == 102_400 and told["small"]["blobs"] == 2
+
+
+def test_a_report_of_s3_inventory_says_what_is_there(command, settings, tmp_path):
+    """Two of its blobs were converted since."""
+    with as_ours(settings) as store:
+        lines = list(store.list())
+    report = Report(tmp_path / "reports", datetime.now(UTC), bucket=settings.bucket)
+    where = report.write(of_listing(lines, settings.prefix)).config
+    told = document(command.run("--min-size", str(len(LOGO) + 1), "--json", verb="dedup"))
+    assert told["converted"]["blobs"] == 2 and told["inventory"] is None
+    told = document(command.run("--min-size", "1", "--json", "--inventory", where, verb="dedup"))
+    assert (told["converted"]["blobs"], told["gone"]["blobs"], told["inventory"] is None) == (3, 2, False)
+    result = document(command.run("--deep", "--json"))
+    assert result["findings"] == [] and result["shared"]["references"] == 5
+    with as_ours(settings) as store:
+        lines = list(store.list())
+    report = Report(tmp_path / "later", datetime.now(UTC), bucket=settings.bucket)
+    where = report.write(of_listing(lines, settings.prefix)).config
+    told = document(command.run("--json", "--inventory", where, "--oid-range", "0-2"))
+    assert told["findings"] == [] and told["shared"]["broken"] == 0 and told["shared"]["references"] >= 1
 
 
 def test_wrong_options(command):

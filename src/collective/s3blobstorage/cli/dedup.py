@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from . import output
 from .as_job import shown_until_interrupted
 from .comparing import amount, looked, opened_store, scope_of
 from .interrupt import INTERRUPTED
+from .inventory import found_report, inventory_options
 from .parameters import OID_RANGE, SIZE
 from .request import Request, pass_request
 
@@ -29,6 +31,7 @@ LISTED = 1000  # in the JSON document
 @click.option("--max-size", type=SIZE, help="Only blobs of so many bytes or less: where a stopped run goes on.")
 @click.option("--hash", "hashing", is_flag=True, help="Read blobs of which nothing tells the SHA-256.")
 @click.option("--oid-range", type=OID_RANGE, help="Only these oids, as 0-1fff.")
+@inventory_options
 @click.option("--concurrency", type=click.IntRange(1, 64), default=8, show_default=True, help="Requests at a time.")
 @click.option("--limit-rate", type=SIZE, help="Bytes a second of what is read or copied, as 10MB.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be saved.")
@@ -40,6 +43,8 @@ def dedup(
     max_size: int | None,
     hashing: bool,
     oid_range: tuple[bytes, bytes] | None,
+    where: str | None,
+    inventory_max_age: float,
     concurrency: int,
     limit_rate: int | None,
     dry_run: bool,
@@ -50,11 +55,13 @@ def dedup(
     Beside the running site, whose processes must all have dedup on. Writes no record: what is converted keeps a request
     or two more at a machine's first read. The largest come first. Stopped or killed at any point nothing is lost, and
     it can be run again. One dedup, gc or rotation at a time for each prefix. Ctrl-C ends it after what is under way.
+    With --inventory the newest report of S3 Inventory says what is there, and each object is asked for before.
     Exit status: 0; 1 where a blob could not be converted; 2 where nothing could be done, or the store cannot be
     reached; 130 after Ctrl-C.
     """
     from ..maintenance import dedup as work
     from ..maintenance.comparing import Comparison
+    from ..maintenance.findings import Stopped
     from ..maintenance.spool import Spool
     from ..storage.owner import refuse_other
 
@@ -78,14 +85,26 @@ def dedup(
             stack, database, writable=not dry_run, concurrency=concurrency, begins_to_share=False
         )
         refuse_other(marker, settings.owner)
-        run = Comparison(looked(database), store, marker, None, scope_of(None, oid_range), spool)
+        scope = scope_of(None, oid_range)
+        run = Comparison(looked(database), store, marker, None, scope, spool)
+        work.refuse(run)
+        listed = found_report(stack, store, marker, where, inventory_max_age, scope)
         wish = work.Wish(dry_run, min_size, max_size, hashing, concurrency, limit_rate)
-        report: Report = shown_until_interrupted(lambda running: work.dedup(run, wish, running), "conversions")
+
+        def convert(running: Any) -> Report:
+            try:
+                inventory = None if listed is None else listed.listing(stack, running)
+            except Stopped:
+                return work.Report(stopped=True)
+            return work.dedup(replace(run, inventory=inventory), wish, running)
+
+        report = shown_until_interrupted(convert, "conversions")
     told: dict[str, Any] = {
         "database": database.name,
         "dry_run": dry_run,
         "min_size": min_size,
         "max_size": max_size,
+        "inventory": None if listed is None else listed.created,
         **work.document(report, listed=LISTED),
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -100,7 +119,9 @@ def dedup(
 
 def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
     would = "would be " if told["dry_run"] else ""
-    lines = [("shared before", amount(told["shared"]))] if told["shared"]["blobs"] else []
+    when = (told["inventory"] or "")[:16].replace("T", " ")
+    lines = [("inventory", f"of {when} UTC; what was converted since counts as gone")] if when else []
+    lines += [("shared before", amount(told["shared"]))] if told["shared"]["blobs"] else []
     lines += [
         ("alone", f"{amount(told['single'])}, which nothing else equals"),
         ("equal", amount(told["equal"])),

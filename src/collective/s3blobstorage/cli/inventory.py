@@ -1,4 +1,4 @@
-"""``--inventory`` of ``gc``, ``fsck`` and ``migrate``: an S3 Inventory report in the place of the bucket's listing."""
+"""``--inventory`` of several verbs: an S3 Inventory report in the place of the bucket's listing."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def inventory_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class FoundReport:
-    """A report whose manifest is right, to be read when the work begins."""
+    """A report whose manifest is right, to be read when the work begins. ``elsewhere``: what belongs to a range of oids
+    does not lie together: keys of zodb-s3blobs, and shared objects."""
 
     report: Report
     prefix: str
     scope: Scope
-    foreign_keys: bool
+    elsewhere: bool
 
     @property
     def created(self) -> str:
@@ -69,8 +70,7 @@ class FoundReport:
                 raise Stopped
             advance(count)
 
-        # Keys of zodb-s3blobs have their oids in another order. Of all others a part of the oids is a part of the keys.
-        whole = self.scope.whole or self.foreign_keys
+        whole = self.scope.whole or self.elsewhere
         first, last = self.scope.first.hex(), self.scope.last.hex()
         between = None if whole else (f"{BLOBS}{first}/", f"{BLOBS}{last}/~")
         return stack.enter_context(read_report(self.report, self.prefix, counted, between=between))
@@ -93,7 +93,8 @@ def found_report(
         place = BucketFolder(_opened(stack, store.settings, bucket), bucket, folder)
     settings = store.settings
     report = open_report(place, settings.bucket, store.now(), max_age)
-    return FoundReport(report, settings.prefix, scope, marker is not None and marker.foreign_keys)
+    elsewhere = marker is not None and (marker.foreign_keys or marker.deduplicated)
+    return FoundReport(report, settings.prefix, scope, elsewhere)
 
 
 def _opened(stack: ExitStack, settings: StoreSettings, bucket: str) -> S3ObjectStore:

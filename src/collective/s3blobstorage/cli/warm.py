@@ -106,7 +106,9 @@ def _opened(stack: ExitStack, database: Database, base: Any) -> tuple[Any, Any]:
     marker = read_marker(store) or Marker(None, foreign_keys=True)
     overlay = stack.enter_context(closing(open_overlay(settings.sources, base, check=False)))
     cache = stack.enter_context(closing(open_cache(settings, store, overlay)))
-    return BlobReader(store, cache, overlay, with_foreign_keys=marker.foreign_keys), cache
+    return BlobReader(
+        store, cache, overlay, with_foreign_keys=marker.foreign_keys, deduplicated=marker.deduplicated
+    ), cache
 
 
 def _planned(base: Any, named: list[bytes] | None, limits: Any, cache: Any) -> tuple[Plan, list[str]]:
