@@ -8,7 +8,9 @@ import time
 from contextlib import closing
 
 import pytest
+from checked_sites import Checked
 from command_line import document, keys_of, one_line, s3blobs, section
+from converted_blobs import begin_sharing, converted
 from locked_buckets import lockable, versions
 from persistent.mapping import PersistentMapping
 from rolling_keys import after, before
@@ -17,6 +19,7 @@ from store_time import DAY, ShiftedStore
 from ZODB.blob import Blob
 
 from collective.s3blobstorage.errors import BlobMissing, ConfigurationError, Refused
+from collective.s3blobstorage.keys import read_key
 from collective.s3blobstorage.maintenance.gc.locked import HELD
 from collective.s3blobstorage.maintenance.gc.margins import Margins
 from collective.s3blobstorage.maintenance.gc.references import view_of
@@ -232,3 +235,43 @@ def test_any_thread_may_ask(site):
     for thread in threads:
         thread.join()
     assert all(holds.of(oid).held for oid in oids)
+
+
+@pytest.mark.clear
+def test_what_is_released_releases_no_other_that_shares_its_bytes(make_site, settings, s3, locking):
+    store = dataclasses.replace(settings, bucket=locking)
+    site = make_site("filestorage", store=store, dedup=True, **OWNED)
+    db = site.db()
+    commit_blobs(db, a=b"equal" * 9, b=b"equal" * 9)
+    first, second = oid_of(db, "a"), oid_of(db, "b")
+    holds = db.storage.holds()
+    assert not holds.of(first).held and not holds.set(first, False).held
+    assert holds.set(first, True).key == holds.of(first).key == holds.set(first, True).key
+    assert (holds.of(first).held, holds.of(second).held) == (True, False)
+    assert holds.set(second, True).held
+    assert not holds.set(second, False).held
+    assert holds.of(first).held
+    bucket = db.storage.store_
+    [shared] = [line.key for line in bucket.list("objects/")]
+    assert not bucket.lock_of(shared).legal_hold
+    assert sum(read_key(line.key) is not None for line in bucket.list("blobs/")) == 2  # each has one of its own
+    bucket.delete([shared])  # by somebody: what is held is there still
+    site.close_all()
+    site.cold()
+    assert read_blob(site.db(), "a") == b"equal" * 9
+
+
+@pytest.mark.clear
+def test_what_is_held_keeps_an_object_of_its_own(make_site, settings, locking):
+    store = dataclasses.replace(settings, bucket=locking)
+    made = make_site("filestorage", store=store, **OWNED)
+    with Checked(made) as checked:
+        commit_blobs(checked.db, a=b"equal" * 9, b=b"equal" * 9, c=b"equal" * 9)
+        begin_sharing(store)
+        made.close_all()
+    with Checked(made) as checked:
+        held = checked.storage.holds().set(oid_of(checked.db, "a"), True).key
+        report = converted(checked.storage)
+        assert (report.held.blobs, report.converted.blobs, report.failures.count) == (1, 2, 0)
+        assert checked.storage.holds().of(oid_of(checked.db, "a")).held and held in made.keys()
+        assert checked.fsck(deep=True) == {}

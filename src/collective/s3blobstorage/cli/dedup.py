@@ -141,6 +141,8 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("not compared", f"{amount(told['unhashed'])}, of which nothing tells the SHA-256: --hash"))
     if told["named"]["blobs"]:
         lines.append(("left", f"{amount(told['named'])}, restored ones that cannot be shared again"))
+    if told["held"]["blobs"]:
+        lines.append(("held", f"{amount(told['held'])}: they keep objects of their own"))
     if told["gone"]["blobs"]:
         lines.append(("gone", f"{amount(told['gone'])} meanwhile"))
     why = "at a machine's first read, since their records do not say where"

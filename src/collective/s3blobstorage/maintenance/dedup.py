@@ -81,7 +81,8 @@ class Report:
     ``unhashed``: nothing tells its SHA-256; ``single``: no other has its bytes; ``equal``: another one has, so that it
     is to be converted.
 
-    Of ``equal`` were ``converted``: their bytes are freed; ``gone``: changed or deleted meanwhile; what is left failed.
+    Of ``equal`` were ``converted``: their bytes are freed; ``gone``: changed or deleted meanwhile; ``held``:
+    kept by a legal hold, which is of one blob's object alone; what is left failed.
     ``made``: shared objects that had to be made for that. With a dry run: what would be.
 
     ``shared``: blobs that shared before this run. ``asking``: of all that share, those whose records do not say so:
@@ -98,6 +99,7 @@ class Report:
     converted: Count = field(default_factory=Count)
     made: Count = field(default_factory=Count)
     gone: Count = field(default_factory=Count)
+    held: Count = field(default_factory=Count)
     shared: Count = field(default_factory=Count)
     asking: int = 0
     versions: int = 0
@@ -113,7 +115,7 @@ class Report:
 
 def document(report: Report, *, listed: int) -> dict[str, Any]:
     """For JSON. ``listed``: so many failures at most."""
-    counts = "small large named unhashed single equal converted made gone shared".split()
+    counts = "small large named unhashed single equal converted made gone held shared".split()
     return {
         **{name: asdict(getattr(report, name)) for name in counts},
         "saved_bytes": report.saved,
@@ -194,6 +196,7 @@ class _Done:
     converted: int = 0
     made: int = 0
     gone: int = 0
+    held: int = 0
     versions: int = 0
     failed: list[tuple[str, Exception]] = field(default_factory=list)
 
@@ -356,9 +359,10 @@ class _Dedup:
 
     def _convert_each(self, batches: Iterator[_Batch], check: Callable[[], None]) -> None:
         report = self.report
+        holds = self._store.locks_objects() is not False  # None: nobody may ask, so it may have
         running = in_parallel(
             batches,
-            lambda batch: _Conversion(self._store, batch, check, self._pace.take).run(),
+            lambda batch: _Conversion(self._store, batch, check, self._pace.take, holds=holds).run(),
             concurrency=self._wish.concurrency,
             stop=self._stop,
             name="s3blobs-dedup",
@@ -373,7 +377,8 @@ class _Dedup:
                         self._failed(blob_key(oid, name), error)
                     continue
                 done = future.result()
-                for count, blobs in ((report.converted, done.converted), (report.gone, done.gone)):
+                counts = (report.converted, done.converted), (report.gone, done.gone), (report.held, done.held)
+                for count, blobs in counts:
                     count.blobs += blobs
                     count.bytes += blobs * size
                 report.made.blobs += done.made
@@ -395,13 +400,20 @@ class _Conversion:
     """One batch: blobs of one content. Any thread."""
 
     def __init__(
-        self, store: IObjectStore, batch: _Batch, check: Callable[[], None], moved: Callable[[int], None]
+        self,
+        store: IObjectStore,
+        batch: _Batch,
+        check: Callable[[], None],
+        moved: Callable[[int], None],
+        *,
+        holds: bool,
     ) -> None:
         self._store = store
         self._content = batch.content
         self._revisions = batch.revisions
         self._check = check
         self._moved = moved
+        self._holds = holds  # whether an object may have a legal hold
         self._done = _Done()
 
     def run(self) -> _Done:
@@ -425,6 +437,9 @@ class _Conversion:
             return None
         if recorded_sha256(info.metadata) not in (None, self._content.sha256):
             self._done.failed.append((key, Corrupt("its metadata name another SHA-256 than its record")))
+            return None
+        if self._holds and self._store.lock_of(key).legal_hold:
+            self._done.held += 1
             return None
         return info
 

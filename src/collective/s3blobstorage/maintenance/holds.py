@@ -2,6 +2,9 @@
 
 A hold is of the object that a blob has now. What takes its place in the blob gets one of its own, or none, and what was
 replaced keeps its hold, hidden or not, until it is released by its version.
+
+A shared object (``dedup``) is never held: who releases one blob would release all others that share it. A blob that is
+to be held gets an object of its own beside it, a copy that the store makes; it is in use as long as its revision.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ZODB.utils import maxtid
+from ZODB.utils import maxtid, p64, u64
 
 from ..errors import BlobMissing, ConfigurationError, Refused
+from ..keys import OBJECTS, blob_key
 from ..objectstore.interfaces import IObjectStore
 from ..storage.reading import BlobReader, state_of
 
@@ -33,6 +37,11 @@ class Hold:
     key: str = ""
     held: bool = False
 
+    @property
+    def shared(self) -> bool:
+        """Whether that object is one that equal blobs share."""
+        return self.key.startswith(OBJECTS)
+
 
 class Holds:
     """Of one database. Any thread. All raise BlobMissing for an oid that is no blob's, RecordError where its record is
@@ -47,27 +56,33 @@ class Holds:
         self._load_before = load_before
 
     def of(self, oid: bytes) -> Hold:
-        """Two requests, up to four where a HEAD tells nothing of holds."""
+        """Two requests, up to five where a HEAD tells nothing of holds or it shares its object."""
         found = self._found(oid)
         if found.where != BUCKET:
             return found
-        return Hold(oid, found.tid, BUCKET, found.key, self._store.lock_of(found.key).legal_hold)
+        held = not found.shared and self._store.lock_of(found.key).legal_hold
+        return Hold(oid, found.tid, BUCKET, found.key, held)
 
     def set(self, oid: bytes, on: bool) -> Hold:
-        """Set or release it. Two requests. Raises ConfigurationError where the bucket has no Object Lock, Refused where
-        nothing may be written here."""
+        """Set or release it. Two requests, and two more where it shares its object. Raises ConfigurationError where the
+        bucket has no Object Lock, Refused where nothing may be written here."""
         if not self._writable:
             raise Refused("The database was opened for reading only, so that nothing is held or released here.")
         found = self._found(oid)
         if found.where != BUCKET:
             return found
+        key = found.key
+        if found.shared:
+            if not on:
+                return found
+            key = self._own(found)
         try:
-            self._store.hold(found.key, on)
+            self._store.hold(key, on)
         except Refused:
             if self._store.locks_objects() is False:
                 raise ConfigurationError(NO_LOCK) from None
             raise
-        return Hold(oid, found.tid, BUCKET, found.key, on)
+        return Hold(oid, found.tid, BUCKET, key, on)
 
     def _found(self, oid: bytes) -> Hold:
         found = self._load_before(oid, maxtid)
@@ -77,8 +92,24 @@ class Holds:
         state = state_of(record, oid, tid)
         if state.inline is not None:
             return Hold(oid, tid, RECORD)
-        key = self._reader.find(self._reader.location(oid, tid, state))
-        return Hold(oid, tid, ELSEWHERE) if key is None else Hold(oid, tid, BUCKET, key)
+        location = self._reader.location(oid, tid, state)
+        key = self._reader.find(location)
+        if key is None:
+            return Hold(oid, tid, ELSEWHERE)
+        if key.startswith(OBJECTS) and self._store.head(own := blob_key(oid, location.name)) is not None:
+            key = own
+        return Hold(oid, tid, BUCKET, key)
+
+    def _own(self, found: Hold) -> str:
+        """Make the blob an object of its own; its key."""
+        record, _, _ = self._load_before(found.oid, p64(u64(found.tid) + 1))
+        own = blob_key(found.oid, state_of(record, found.oid, found.tid).name_at(found.tid))
+        metadata = {"oid": found.oid.hex()}
+        info = self._store.head(found.key)
+        if info is not None:
+            metadata |= {name: info.metadata[name] for name in ("size", "sha256") if name in info.metadata}
+        self._store.copy(found.key, own, metadata=metadata)
+        return own
 
 
 NO_LOCK = (
