@@ -29,6 +29,8 @@ from collective.s3blobstorage.keys import OBJECTS, condemned_key, object_key, re
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.storage.record import read_state
 
+pytestmark = pytest.mark.clear  # nothing is shared where keys of ours encrypt
+
 WRITER, GC = "w", "g"
 ROUNDS = 2  # of gc: what is to be marked by the first is to be deleted by the second
 MOST = {WRITER: 7, GC: 8}  # steps that one takes
@@ -174,9 +176,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(s3_server, settings, tmp_path, pytestconfig):
-    if settings.encryption is not None:
-        pytest.skip("nothing is shared where keys of ours encrypt")
+def stage(s3_server, settings, tmp_path):
     with ExitStack() as stack:
         site = {"data_fs": str(tmp_path / "Data.fs"), "cache": str(tmp_path / "cache")}
         bucket = stack.enter_context(closing(open_store(settings)))

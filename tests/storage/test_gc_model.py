@@ -17,6 +17,7 @@ from contextlib import closing
 
 import pytest
 import transaction
+from converted_blobs import converted
 from hypothesis import HealthCheck
 from hypothesis import settings as Settings
 from hypothesis import strategies as st
@@ -112,9 +113,11 @@ class Model(RuleBasedStateMachine):
 
     make: staticmethod
 
-    @initialize()
-    def open(self):
+    @initialize(dedup=st.booleans())
+    def open(self, dedup):
         self.site = type(self).make()
+        if dedup and self.site.site.settings.store.encryption is None:
+            self.site.switch(True)
         self.bytes = {}  # (oid, tid) -> what was committed
         self.objects = {}  # key -> bytes, as the bucket had them first: keys are write-once
         self.readers = []  # (connection, blob, bytes)
@@ -143,7 +146,9 @@ class Model(RuleBasedStateMachine):
 
     @rule(name=NAMES, size=st.sampled_from([4, 20, 300]), again=st.booleans())
     def commit(self, name, size, again=False):
-        data = self.data(size, again)
+        self.commit_these(name, self.data(size, again))
+
+    def commit_these(self, name, data):
         with connected(self.site.db) as connection:
             root = connection.root()
             if name in root:
@@ -192,7 +197,9 @@ class Model(RuleBasedStateMachine):
     @rule(again=st.booleans(), requests=st.integers(0, 4))
     def crash_while_sharing(self, again, requests):
         """A process that was killed between two requests of a commit that shares an object."""
-        data = self.data(20, again)
+        self.share_and_die(self.data(20, again), requests)
+
+    def share_and_die(self, data, requests):
         store = Dies(self.site.storage.store_, requests)
         steps = share(self.site.storage.new_oid(), draw_name(), hashlib.sha256(data).digest(), len(data))
         with contextlib.suppress(Killed):
@@ -219,6 +226,24 @@ class Model(RuleBasedStateMachine):
         if steps > 2:
             store.delete([own])
             self.deleting = True
+
+    @precondition(lambda self: self.site.began)
+    @rule(name=NAMES)
+    def what_went_is_stored_again(self, name):
+        """The same bytes, when the object that they were has gone, or is marked at least."""
+        data = b"these come and go"
+        self.share_and_die(data, 4)
+        self.nothing_comes_again()
+        self.all_that_is_garbage_goes()
+        self.nothing_comes_again()
+        self.commit_these(name, data)
+
+    @precondition(lambda self: self.site.began)
+    @rule()
+    def the_command_converts(self):
+        """Everything, as ``s3blobs dedup`` does."""
+        assert converted(self.site.storage, least=1).failures.count == 0
+        self.deleting = True
 
     # And more of content
 

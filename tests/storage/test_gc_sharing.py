@@ -25,6 +25,8 @@ from collective.s3blobstorage.maintenance.scope import Scope
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.status import figures
 
+pytestmark = pytest.mark.clear  # nothing is shared where keys of ours encrypt
+
 AT_ONCE = {"grace": 0.0, "keep": 0.0}
 
 
@@ -32,8 +34,6 @@ class Shared(Collected):
     """A site whose prefix may have shared objects."""
 
     def __init__(self, site, **margins):
-        if site.settings.store.encryption is not None:
-            pytest.skip("nothing is shared where keys of ours encrypt")
         super().__init__(site, **margins)
         self.bucket = self.storage.store_
         begin_sharing(self.bucket)

@@ -143,8 +143,6 @@ def converted(kept):
 
     def make(**margins):
         site = kept(**margins)
-        if site.site.settings.store.encryption is not None:
-            pytest.skip("nothing is shared where keys of ours encrypt")
         begin_sharing(site.storage.store_)
         commit_blobs(site.db, a=b"a1", b=b"b1")
         [key] = [key for key in site.site.keys() if site.storage.store_.get_bytes(key) == b"a1"]
@@ -153,6 +151,7 @@ def converted(kept):
     return make
 
 
+@pytest.mark.clear
 def test_what_a_conversion_has_hidden_goes_and_what_stands_for_it_stays(converted):
     site, key, reference, shared = converted()
     early = site.plan()
@@ -167,6 +166,7 @@ def test_what_a_conversion_has_hidden_goes_and_what_stands_for_it_stays(converte
     assert [each for each, _, _ in site.versions("objects/")] == [shared]
 
 
+@pytest.mark.clear
 def test_what_was_hidden_stays_where_nothing_stands_for_it(converted):
     """The shared object is gone: its versions, and the revision's own, are what it can be brought back from."""
     site, key, reference, shared = converted()
@@ -185,6 +185,7 @@ def test_what_was_hidden_stays_where_nothing_stands_for_it(converted):
     assert (counts.condemned.blobs, sorted(counts.needed_keys)) == (0, sorted([key, reference]))
 
 
+@pytest.mark.clear
 def test_a_part_of_the_prefix_leaves_what_conversions_have_hidden(converted):
     site, key, *_ = converted()
     site.store.advance(30 * DAY)
@@ -193,6 +194,7 @@ def test_a_part_of_the_prefix_leaves_what_conversions_have_hidden(converted):
         assert (plan.tally.versions.past.blobs, plan.tally.versions.needed) == (0, 0)
 
 
+@pytest.mark.clear
 def test_what_gc_deleted_of_them_goes_as_all_that_is_hidden(converted):
     site, key, reference, shared = converted(grace=0.0)
     commit_blobs(site.db, a=b"a2")
@@ -357,9 +359,8 @@ def test_a_locked_version_is_told_with_its_date_and_its_marker_stays(make_site, 
     s3.put_object_legal_hold(**named, LegalHold={"Status": "OFF"})
 
 
+@pytest.mark.clear
 def test_a_locked_version_of_a_shared_object_is_told_too(make_site, s3, lockable):
-    if lockable.encryption is not None:
-        pytest.skip("nothing is shared where keys of ours encrypt")
     site = Kept(make_site("filestorage", store=lockable, **OWNED), s3)
     begin_sharing(site.storage.store_)
     commit_blobs(site.db, a=b"a1")
