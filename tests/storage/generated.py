@@ -7,7 +7,7 @@ The base iterates by transactions, newest blobs first, so that what is compared 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,10 +21,11 @@ from ZODB.utils import p64, u64, z64
 from zope.interface import implementer
 
 from collective.s3blobstorage.encryption.none import Unencrypted
-from collective.s3blobstorage.keys import MARKER, blob_key
+from collective.s3blobstorage.keys import MARKER, blob_key, object_key, reference_key, shared_name
 from collective.s3blobstorage.objectstore.interfaces import Listed
 from collective.s3blobstorage.storage.record import BlobState, with_state
 
+UNREFERENCED = 10  # shared objects to which nothing refers
 DEAD_EACH = 50  # one of so many objects is not the one that the database uses
 SIZE = 65536
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -122,6 +123,29 @@ class _Keys:
         return key(number - 1) if number else MARKER
 
 
+class _SharedKeys:
+    """The same, of blobs that share objects by threes, in no order; some objects more have no reference."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.objects = count // 3
+        self._step = next(step for step in (7919, 104729, 15485863) if self.objects % step)
+
+    def __len__(self) -> int:
+        return 1 + self._count + self.objects + UNREFERENCED
+
+    def __getitem__(self, number: int) -> str:
+        if not 0 < number <= self._count:
+            return object_key(self._shared(number - self._count - 1)) if number else MARKER
+        number -= 1
+        shared = self._shared(number * self._step % self.objects)
+        return reference_key(p64(number + 1), name(number, dead=is_dead(number)), shared)
+
+    def _shared(self, number: int) -> str:
+        """Spread as hashes are, and in order."""
+        return shared_name((number * ((1 << 256) // (self.objects + UNREFERENCED))).to_bytes(32, "big"), 0)
+
+
 class Bucket:
     """What a plan of garbage collection and an fsck ask of a store."""
 
@@ -135,7 +159,7 @@ class Bucket:
         return NOW
 
     def list(self, prefix: str = "", *, start_after: str = "", page_size: int = 1000) -> Iterator[Listed]:
-        begin = bisect_right(self.keys, start_after) if start_after else 0
+        begin = bisect_right(self.keys, start_after) if start_after > prefix else bisect_left(self.keys, prefix)
         for number in range(begin, len(self.keys)):
             found = self.keys[number]
             if found.startswith(prefix):
@@ -148,3 +172,11 @@ class Bucket:
 
     def stored(self, key: str) -> None:
         self.heads += 1
+
+
+class SharingBucket(Bucket):
+    """The same, where blobs share objects."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.keys: Any = _SharedKeys(count)

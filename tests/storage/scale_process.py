@@ -1,6 +1,6 @@
 """What a plan of garbage collection, or an fsck, of very many blobs takes of memory, in a process of its own::
 
-    python scale_process.py gc|fsck list|inventory COUNT
+    python scale_process.py gc|gc-shared|fsck list|inventory COUNT
 
 Prints JSON: ``memory``, the most bytes above what the process had before; ``files``, the most that were open at a time.
 """
@@ -13,10 +13,11 @@ import sys
 import threading
 import tracemalloc
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from generated import DEAD_EACH, NOW, Base, Bucket
+from generated import DEAD_EACH, NOW, UNREFERENCED, Base, Bucket, SharingBucket
 
 from collective.s3blobstorage.maintenance.comparing import Comparison
 from collective.s3blobstorage.maintenance.fsck.run import Wish, fsck
@@ -64,19 +65,19 @@ def reported(bucket: Bucket, count: int, running: Quiet) -> InventoryListing:
         sorter.close()
 
 
-def collected(bucket: Bucket, inventory: InventoryListing | None, count: int, running: Quiet) -> None:
+def collected(bucket: Any, inventory: InventoryListing | None, count: int, running: Quiet) -> None:
     @contextmanager
     def views() -> Any:
         yield View(Base(count))
 
     stop = running.stop
     with make_plan(
-        bucket,  # type: ignore[arg-type]
+        bucket,
         views,
         Margins(),
         Scope(),
         stop,
-        marker=MARKER,
+        marker=replace(MARKER, deduplicated=isinstance(bucket, SharingBucket)),
         inventory=inventory,
         listed=running.counted,
         judged=running.counted,
@@ -84,6 +85,11 @@ def collected(bucket: Bucket, inventory: InventoryListing | None, count: int, ru
         dead = count // DEAD_EACH
         assert (plan.tally.used.blobs, plan.tally.waiting.blobs) == (count - dead, dead), plan.tally
         assert len(plan.ledger) == dead
+        if isinstance(bucket, SharingBucket):
+            shared = plan.tally.shared
+            assert shared is not None
+            found = shared.used.blobs, shared.marking.blobs, shared.references
+            assert found == (bucket.keys.objects, UNREFERENCED, count), found
 
 
 def checked(bucket: Bucket, inventory: InventoryListing | None, count: int, running: Quiet) -> None:
@@ -105,7 +111,7 @@ def checked(bucket: Bucket, inventory: InventoryListing | None, count: int, runn
 
 
 def main(verb: str, way: str, count: int) -> None:
-    bucket, running = Bucket(count), Quiet()
+    bucket, running = (SharingBucket if verb == "gc-shared" else Bucket)(count), Quiet()
     if count <= _TRACED:
         tracemalloc.start()
     else:
@@ -113,7 +119,7 @@ def main(verb: str, way: str, count: int) -> None:
             file.write("5")  # resets the peak (proc(5))
     idle = status("VmRSS")
     inventory = reported(bucket, count, running) if way == "inventory" else None
-    (collected if verb == "gc" else checked)(bucket, inventory, count, running)
+    (checked if verb == "fsck" else collected)(bucket, inventory, count, running)
     memory = tracemalloc.get_traced_memory()[1] if count <= _TRACED else status("VmHWM") - idle
     print(json.dumps({"memory": memory, "files": running.files}))
 

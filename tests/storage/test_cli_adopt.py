@@ -9,6 +9,7 @@ import time
 import pytest
 from command_line import document, keys_of, one_line, s3blobs, section
 from servers import faults
+from shared_blobs import begin_sharing
 from sites import bucket_keys, commit_blobs, read_blob
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64, u64
@@ -171,6 +172,14 @@ def test_a_prefix_that_only_zodb_s3blobs_knew_gets_its_owner(site):
     assert site.run("adopt").returncode == 0
     marker = Marker.from_json(site.store.get_bytes(MARKER))
     assert marker == Marker(OWNER, foreign_keys=True, adopted=True)
+
+
+def test_a_prefix_with_shared_objects_stays_one(site):
+    begin_sharing(site.store)
+    site.store.put_bytes(OLD, b"old")
+    assert site.run("adopt").returncode == 0
+    marker = Marker.from_json(site.store.get_bytes(MARKER))
+    assert marker.adopted and marker.deduplicated
 
 
 def test_the_dates_stay_where_only_old_keys_are_adopted(site):

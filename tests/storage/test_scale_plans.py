@@ -31,3 +31,11 @@ def test_memory_and_files_do_not_grow_with_the_blobs(tier, verb, way):
     assert many["memory"] < MOST_GROWTH * few["memory"], (few, many)
     more = MOST_RANGES if (verb, way) == ("gc", "list") else MORE_FILES
     assert many["files"] <= few["files"] + more < 150, (few, many)
+
+
+def test_nor_do_they_where_blobs_share_objects(tier):
+    """Of references the names are sorted on the disk, in 16 MB of memory; a range of shared objects is two files."""
+    count = tier["scale_rows"]
+    few, many = run("gc-shared", "list", count // 10), run("gc-shared", "list", count)
+    assert many["memory"] < MOST_GROWTH * few["memory"], (few, many)
+    assert many["files"] <= few["files"] + 2 * MOST_RANGES < 220, (few, many)

@@ -119,7 +119,8 @@ def adopt(store: IObjectStore, marker: Marker, found: Adoption, margins: Margins
     """Do it, under the lease. ``marker``: as the prefix has it now. Raises Taken where a gc runs.
 
     The dates of the ledger go before the witnesses do: what was dated while another database, or a later state of this
-    one, wrote here proves nothing. So do plans. A kill in between is mended by running it again.
+    one, wrote here proves nothing. So do plans. Marks of shared objects stay: references are what keeps these, and are
+    dated as all that is of a revision. A kill in between is mended by running it again.
     """
     with leased(store, margins, clock, found.control) as lease:
         if found.witnesses:
