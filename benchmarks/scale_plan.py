@@ -112,8 +112,8 @@ def figures(objects: int = OBJECTS) -> list[Figure]:
     report = {"INVENTORY": objects, "GET": files}
     listed, sorted_ = 105 * objects, 250 * objects  # lines of gc's listing; runs and what comes of them
     spooled = 200 * objects
-    deleting = {"DELETE": batches, "PUT": 2 * batches}  # a log before each, and the lease
-    gone = ((dead, "deletes"), (2 * batches, "requests"))
+    deleting = {"DELETE": batches, "PUT": batches}  # a log before each; of lease, ledger and plan there are a few
+    gone = ((dead, "deletes"), (batches, "requests"))
     equal = int(objects * DUPLICATES)
     contents = equal // 2
     # Of each blob a look and a reference; of each content two looks for marks, reading it, the copy, three looks at
