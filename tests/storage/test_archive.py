@@ -458,3 +458,47 @@ def test_a_kill_at_any_request_loses_nothing(site, proxy, settings):
         if site.keys() == []:
             break
     assert site.keys() == [] and number > 7
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle(site, conf, settings, has_classes):
+    """The process is killed while it moves; everything can be read, and the next run moves the rest."""
+    if settings.encryption is not None:
+        pytest.skip("the source's section would have to name the keys too")
+    data = {f"b{number:02}": os.urandom(2000) for number in range(20)}
+    commit_blobs(site.db(), **data)
+    site.close()
+    site.opened = []
+    path = conf()
+    arguments = [SCRIPT, "--config", str(path), "archive", "--older-than", "0", "--class", CLASS]
+    slowly = ["--concurrency", "1", "--limit-rate", "4000"]
+    with subprocess.Popen([*arguments, *slowly], env=keys_of(settings), stdout=subprocess.PIPE) as process:
+        while list(classes(settings).values()).count(CLASS) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert 3 <= list(classes(settings).values()).count(CLASS) < 20
+    db = site.db("reader")
+    assert {name: read_blob(db, name) for name in data} == data
+    site.close()
+    waits = run(path, settings, "--older-than", "0", "--class", CLASS)
+    assert waits.returncode == 2 and "is running" in one_line(waits)  # as long as the lease of the dead lives
+    with closing(open_store(settings)) as store:
+        store.delete([line.key for line in store.list("gc/lease/")])
+    assert run(path, settings, "--older-than", "0", "--class", CLASS).returncode == 0
+    assert set(classes(settings).values()) == {CLASS}
+
+
+def test_fsck_and_gc_afterwards(site, conf, settings):
+    """What lies in a source alone is no problem, as it is not where a site begins with one."""
+    if settings.encryption is not None:
+        pytest.skip("the source's section would have to name the keys too")
+    commit_blobs(site.db(), **BLOBS)
+    site.close()
+    site.moved()
+    env = keys_of(settings)
+    looked = s3blobs("--config", conf(), "fsck", "--json", env=env)
+    told = document(looked)
+    assert (looked.returncode, told["elsewhere"]["blobs"], told["findings"]) == (0, 20, []), told
+    told = document(s3blobs("--config", conf(), "gc", "--dry-run", "--json", env=env))
+    assert (told["used"]["blobs"], told["condemned"]["blobs"], told["judged"]) == (0, 0, 0)

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import transaction
 from botocore.exceptions import ClientError
-from locked_buckets import lockable, objects, versions
+from locked_buckets import empty, lockable, objects, versions
 from rings import ring
 from rolling_keys import after, before
+from servers import faults
 from sites import commit_blobs, connected, read_blob
 from store_time import DAY, ShiftedStore
 from strange_front import Front
@@ -30,6 +31,7 @@ from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.interfaces import Lock
+from collective.s3blobstorage.objectstore.preflight import checks
 from collective.s3blobstorage.settings import MB, Retention, StorageSettings, UploadSettings
 from collective.s3blobstorage.storage import open_storage
 
@@ -146,6 +148,24 @@ def test_a_bucket_without_object_lock_is_refused_at_the_start(settings, make_sit
     site.open(read_only=True)
 
 
+def test_the_check_says_whether_the_bucket_has_it(settings, locking, proxy):
+    """One request more, and only where something is to be kept; not where nothing is written."""
+    wanted = dataclasses.replace(settings, bucket=locking, endpoint_url=proxy.endpoint_url)
+    for retention, writable, said in (
+        (Retention("governance", 60.0), True, "is there, with Object Lock"),
+        (Retention("governance", 60.0), False, "is there"),
+        (None, True, "is there"),
+    ):
+        with closing(open_store(dataclasses.replace(wanted, retention=retention))) as store:
+            found = {finding.name: finding for finding in checks(store, writable=writable, thorough=False)}
+        assert found["bucket"].ok and found["bucket"].detail == f"{locking!r} {said}"
+    proxy.reset()
+    proxy.fail(faults.answer(403, "AccessDenied"), target="object-lock")
+    with closing(open_store(dataclasses.replace(wanted, retention=Retention("governance", 60.0)))) as store:
+        found = {finding.name: finding for finding in checks(store, writable=True, thorough=False)}
+    assert found["bucket"].ok and "may not ask" in found["bucket"].detail
+
+
 def test_a_bucket_is_made_with_it(settings, make_site, s3, locking):
     name = locking + "-made"
     made = dataclasses.replace(settings, bucket=name, create_bucket=True, retention=Retention("governance", 3600.0))
@@ -155,8 +175,6 @@ def test_a_bucket_is_made_with_it(settings, make_site, s3, locking):
     [told] = objects(s3, name, "blobs/").values()
     assert told["ObjectLockMode"] == "GOVERNANCE"
     site.close_all()
-    from locked_buckets import empty
-
     empty(s3, name)
 
 
@@ -330,8 +348,6 @@ def test_what_gc_remembers_is_dropped_when_it_is_over(store, tmp_path):
 
 
 def test_credentials_that_may_not_read_a_date_rewrite_nothing(settings, locking, proxy, tmp_path):
-    from servers import faults
-
     kept = dataclasses.replace(settings, bucket=locking, retention=Retention("governance", 3600.0))
     with closing(open_store(dataclasses.replace(kept, retention=None))) as store:
         put(store, KEY, b"1", tmp_path)

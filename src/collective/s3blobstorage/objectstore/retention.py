@@ -45,7 +45,12 @@ def wanted(retention: Retention | None, key: str, before: Lock | None, now: date
 
 def lock_for(connection: Connection, key: str, before: Lock | None) -> Lock:
     """``wanted``, by the store's clock where an answer told it."""
+    if before is None and connection.settings.retention is None:
+        return _NOTHING  # on the way of every small blob
     return wanted(connection.settings.retention, key, before, connection.time.now() or datetime.now(UTC))
+
+
+_NOTHING = Lock()
 
 
 def parameters(lock: Lock) -> dict[str, Any]:
