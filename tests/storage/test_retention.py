@@ -166,6 +166,17 @@ def test_the_check_says_whether_the_bucket_has_it(settings, locking, proxy):
     assert found["bucket"].ok and "may not ask" in found["bucket"].detail
 
 
+@pytest.mark.parametrize("data", [b"small", LARGE])
+def test_without_preflight_the_refusal_names_the_setting(settings, bucket, tmp_path, data):
+    """A bucket without Object Lock; it may as well be a right that is missing. Ceph begins the multipart upload, and
+    what came of it is deleted again."""
+    kept = dataclasses.replace(settings, bucket=bucket, retention=Retention("governance", 60.0))
+    with closing(open_store(kept)) as store:
+        with pytest.raises((Refused, RetentionNotHonoured), match="retention.*Object Lock.*s3:PutObjectRetention"):
+            put(store, KEY, data, tmp_path)
+        assert list(store.list("blobs/")) == []
+
+
 def test_a_bucket_is_made_with_it(settings, make_site, s3, locking):
     name = locking + "-made"
     made = dataclasses.replace(settings, bucket=name, create_bucket=True, retention=Retention("governance", 3600.0))

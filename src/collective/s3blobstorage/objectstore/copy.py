@@ -166,7 +166,8 @@ def _in_one(
         "MetadataDirective": "REPLACE",
     }
     attempts = connection.attempts("CopyObject", target_key, UPLOADING)
-    response = _asked(attempts, connection.writer.copy_object, parameters)
+    with retention.explained(retention.asked(parameters)):
+        response = _asked(attempts, connection.writer.copy_object, parameters)
     try:
         connection.encryption.check_echo(response)
     except EncryptionNotHonoured:
@@ -228,7 +229,8 @@ def _in_parts(
     source = origin.info
     attempts = connection.attempts("CreateMultipartUpload", target_key, UPLOADING)
     lock = retention.lock_for(connection, target_key, before)
-    created = create_upload(connection, attempts, target_key, metadata, before)
+    with retention.explained(lock):
+        created = create_upload(connection, attempts, target_key, metadata, before)
     upload_id = created["UploadId"]
     try:
         connection.encryption.check_echo(created)

@@ -7,7 +7,8 @@ CreateMultipartUpload and CopyObject. AWS wants Content-MD5, or a checksum, with
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,20 @@ def asked(named: Mapping[str, Any]) -> Lock:
     """What ``parameters`` put into those of a request. One that asks for something needs Content-MD5 with its body."""
     until = named.get("ObjectLockRetainUntilDate")
     return Lock(until, str(named.get("ObjectLockMode") or ""), named.get("ObjectLockLegalHoldStatus") == "ON")
+
+
+@contextmanager
+def explained(lock: Lock) -> Iterator[None]:
+    """Around the request that asks for it: a refusal says what that needs, beside what else may be in the way."""
+    try:
+        yield
+    except Refused as error:
+        if lock == Lock() or type(error) is not Refused:
+            raise
+        raise Refused(
+            f"{error} It was to be kept (retention, or a legal hold of what it replaces): that needs Object Lock in the"
+            " bucket, and the right s3:PutObjectRetention."
+        ) from None
 
 
 class Honoured:

@@ -196,7 +196,8 @@ class _Put:
 
         attempts = self.connection.attempts("PUT", self.key, UPLOADING, cancelled=cancelled)
         try:
-            response = attempts.run(put)
+            with retention.explained(lock):
+                response = attempts.run(put)
         except PreconditionFailed:
             if not attempts.ambiguous:
                 raise
@@ -344,7 +345,8 @@ class _Upload:
         if self.sha256 is not None and self.content.plain:
             metadata["sha256"] = self.sha256.hex()
         lock = retention.lock_for(self.connection, self.key, self.before)
-        created = create_upload(self.connection, beginning, self.key, metadata, self.before)
+        with retention.explained(lock):
+            created = create_upload(self.connection, beginning, self.key, metadata, self.before)
         upload_id = created["UploadId"]
         pending: set[Future] = set()
         try:
