@@ -38,10 +38,13 @@ from ZODB.POSException import ConflictError
 from ZODB.serialize import ObjectWriter
 from ZODB.utils import p64, u64
 
+from collective.s3blobstorage.encryption.configured import StoreMode, configured
+from collective.s3blobstorage.encryption.managed import SSES3
 from collective.s3blobstorage.errors import (
     BlobMissing,
     ConfigurationError,
     Corrupt,
+    EncryptionNotHonoured,
     OwnerError,
     StoreError,
     Unavailable,
@@ -649,6 +652,55 @@ def test_large_blobs_are_read_by_parts(site, proxy):
         assert own_requests(proxy) == ["GetObject"]
         file.seek(0)
         assert file.read() == DATA
+
+
+# Encrypted by the store
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_what_is_in_clear_is_not_shared_with_what_is_to_be_encrypted(
+    site, settings, counted, proxy, required, pytestconfig
+):
+    if pytestconfig.getoption("--s3") != "ministack":
+        pytest.skip("Ceph ignores AES256")
+    one = site()
+    commit_blobs(one.db(), clear=DATA)
+    one.close_all()
+    sse = configured([StoreMode("sse-s3", lambda required: SSES3(required=required))], required=required)
+    encrypting = dataclasses.replace(counted, encryption=sse)
+    db = one.db(store=encrypting)
+    proxy.reset()
+    commit_blobs(db, a=DATA)
+    commit_blobs(db, b=DATA)
+    looked = [*EACH[:2], "HeadObject"]  # of each generation
+    assert own_requests(proxy) == 2 * [*looked, *looked, "DeleteObject", *EACH[2:]]
+    assert state_of(db, "a").object == state_of(db, "b").object == name_of(DATA, 1)
+    head = raw_client(settings).head_object(Bucket=settings.bucket, Key=object_key(name_of(DATA, 1)))
+    assert head["ServerSideEncryption"] == "AES256"
+    assert sorted(shared for _, shared in Held(settings).references) == [name_of(DATA), *2 * [name_of(DATA, 1)]]
+    one.close_all()
+    one.cold()
+    db = one.db(store=encrypting)
+    assert read_blob(db, "a") == DATA
+    if required:
+        with pytest.raises(StoreError, match="require-encryption"):
+            read_blob(db, "clear")
+    else:
+        assert read_blob(db, "clear") == DATA
+
+
+def test_a_store_that_encrypts_nothing_commits_nothing(site, settings, counted, front):
+    """What it put down in clear is not taken for the blob by the next commit either."""
+    sse = configured([StoreMode("sse-s3", lambda required: SSES3(required=required))])
+    site().open()  # it says in the bucket that there may be shared objects
+    front.strange.ignores = ("x-amz-server",)
+    deaf = dataclasses.replace(counted, endpoint_url=front.endpoint_url, encryption=sse)
+    db = site(store=deaf, preflight=False).db()
+    for _ in range(2):
+        with pytest.raises(EncryptionNotHonoured):
+            commit_blobs(db, a=DATA)
+    db.storage.uploads.settle()
+    assert Held(settings).references == []
 
 
 # Straight to the root, as a ZEO server and tools write

@@ -123,7 +123,7 @@ class World:
             case Bytes(key):
                 return (self if key in self.keys else self.put(key)), None
             case Look(key):
-                return self, ((SIZE, SHA256) if key in self.keys else None)
+                return self, ((SIZE, SHA256, True) if key in self.keys else None)
             case Wait():
                 return self, None
             case Forget(keys):

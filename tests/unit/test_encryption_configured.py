@@ -21,6 +21,7 @@ from collective.s3blobstorage.encryption.key_sources import ValueKey
 from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
 from collective.s3blobstorage.encryption.none import NoEncryption
 from collective.s3blobstorage.errors import ConfigurationError, EncryptionNotHonoured
+from collective.s3blobstorage.keys import object_key
 
 
 def key(id: str) -> ValueKey:
@@ -132,6 +133,8 @@ def test_a_way_that_is_not_for_blobs():
         assert verifyObject(IServerSideEncryption, way)
         with pytest.raises(EncryptionNotHonoured, match="require-encryption"):
             way.check_read("blobs/0000000000000001/" + "0" * 32, {})
+        with pytest.raises(EncryptionNotHonoured, match="require-encryption"):
+            way.check_read(object_key(f"{'ab' * 32}.0"), {})  # of several blobs
     clear.check_read(".s3blobs.json", {})
     with pytest.raises(EncryptionNotHonoured, match="customer's key"):
         old.check_read(".s3blobs.json", {})

@@ -11,11 +11,13 @@ from zope.interface.verify import verifyObject
 from collective.s3blobstorage.encryption.interfaces import IServerSideEncryption
 from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
 from collective.s3blobstorage.errors import EncryptionNotHonoured
+from collective.s3blobstorage.keys import object_key
 
 ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
 ARN = f"arn:aws:kms:eu-central-1:111122223333:key/{ID}"
 ALIAS = "alias/plone"
 BLOB = "blobs/0000000000000001/" + "0" * 32
+SHARED = object_key(f"{'ab' * 32}.0")  # of several blobs
 KMS, DSSE, AES = "aws:kms", "aws:kms:dsse", "AES256"
 
 
@@ -89,13 +91,14 @@ def test_echo(asked, told, believed):
 
 @pytest.mark.parametrize("told", [None, AES, KMS, DSSE])
 @pytest.mark.parametrize("encryption", [SSES3, kms])
-def test_a_blob_must_be_encrypted_where_that_is_required(encryption, told):
+@pytest.mark.parametrize("blob", [BLOB, SHARED])
+def test_a_blob_must_be_encrypted_where_that_is_required(encryption, told, blob):
     answer = {} if told is None else {"ServerSideEncryption": told}
-    encryption(required=False).check_read(BLOB, answer)
+    encryption(required=False).check_read(blob, answer)
     strict = encryption(required=True)
     strict.check_read(".s3blobs.json", answer)  # no blob
     if told is None or (encryption is kms and told == AES):
         with pytest.raises(EncryptionNotHonoured, match="require-encryption"):
-            strict.check_read(BLOB, answer)
+            strict.check_read(blob, answer)
     else:
-        strict.check_read(BLOB, answer)
+        strict.check_read(blob, answer)

@@ -33,7 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..errors import Corrupt, PreconditionFailed, StoreError
+from ..errors import Corrupt, EncryptionNotHonoured, PreconditionFailed, StoreError
 from ..keys import object_key, read_shared_name, reference_key, shared_name
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import IObjectStore, ObjectInfo
@@ -69,7 +69,8 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """HEAD. The answer is ``(size, SHA-256 or None)``, or None where nothing is there."""
+    """HEAD. The answer is ``(size, SHA-256 or None, whether it is encrypted as a new object would be)``, or None where
+    nothing is there."""
 
     key: str
 
@@ -95,13 +96,20 @@ Steps = Generator[Request, Any, T]
 # bytes are not there yet, and may have to be sent again. Seconds between such attempts.
 _CONFLICTS = (0.2, 1.0, 3.0)
 
+_IN_CLEAR = "A file is in the object store already, and is not encrypted there as it is to be."
+_UNREADABLE = (0, None, False)
 
-def reserve(oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None = None) -> Steps[tuple[str, str]]:
+
+def reserve(
+    oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None = None, *, encrypted: bool = False
+) -> Steps[tuple[str, str]]:
     """Begin to share: a reference of that revision to a generation which had no mark once the reference was there.
 
-    ``draw`` gives a revision that is not committed yet another name with each generation: a reference that cannot be
-    deleted again (a site need not have the right) is then of a name that no record has, and gc takes it. Without it
-    ``name`` stays. Returns the name and that of the shared object, whose bytes may be there or not.
+    ``encrypted``: new objects are to be (``asks_encryption``), so nothing is shared that is in clear, or as another key
+    of the store's has it: the next generation is begun. ``draw`` gives a revision that is not committed yet another
+    name with each generation: a reference that cannot be deleted again (a site need not have the right) is then of a
+    name that no record has, and gc takes it. Without it ``name`` stays. Returns the name and that of the shared object,
+    whose bytes may be there or not.
     """
     generation = 0
     unused: list[str] = []
@@ -113,7 +121,10 @@ def reserve(oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None
         # seen the reference.
         marked = yield Marks(sha256)
         if generation not in marked:
-            break
+            found = (yield Look(object_key(shared))) if encrypted else None
+            if found is None or found[2]:
+                break
+            marked = {*marked, generation}
         unused.append(reference)
         generation = max(marked) + 1
         name = name if draw is None else draw()
@@ -122,8 +133,11 @@ def reserve(oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None
     return name, shared
 
 
-def fill(shared: str, size: int) -> Steps[None]:
-    """See to it that the bytes are there; a reference is. Raises Corrupt where other ones are, and StoreError."""
+def fill(shared: str, size: int, *, encrypted: bool = False) -> Steps[None]:
+    """See to it that the bytes are there; a reference is. Raises Corrupt where other ones are, and StoreError.
+
+    ``encrypted``: EncryptionNotHonoured where somebody who does not encrypt was faster.
+    """
     sha256, _ = read_shared_name(shared)
     key = object_key(shared)
     for pause in (*_CONFLICTS, None):
@@ -132,6 +146,8 @@ def fill(shared: str, size: int) -> Steps[None]:
         if found is not None or pause is None:
             break
         yield Wait(pause)
+    if encrypted and found is not None and not found[2]:
+        raise EncryptionNotHonoured(_IN_CLEAR)
     _check(found, size, sha256)
 
 
@@ -190,10 +206,12 @@ def share_again(oid: bytes, name: str, shared: str, size: int) -> Steps[bool]:
     return True
 
 
-def _check(found: tuple[int, bytes | None] | None, size: int, sha256: bytes) -> None:
+def _check(found: tuple[int, bytes | None, bool] | None, size: int, sha256: bytes) -> None:
     if found is None:
         # It was put, or was there, and our reference keeps it: somebody else deletes in this prefix.
         raise StoreError("A file that was just stored is not in the object store any more.")
+    if found is _UNREADABLE:
+        raise EncryptionNotHonoured(_IN_CLEAR)
     if found[0] != size or found[1] not in (None, sha256):
         raise Corrupt(
             "The object store holds other bytes than those of a file that is stored again: `s3blobs fsck --deep` finds"
@@ -232,16 +250,31 @@ def carry_out(
                 with suppress(PreconditionFailed):
                     send(key)
             case Look(key):
-                info = store.head(key)
-                answer = None if info is None else _told(info)
+                answer = _looked(store, key)
             case Wait(seconds):
                 pause(seconds)
             case Forget(keys):
                 _forget(store, keys)
 
 
-def _told(info: ObjectInfo) -> tuple[int, bytes | None]:
-    return info.size, recorded_sha256(info.metadata)
+def asks_encryption(store: IObjectStore) -> bool:
+    """Whether the store is asked to encrypt new objects (``<sse-s3>``, ``<sse-kms>``)."""
+    return bool(store.encryption.server_side.write_parameters())
+
+
+def _looked(store: IObjectStore, key: str) -> tuple[int, bytes | None, bool] | None:
+    if not asks_encryption(store):
+        info = store.head(key)
+        return None if info is None else _told(info, True)
+    try:
+        stored = store.stored(key)
+    except EncryptionNotHonoured:  # require-encryption is on
+        return _UNREADABLE
+    return None if stored is None else _told(stored.info, stored.current)
+
+
+def _told(info: ObjectInfo, current: bool) -> tuple[int, bytes | None, bool]:
+    return info.size, recorded_sha256(info.metadata), current
 
 
 def _forget(store: IObjectStore, keys: tuple[str, ...]) -> None:

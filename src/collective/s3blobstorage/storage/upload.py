@@ -30,7 +30,7 @@ from ..objectstore.interfaces import Cancelled, IObjectStore, ObjectInfo
 from ..objectstore.upload import opened
 from ..overlay.interfaces import Revision
 from .record import BlobState
-from .sharing import carry_out, fill, renew, reserve
+from .sharing import asks_encryption, carry_out, fill, renew, reserve
 
 if TYPE_CHECKING:
     from .base_blobs import BaseBlobs
@@ -260,7 +260,7 @@ class Uploads:
             self.reserve(blob)
         assert blob.object is not None
         sending = self._sending(blob)
-        carry_out(fill(blob.object, blob.size), self._store, sending)
+        carry_out(fill(blob.object, blob.size, encrypted=asks_encryption(self._store)), self._store, sending)
         if time.monotonic() - blob.reserved > _SLOW:
             steps = renew(blob.oid, blob.shared_as, blob.object, draw)
             blob.shared_as = carry_out(steps, self._store, sending, put=blob.references.append)
@@ -276,7 +276,7 @@ class Uploads:
         if blob._cancelled.is_set():
             raise Cancelled
         blob.reserved = time.monotonic()
-        steps = reserve(blob.oid, blob.name, blob.sha256, draw_name)
+        steps = reserve(blob.oid, blob.name, blob.sha256, draw_name, encrypted=asks_encryption(self._store))
         reserved = carry_out(steps, self._store, self._sending(blob), put=blob.references.append)
         blob.shared_as, blob.object = reserved
 
