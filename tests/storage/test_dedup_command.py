@@ -20,8 +20,17 @@ from servers import faults
 from sites import as_ours, commit_blobs, raw_client, wait_until
 from test_cli_fsck import Command
 
+from collective.s3blobstorage.encryption.configured import StoreMode, configured
+from collective.s3blobstorage.encryption.managed import SSES3
 from collective.s3blobstorage.errors import ConfigurationError, UnsafeError
-from collective.s3blobstorage.keys import condemned_key, object_key, read_key, reference_key, shared_name
+from collective.s3blobstorage.keys import (
+    condemned_key,
+    object_key,
+    read_key,
+    read_reference_key,
+    reference_key,
+    shared_name,
+)
 from collective.s3blobstorage.maintenance import dedup
 from collective.s3blobstorage.maintenance.comparing import Comparison, reader_of
 from collective.s3blobstorage.maintenance.gc.lease import Taken
@@ -201,6 +210,34 @@ def test_a_shared_object_with_other_bytes_takes_nothing(site, settings):
     report = converted(site.storage)
     assert report.failures.by_kind == {"Corrupt": 3} and len(own(settings)) == 5
     assert bytes_of(settings, site.kept()) == before
+
+
+def test_a_shared_object_of_which_nothing_tells_the_bytes_is_read(site, settings):
+    key = object_key(named(LOGO))
+    raw_client(settings).put_object(Bucket=settings.bucket, Key=key, Body=LOGO[::-1])  # not even size and hash
+    before = bytes_of(settings, site.kept())
+    assert converted(site.storage).failures.by_kind == {"Corrupt": 3}
+    assert bytes_of(settings, site.kept()) == before
+    raw_client(settings).put_object(Bucket=settings.bucket, Key=key, Body=LOGO)
+    assert converted(site.storage).converted.blobs == 3
+    assert bytes_of(settings, site.kept()) == before
+
+
+def test_what_is_encrypted_shares_nothing_that_is_in_clear(make_site, settings, pytestconfig):
+    if pytestconfig.getoption("--s3") != "ministack":
+        pytest.skip("Ceph ignores AES256")
+    sse = configured([StoreMode("sse-s3", lambda required: SSES3(required=required))], required=True)
+    made = make_site("filestorage", store=dataclasses.replace(settings, encryption=sse), **OWNED)
+    with Checked(made) as checked:
+        commit_blobs(checked.db, one=LOGO, two=LOGO, three=LOGO)
+        begin_sharing(settings)
+        with as_ours(settings) as store:
+            store.put_bytes(object_key(named(LOGO)), LOGO)
+        report = converted(checked.storage)
+        assert (report.converted.blobs, report.made.blobs, report.failures.count) == (3, 1, 0)
+        assert {shared for _, _, shared in map(read_reference_key, references(settings))} == {named(LOGO, 1)}
+        head = raw_client(settings).head_object(Bucket=settings.bucket, Key=object_key(named(LOGO, 1)))
+        assert head["ServerSideEncryption"] == "AES256"
 
 
 def test_where_nothing_may_be_deleted_nothing_is_lost(site, settings, proxy):

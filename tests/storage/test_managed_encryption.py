@@ -18,6 +18,7 @@ from strange_front import Front
 
 from collective.s3blobstorage.encryption.managed import SSEKMS, SSES3
 from collective.s3blobstorage.errors import EncryptionNotHonoured, Refused
+from collective.s3blobstorage.keys import object_key
 from collective.s3blobstorage.objectstore import copy as copying
 from collective.s3blobstorage.objectstore import open_store, parts
 from collective.s3blobstorage.objectstore.signed import SignedRequests
@@ -148,3 +149,20 @@ def test_what_the_servers_of_the_tests_refuse_is_an_error(store, s3, bucket, cha
     with pytest.raises((Refused, EncryptionNotHonoured)):
         store.encrypted_with(kms(**changed)).put_bytes("x", b"in clear")
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize("size", [1000, 2000])
+def test_a_copy_that_is_not_encrypted_takes_no_shared_object_along(settings, front, store, size, monkeypatch):
+    """A commit may have stored it, or found it there, while it was copied to."""
+    monkeypatch.setattr(copying, "IN_ONE", 1500)
+    shared, data = object_key(f"{'ab' * 32}.0"), os.urandom(size)
+    for key in ("blobs/0000000000000001/" + "1" * 32, shared):
+        store.put_bytes(key, data)
+    front.strange.ignores = ("x-amz-server",)
+    deaf = open_store(dataclasses.replace(settings, endpoint_url=front.endpoint_url))
+    try:
+        with pytest.raises(EncryptionNotHonoured):
+            deaf.encrypted_with(SSES3(required=False)).copy("blobs/0000000000000001/" + "1" * 32, shared)
+    finally:
+        deaf.close()
+    assert store.get_bytes(shared) == data

@@ -36,6 +36,7 @@ from ..objectstore.clock import Clock
 from ..objectstore.connection import recorded_sha256
 from ..objectstore.interfaces import Doomed, IObjectStore, Listed, ObjectInfo
 from ..shared import marked_generations
+from ..storage.sharing import asks_encryption, looked
 from .bucket import Sharing
 from .compare import Extra
 from .comparing import Comparison
@@ -460,9 +461,13 @@ class _Conversion:
                 store.put_bytes(references[each], b"", metadata={"oid": each[0].hex(), **tid})
             marks = marked_generations(store, content.sha256)  # not before they are there
             if generation not in marks:
-                break
+                found = looked(store, object_key(shared)) if asks_encryption(store) else None
+                if found is None or found[2]:
+                    break  # else blobs that are encrypted would be in clear
+                marks = {*marks, generation}
             unused += references.values()
             generation = _next(marks)
+        content.first = generation
         if unused:
             # Nobody relies on them: each of these revisions has its own object still.
             store.delete(unused)
@@ -483,6 +488,8 @@ class _Conversion:
             return False
         if info.size != content.size or recorded_sha256(info.metadata) not in (None, content.sha256):
             raise Corrupt("The shared object has other bytes: `s3blobs fsck --deep` finds and repairs it.")
+        if recorded_sha256(info.metadata) is None:  # a copy of the bucket that lost them: it may be anything
+            read_whole(self._store, info.key, self._moved, size=content.size, sha256=content.sha256)
         return True
 
     def _copied(self, shared: str, present: dict[tuple[bytes, str], ObjectInfo]) -> bool:

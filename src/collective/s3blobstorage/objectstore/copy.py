@@ -20,6 +20,7 @@ from collective.s3blobstorage.errors import (
     RetentionNotHonoured,
     Unavailable,
 )
+from collective.s3blobstorage.keys import OBJECTS
 from collective.s3blobstorage.objectstore import parts, retention, versions
 from collective.s3blobstorage.objectstore.connection import Connection, unquoted
 from collective.s3blobstorage.objectstore.download import head
@@ -171,9 +172,8 @@ def _in_one(
     try:
         connection.encryption.check_echo(response)
     except EncryptionNotHonoured:
-        if not _in_place(connection, origin, target_key):  # an object rewritten in place has no other copy
-            log.error("copy to %r: the encryption was not confirmed; deleting it", target_key)
-            delete_unwanted(connection, target_key)
+        log.error("copy to %r: the encryption was not confirmed", target_key)
+        _discard(connection, origin, target_key)
         raise
     result = response.get("CopyObjectResult") or {}
     _check_unchanged(connection, origin, target_key, unquoted(result.get("ETag")))
@@ -195,9 +195,15 @@ def _check_lock(connection: Connection, way: str, origin: _Origin, target_key: s
     try:
         check_lock(connection, way, target_key, lock)
     except (RetentionNotHonoured, Refused):
-        if not _in_place(connection, origin, target_key):
-            delete_unwanted(connection, target_key)
+        _discard(connection, origin, target_key)
         raise
+
+
+def _discard(connection: Connection, origin: _Origin, target_key: str) -> None:
+    """Delete a copy that must not stay. Never one in place, which has no other, nor a shared object: a commit may have
+    found it there meanwhile, or have stored it before the copy took its place."""
+    if not (_in_place(connection, origin, target_key) or target_key.startswith(OBJECTS)):
+        delete_unwanted(connection, target_key)
 
 
 def _in_place(connection: Connection, origin: _Origin, target_key: str) -> bool:
@@ -211,7 +217,7 @@ def _check_unchanged(connection: Connection, origin: _Origin, target_key: str, e
     if _in_place(connection, origin, target_key) or etag == origin.info.etag:
         return
     if not origin.is_unchanged():
-        delete_unwanted(connection, target_key)
+        _discard(connection, origin, target_key)
         raise PreconditionFailed("The object was changed while it was copied.")
 
 
@@ -241,9 +247,8 @@ def _in_parts(
         raise
     there = head(connection, target_key)
     if there is None or there.size != source.size:
-        if not _in_place(connection, origin, target_key):
-            delete_unwanted(connection, target_key)
-        raise Corrupt("The object store copied other bytes than there were; they were deleted again.")
+        _discard(connection, origin, target_key)
+        raise Corrupt("The object store copied other bytes than there were.")
     _check_unchanged(connection, origin, target_key, there.etag)
     _check_lock(connection, "multipart", origin, target_key, lock)
     return there
@@ -359,7 +364,7 @@ def _relayed(
         metadata=metadata,
         sha256=content.expected,
         # It is read while it is sent. That is safe: what is replaced is there until all of it has arrived.
-        replaces=_in_place(connection, origin, target_key),
+        replaces=_in_place(connection, origin, target_key) or target_key.startswith(OBJECTS),
         before=before,
         progress=progress,
     )

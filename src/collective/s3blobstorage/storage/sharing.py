@@ -250,7 +250,7 @@ def carry_out(
                 with suppress(PreconditionFailed):
                     send(key)
             case Look(key):
-                answer = _looked(store, key)
+                answer = looked(store, key)
             case Wait(seconds):
                 pause(seconds)
             case Forget(keys):
@@ -262,7 +262,8 @@ def asks_encryption(store: IObjectStore) -> bool:
     return bool(store.encryption.server_side.write_parameters())
 
 
-def _looked(store: IObjectStore, key: str) -> tuple[int, bytes | None, bool] | None:
+def looked(store: IObjectStore, key: str) -> tuple[int, bytes | None, bool] | None:
+    """The answer to ``Look``."""
     if not asks_encryption(store):
         info = store.head(key)
         return None if info is None else _told(info, True)
