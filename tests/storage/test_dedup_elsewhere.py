@@ -12,7 +12,7 @@ import ZODB
 from servers.faults import answer
 from sites import bucket_keys, commit_blobs, connected, raw_client, read_blob, wait_until
 from test_address import requests_of
-from test_dedup import DATA, OTHER, Held, condemn, convert, name_of, remove, state_of, where
+from test_dedup import DATA, OTHER, Held, condemn, convert, name_of, remove, state_of, undo, where
 from ZODB.FileStorage import FileStorage
 
 from collective.s3blobstorage.errors import Unavailable
@@ -367,3 +367,27 @@ def test_what_was_converted_is_found_behind_sources_by_who_did_not_know(
         assert file.read(10) == DATA[len(DATA) // 2 :][:10]
         file.seek(0)
         assert file.read() == DATA
+
+
+def test_an_undo_behind_the_fork_refers_to_what_is_there_for_others(make_site, settings, tmp_path):
+    """The source is not asked for the undo's revision: what it goes back to has to stay in the bucket."""
+    there = dataclasses.replace(settings, prefix="production")
+    site = make_site("filestorage", store=there, dedup=True, owner="production")
+    db = site.db()
+    commit_blobs(db, a=DATA)
+    name = state_of(db, "a").name
+    fork = commit_blobs(db, a=OTHER)
+    site.close_all()
+    at = StorageSettings(
+        store=dataclasses.replace(settings, prefix="staging"),
+        cache_dir=tmp_path / "staging",
+        owner="staging",
+        sources=(S3Settings(SourceOptions("production", mirror="off", fork_tid=fork), there),),
+        dedup=True,
+    )
+    with closing(ZODB.DB(open_storage(site.base(), at))) as db:
+        commit_blobs(db, mine=DATA)
+        assert (name, name_of(DATA)) not in staged(settings).references
+        undo(db, first=1)
+        assert (name, name_of(DATA)) in staged(settings).references and staged(settings).own == []
+        assert read_blob(db, "a") == DATA
