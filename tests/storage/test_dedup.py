@@ -199,6 +199,27 @@ def test_a_file_in_parts_is_sent_whole_before_it_is_asked_for(site, proxy, setti
     assert read_blob(db, "b") == large
 
 
+def test_no_request_waits_for_the_store_to_say_whether_it_wants_the_bytes(site):
+    """``Expect: 100-continue`` would have a store that knows the condition refuse a file without its bytes."""
+    db = site().db()
+    expected = []
+
+    def look(request, **_):
+        if "/objects/" in request.url:
+            expected.append((request.headers.get("If-None-Match"), request.headers.get("Expect")))
+        elif request.method == "PUT" and "/blobs/" in request.url:
+            own.append(request.headers.get("Expect"))
+
+    own: list[bytes | None] = []
+    db.storage.store_.connection.writer.meta.events.register("before-send.s3", look)
+    commit_blobs(db, single=os.urandom(3 * MB), parts=os.urandom(SINGLE_PUT_LIMIT + MB))
+    assert {expects for _, expects in expected} == {None} and len(expected) >= 4
+    assert {condition for condition, _ in expected} == {None, b"*"}  # parts have none, what makes the object has it
+    db.storage._settings = dataclasses.replace(db.storage._settings, dedup=False)
+    commit_blobs(db, other=os.urandom(3 * MB))
+    assert own[-1] is not None  # as any other upload of that size
+
+
 def test_one_oid_stored_twice_in_a_transaction_leaves_what_it_committed(site, settings):
     db = site().db()
     commit_blobs(db, a=OTHER)

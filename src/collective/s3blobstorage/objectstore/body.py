@@ -26,6 +26,7 @@ class FileWindow:
     botocore reads a body twice over plain http, first to hash it for the signature. Only bytes read after
     ``sending()`` (called by the client's ``before-send`` event) are reported as progress.
 
+    ``asks_first``: whether the store may refuse it before it is sent (``Expect: 100-continue``).
     ``stopped`` holds the exception that ended the reading from this side (``Cancelled``, an error of the disk or of
     ``progress``): botocore wraps what a body raises, the sender looks here for the original.
     """
@@ -38,7 +39,9 @@ class FileWindow:
         *,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[int], None] | None = None,
+        asks_first: bool = True,
     ) -> None:
+        self.asks_first = asks_first
         self._read = read
         self._start = start
         self._size = size

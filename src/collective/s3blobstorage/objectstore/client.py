@@ -132,9 +132,11 @@ def _content_md5(params: dict[str, Any], **_: Any) -> None:
 def _no_expectation(request: Any, **_: Any) -> None:
     """Drop ``Expect: 100-continue`` from a small request: it costs a round trip, and the body is sent in one write.
 
-    botocore adds it to every PUT, since it wraps bytes in a file.
+    And from one whose bytes are to be sent in any case (``FileWindow.asks_first``). botocore adds it to every PUT,
+    since it wraps bytes in a file.
     """
-    if "Expect" in request.headers and determine_content_length(request.data) <= EXPECT_FROM:
+    small = determine_content_length(request.data) <= EXPECT_FROM
+    if "Expect" in request.headers and (small or not getattr(request.data, "asks_first", True)):
         del request.headers["Expect"]
 
 

@@ -511,7 +511,8 @@ class _Upload:
         parameters: dict[str, Any],
         progress: Callable[[int], None] | None,
     ) -> dict[str, Any]:
-        body = FileWindow(read, start, size, cancelled=self._stop, progress=progress)
+        asks = not self.sends_first
+        body = FileWindow(read, start, size, cancelled=self._stop, progress=progress, asks_first=asks)
         try:
             return request(Body=body, **parameters)
         except Exception:
