@@ -22,7 +22,7 @@ from test_cli_fsck import Command
 
 from collective.s3blobstorage.encryption.configured import StoreMode, configured
 from collective.s3blobstorage.encryption.managed import SSES3
-from collective.s3blobstorage.errors import ConfigurationError, UnsafeError
+from collective.s3blobstorage.errors import ConfigurationError, Refused, UnsafeError
 from collective.s3blobstorage.keys import (
     condemned_key,
     object_key,
@@ -254,6 +254,20 @@ def test_where_nothing_may_be_deleted_nothing_is_lost(site, settings, proxy):
         proxy.forgive()
         assert converted(checked.storage).converted.blobs == 5
         assert bytes_of(settings, checked.kept()) == before
+
+
+def test_a_policy_that_refuses_everything_ends_it(make_site, settings, proxy, monkeypatch):
+    """Else each content would be stored once more, and nothing be saved."""
+    monkeypatch.setattr(dedup, "_REFUSED_ALL", 4)
+    monkeypatch.setattr(dedup, "_BATCH", 1)
+    made = make_site("filestorage", store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url), **OWNED)
+    with Checked(made) as checked:
+        commit_blobs(checked.db, **{f"blob{number}": b"%d" % (number // 2) for number in range(40)})
+        begin_sharing(settings)
+        proxy.fail(faults.answer(403, "AccessDenied"), method="POST", target="delete", times=100)
+        with pytest.raises(Refused, match="s3:DeleteObject"):
+            converted(checked.storage, concurrency=1)
+    assert len(own(settings)) == 40 and len(below(settings, "objects/")) < 5
 
 
 def test_versions_of_what_was_deleted_are_told(site, settings, s3):

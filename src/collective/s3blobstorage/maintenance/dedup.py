@@ -30,7 +30,16 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
-from ..errors import Archived, ConfigurationError, Corrupt, ObjectMissing, PreconditionFailed, StoreError, Unavailable
+from ..errors import (
+    Archived,
+    ConfigurationError,
+    Corrupt,
+    ObjectMissing,
+    PreconditionFailed,
+    Refused,
+    StoreError,
+    Unavailable,
+)
 from ..keys import blob_key, object_key, read_shared_name, reference_key, shared_name
 from ..objectstore.clock import Clock
 from ..objectstore.connection import recorded_sha256
@@ -56,6 +65,10 @@ _BATCH = 100
 # Blobs of which it is found out whether they are equal, before those of them that are get converted: a run that reads
 # them (``hashing``) and is stopped has to read at most so many again.
 _WINDOW = 10_000
+
+# Where so many were refused and none was converted, a policy is in the way and will be of all others: each content
+# would be stored once more, for nothing.
+_REFUSED_ALL = 20
 
 # Below this an object saved is worth less than the requests that its readers make instead. Bytes.
 LEAST = 100 * 1024
@@ -132,8 +145,8 @@ def document(report: Report, *, listed: int) -> dict[str, Any]:
 def dedup(run: Comparison, wish: Wish, running: Any) -> Report:
     """Everything, in the thread of the caller. ``running``: ``jobs/interfaces.py``.
 
-    Raises ConfigurationError where nothing may be shared here; Taken where gc or another of its kind runs, or the lease
-    is lost; Unavailable. What was converted until then stays so.
+    Raises ConfigurationError where nothing may be shared here; Refused where the store refuses everything; Taken where
+    gc or another of its kind runs, or the lease is lost; Unavailable. What was converted until then stays so.
     """
     refuse(run)
     work = _Dedup(run, wish, running)
@@ -394,7 +407,13 @@ class _Dedup:
         if not isinstance(error, StoreError) or isinstance(error, Unavailable):
             raise error
         logger.warning("%r was not shared: %s", key, error)
-        self.report.failures.add(key, error)
+        failures = self.report.failures
+        failures.add(key, error)
+        if failures.by_kind == {"Refused": _REFUSED_ALL} and not self.report.converted.blobs:
+            raise Refused(
+                f"The object store refused to share all of the first {_REFUSED_ALL} blobs; allow s3:GetObject,"
+                " s3:PutObject and s3:DeleteObject on blobs/* and objects/* to these credentials."
+            )
 
 
 class _Conversion:
@@ -526,7 +545,7 @@ class _Conversion:
             if code is None:
                 self._done.converted += 1
             else:
-                self._done.failed.append((each.key, StoreError(f"its own object was not deleted: {code}")))
+                self._done.failed.append((each.key, Refused(f"its own object was not deleted: {code}")))
         self._done.versions += deleted.markers
 
 
