@@ -434,6 +434,15 @@ def test_a_report_of_s3_inventory_says_what_is_there(command, settings, tmp_path
     assert told["findings"] == [] and told["shared"]["broken"] == 0 and told["shared"]["references"] >= 1
 
 
+def test_gc_finds_nothing_to_do_after_it(command, settings):
+    assert command.run("--min-size", "1", verb="dedup").returncode == 0
+    told = document(command.run("--dry-run", "--json", verb="gc"))
+    assert told["used"]["blobs"] == 7 and told["waiting"]["blobs"] == told["condemned"]["blobs"] == 0
+    shared = told["shared"]
+    assert (shared["used"]["blobs"], shared["references"], shared["marking"]["blobs"]) == (2, 5, 0)
+    assert shared["saved"] == 2 * len(LOGO) + len(VIDEO)
+
+
 def test_wrong_options(command):
     assert command.run("--min-size", "2MB", "--max-size", "1MB", verb="dedup").returncode == 2
     for more, said in (
