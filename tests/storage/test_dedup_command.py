@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import threading
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
 import pytest
@@ -15,6 +15,7 @@ from checked_sites import Checked, Quiet
 from command_line import document, one_line
 from converted_blobs import begin_sharing, below, bytes_of, converted, own, references
 from inventory_reports import Report, of_listing
+from locked_buckets import lockable
 from rings import client_side
 from servers import faults
 from sites import as_ours, commit_blobs, raw_client, wait_until
@@ -268,6 +269,25 @@ def test_a_policy_that_refuses_everything_ends_it(make_site, settings, proxy, mo
         with pytest.raises(Refused, match="s3:DeleteObject"):
             converted(checked.storage, concurrency=1)
     assert len(own(settings)) == 40 and len(below(settings, "objects/")) < 5
+
+
+def test_what_object_lock_keeps_stays_as_it_is(make_site, settings, s3):
+    """A deletion would hide it only, and the shared copy would have no hold."""
+    with lockable(s3) as bucket:
+        made = make_site("filestorage", store=dataclasses.replace(settings, bucket=bucket), **OWNED)
+        with Checked(made) as checked:
+            commit_blobs(checked.db, one=LOGO, two=LOGO, three=LOGO, four=LOGO)
+            begin_sharing(made.settings.store)
+            held, retained = checked.key("one"), checked.key("two")
+            s3.put_object_legal_hold(Bucket=bucket, Key=held, LegalHold={"Status": "ON"})
+            until = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(hours=1)}
+            s3.put_object_retention(Bucket=bucket, Key=retained, Retention=until)
+            report = converted(checked.storage)
+            counts = (report.held, report.locked, report.converted)
+            assert ([count.blobs for count in counts], report.versions) == ([1, 1, 2], 2)
+            assert sorted(own(made.settings.store)) == sorted([held, retained])
+            assert set(bytes_of(made.settings.store, checked.kept()).values()) == {LOGO}
+            made.close_all()
 
 
 def test_versions_of_what_was_deleted_are_told(site, settings, s3):

@@ -143,6 +143,8 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("left", f"{amount(told['named'])}, restored ones that cannot be shared again"))
     if told["held"]["blobs"]:
         lines.append(("held", f"{amount(told['held'])}: they keep objects of their own"))
+    if told["locked"]["blobs"]:
+        lines.append(("locked", f"{amount(told['locked'])}, by a retention: run it again when that has ended"))
     if told["gone"]["blobs"]:
         lines.append(("gone", f"{amount(told['gone'])} meanwhile"))
     why = "at a machine's first read, since their records do not say where"

@@ -96,7 +96,8 @@ class Report:
     is to be converted.
 
     Of ``equal`` were ``converted``: their bytes are freed; ``gone``: changed or deleted meanwhile; ``held``:
-    kept by a legal hold, which is of one blob's object alone; what is left failed.
+    kept by a legal hold, which is of one blob's object alone; ``locked``: kept by a retention, so that a deletion would
+    free nothing (a dry run looks for neither); what is left failed.
     ``made``: shared objects that had to be made for that. With a dry run: what would be.
 
     ``shared``: blobs that shared before this run. ``asking``: of all that share, those whose records do not say so:
@@ -114,6 +115,7 @@ class Report:
     made: Count = field(default_factory=Count)
     gone: Count = field(default_factory=Count)
     held: Count = field(default_factory=Count)
+    locked: Count = field(default_factory=Count)
     shared: Count = field(default_factory=Count)
     asking: int = 0
     versions: int = 0
@@ -129,7 +131,7 @@ class Report:
 
 def document(report: Report, *, listed: int) -> dict[str, Any]:
     """For JSON. ``listed``: so many failures at most."""
-    counts = "small large named unhashed single equal converted made gone held shared".split()
+    counts = "small large named unhashed single equal converted made gone held locked shared".split()
     return {
         **{name: asdict(getattr(report, name)) for name in counts},
         "saved_bytes": report.saved,
@@ -211,6 +213,7 @@ class _Done:
     made: int = 0
     gone: int = 0
     held: int = 0
+    locked: int = 0
     versions: int = 0
     failed: list[tuple[str, Exception]] = field(default_factory=list)
 
@@ -373,10 +376,10 @@ class _Dedup:
 
     def _convert_each(self, batches: Iterator[_Batch], check: Callable[[], None]) -> None:
         report = self.report
-        holds = self._store.locks_objects() is not False  # None: nobody may ask, so it may have
+        locks = self._store.locks_objects() is not False  # None: nobody may ask, so it may
         running = in_parallel(
             batches,
-            lambda batch: _Conversion(self._store, batch, check, self._pace.take, holds=holds).run(),
+            lambda batch: _Conversion(self._store, batch, check, self._pace.take, locks=locks).run(),
             concurrency=self._wish.concurrency,
             stop=self._stop,
             name="s3blobs-dedup",
@@ -391,7 +394,12 @@ class _Dedup:
                         self._failed(blob_key(oid, name), error)
                     continue
                 done = future.result()
-                counts = (report.converted, done.converted), (report.gone, done.gone), (report.held, done.held)
+                counts = (
+                    (report.converted, done.converted),
+                    (report.gone, done.gone),
+                    (report.held, done.held),
+                    (report.locked, done.locked),
+                )
                 for count, blobs in counts:
                     count.blobs += blobs
                     count.bytes += blobs * size
@@ -426,14 +434,14 @@ class _Conversion:
         check: Callable[[], None],
         moved: Callable[[int], None],
         *,
-        holds: bool,
+        locks: bool,
     ) -> None:
         self._store = store
         self._content = batch.content
         self._revisions = batch.revisions
         self._check = check
         self._moved = moved
-        self._holds = holds  # whether an object may have a legal hold
+        self._locks = locks  # whether an object may have a legal hold or a retention
         self._done = _Done()
 
     def run(self) -> _Done:
@@ -449,7 +457,7 @@ class _Conversion:
         return self._done
 
     def _present(self, oid: bytes, name: str) -> ObjectInfo | None:
-        """Its own object, where it is still what it was when it was listed."""
+        """Its own object, where it is still what it was when it was listed, and may be deleted."""
         key = blob_key(oid, name)
         info = self._store.head(key)
         if info is None or info.size != self._content.size:
@@ -458,9 +466,14 @@ class _Conversion:
         if recorded_sha256(info.metadata) not in (None, self._content.sha256):
             self._done.failed.append((key, Corrupt("its metadata name another SHA-256 than its record")))
             return None
-        if self._holds and self._store.lock_of(key).legal_hold:
-            self._done.held += 1
-            return None
+        if self._locks:
+            lock = self._store.lock_of(key)
+            if lock.legal_hold:
+                self._done.held += 1
+                return None
+            if lock.until is not None and lock.until > self._store.now():
+                self._done.locked += 1
+                return None
         return info
 
     def _referred(self, present: dict[tuple[bytes, str], ObjectInfo]) -> str:
