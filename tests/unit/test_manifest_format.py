@@ -53,6 +53,18 @@ def test_the_document_shows_what_is_written_and_it_is_read_again():
     assert (totals.blobs, totals.bytes, totals.missing, totals.damaged) == (4, 1238, 1, 1)
 
 
+def test_the_shared_object_of_a_record_is_told_and_nothing_else_is_taken_for_one():
+    shared = f"{bytes(32).hex()}.12"
+    revision = KeptRevision(bytes(7) + b"\x07", TID, "5e0c" * 8, 1234, bytes(32), object=shared)
+    entry = Entry(revision, f"objects/00/00/{shared}")
+    file, _ = written(entries=[entry])
+    assert list(Manifest.opened(file, "m").entries()) == [entry]
+    assert entry.to_json()["object"] == shared and "object" not in ENTRIES[0].to_json()
+    for wrong in ("../x", f"{bytes(32).hex()}", f"{bytes(32).hex()}.012", 1):
+        with pytest.raises(ValueError):
+            Entry.from_json({**entry.to_json(), "object": wrong})
+
+
 def test_the_digest_is_over_all_but_itself():
     """As ``head -c -78 FILE | sha256sum`` tells it."""
     data = written()[0].getvalue()
