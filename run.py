@@ -721,7 +721,7 @@ def benchmark(arguments):
     contestants, store = benchmark_environment().make(), ministack().make()
     environ = clean_environ()
     environ["S3BLOBS_MINISTACK"] = str(Path(store.python).with_name("ministack"))
-    scripts = {name: f"{name}.py" for name in ("moving", "garbage", "fsck", "sharing")} | {"scale": "scale_plan.py"}
+    scripts = {name: name + ".py" for name in ("moving", "garbage", "fsck", "sharing")} | {"scale": "scale_plan.py"}
     named = arguments[:1] in [[name] for name in scripts]
     script = scripts[arguments[0]] if named else "storage.py"
     command = [contestants.python, str(REPOSITORY / "benchmarks" / script)] + arguments[named:]
