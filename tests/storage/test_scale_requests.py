@@ -39,7 +39,8 @@ def test_dedup_makes_the_requests_of_its_figures(make_site, settings, proxy):
             proxy.reset()
             assert converted(checked.storage).converted.blobs == 2 * number
             taken.append(Counter(KINDS.get(each.operation, each.operation) for each in proxy.exchanges))
-    more = {kind: (taken[1][kind] - taken[0][kind]) / 10 for kind in taken[1]}
+    # What is asked once for a run, as a look at the bucket's versions, is not among them.
+    more = {kind: (count - taken[0][kind]) / 10 for kind, count in taken[1].items() if count != taken[0][kind]}
     objects = 1_000_000
     [figure] = [each for each in figures(objects) if each.verb.startswith("dedup") and each.way == "LIST"]
     contents = figure.requests["GET"]
