@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import time
 from contextlib import closing
 
@@ -354,6 +355,29 @@ def test_without_shared_objects_not_a_request_more_is_made(make_site, settings, 
     _, outcome = site.round()
     assert outcome.deleted_shared.blobs == 1
     assert len([line for line in proxy.lines if "condemned" in line]) == 2
+
+
+# Behind a pack
+
+
+def test_rounds_behind_packs_say_what_became_of_them(make_site, caplog):
+    """Over what a site with ``dedup on`` commits."""
+    caplog.set_level(logging.INFO)
+    site = make_site(
+        "filestorage", **{**OWNED, "gc_on_pack": "execute", "gc_grace": 0.0, "gc_keep": 0.0, "dedup": True}
+    )
+    db = site.db()
+    commit_blobs(db, a=b"same", b=b"same", **{f"kept{number}": b"%d" % number for number in range(20)})
+    commit_blobs(db, a=b"other", b=b"other")
+    for _ in range(4):
+        db.pack(time.time() + 1)
+    told = [record.getMessage() for record in caplog.records if "gc after the pack, " in record.getMessage()]
+    assert ["shared" in line for line in told] == [False, False, True, True]
+    assert "2 objects deleted" in told[1] and "1 shared objects marked" in told[2]
+    assert "1 shared objects deleted (4 bytes)" in told[3]
+    keys = bucket_keys(site.settings.store)
+    assert object_key(name_of(b"same")) not in keys and object_key(name_of(b"other")) in keys
+    assert read_blob(db, "a") == read_blob(db, "b") == b"other"
 
 
 # The command
