@@ -15,6 +15,8 @@ from locked_buckets import empty, lockable, objects, versions
 from rings import ring
 from rolling_keys import after, before
 from servers import faults
+from servers.faults import reset
+from servers.proxy import Proxy
 from sites import commit_blobs, connected, read_blob
 from store_time import DAY, ShiftedStore
 from strange_front import Front
@@ -31,7 +33,7 @@ from collective.s3blobstorage.maintenance.gc.references import view_of
 from collective.s3blobstorage.maintenance.gc.runs import Collection
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.objectstore.interfaces import Lock
-from collective.s3blobstorage.objectstore.preflight import checks
+from collective.s3blobstorage.objectstore.preflight import checks, measure_conditions
 from collective.s3blobstorage.settings import MB, Retention, StorageSettings, UploadSettings
 from collective.s3blobstorage.storage import open_storage
 
@@ -119,6 +121,27 @@ def test_the_store_is_asked_once_for_a_process(kept, proxy, tmp_path):
     # The multipart upload itself looks for its object where the store completes one without telling its ETag.
     assert asked.count("PutObject") == 5 and asked[:2] == ["PutObject", "HeadObject"]
     assert asked[2:6] == ["PutObject"] * 4
+
+
+def test_an_object_whose_answer_was_lost_is_kept_too(kept, s3_server, s3, tmp_path):
+    """On a store that looks at no headers and locks an object by a request of its own."""
+    front = Front(s3_server)
+    proxy = Proxy(front.endpoint_url)
+    proxy.start()
+    try:
+        front.strange.ignores = ("x-amz-object-lock",)
+        with closing(open_store(dataclasses.replace(kept, endpoint_url=proxy.endpoint_url))) as store:
+            measure_conditions(store)
+            put(store, KEY, b"small", tmp_path)
+            proxy.fail(reset("answer"), method="PUT", target=OTHER)
+            path = tmp_path / "file"
+            path.write_bytes(b"another")
+            store.put_file(OTHER, path, metadata={}, if_absent=True)
+    finally:
+        proxy.close()
+        front.close()
+    found = objects(s3, kept.bucket, "blobs/").values()
+    assert [told.get("ObjectLockMode") for told in found] == [kept.retention.mode.upper()] * 2
 
 
 def test_a_store_that_ignores_it_is_refused_and_nothing_is_left(settings, s3_server, s3, bucket, tmp_path):

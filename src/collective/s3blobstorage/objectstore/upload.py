@@ -201,7 +201,10 @@ class _Put:
         except PreconditionFailed:
             if not attempts.ambiguous:
                 raise
-            return self._settled(metadata)
+            settled = self._settled(metadata)
+            # It is ours, or equal: kept it has to be in either case, and deleted it is in none.
+            check_lock(self.connection, "PUT", self.key, lock)
+            return settled
         with Comparing(self.connection.traffic, "put"):
             self._check(response)
         try:
