@@ -11,7 +11,7 @@ import pytest
 from checked_sites import Checked
 from command_line import document, keys_of, one_line, s3blobs, section
 from converted_blobs import begin_sharing, converted
-from locked_buckets import lockable, versions
+from locked_buckets import lockable, sharing, versions
 from persistent.mapping import PersistentMapping
 from rolling_keys import after, before
 from sites import commit_blobs, connected, read_blob
@@ -238,7 +238,8 @@ def test_any_thread_may_ask(site):
 
 
 @pytest.mark.clear
-def test_what_is_released_releases_no_other_that_shares_its_bytes(make_site, settings, s3, locking):
+def test_what_is_released_releases_no_other_that_shares_its_bytes(make_site, settings, s3_server, locking):
+    sharing(s3_server)
     store = dataclasses.replace(settings, bucket=locking)
     site = make_site("filestorage", store=store, dedup=True, **OWNED)
     db = site.db()

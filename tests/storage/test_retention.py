@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import transaction
 from botocore.exceptions import ClientError
-from locked_buckets import empty, lockable, objects, versions
+from locked_buckets import empty, lockable, objects, sharing, versions
 from rings import ring
 from rolling_keys import after, before
 from servers import faults
@@ -212,8 +212,9 @@ def test_a_bucket_is_made_with_it(settings, make_site, s3, locking):
     empty(s3, name)
 
 
-def test_what_is_restored_shares_nothing_and_is_kept(make_site, kept, s3, tmp_path, mode):
+def test_what_is_restored_shares_nothing_and_is_kept(make_site, kept, s3, s3_server, tmp_path, mode):
     """Its record names a shared object, which may be kept for less long."""
+    sharing(s3_server)
     before = dataclasses.replace(kept, retention=None)
     site = make_site("filestorage", store=dataclasses.replace(before, prefix="from"), dedup=True, owner="one")
     commit_blobs(site.db(), a=b"bytes", b=b"bytes")
