@@ -76,11 +76,15 @@ class Dies:
         self._left = left
 
     def __getattr__(self, name):
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
         def ask(*args, **kwargs):
             self._left -= 1
             if self._left < 0:
                 raise Killed
-            return getattr(self._store, name)(*args, **kwargs)
+            return found(*args, **kwargs)
 
         return ask
 
