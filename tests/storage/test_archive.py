@@ -9,11 +9,12 @@ import subprocess
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 import ZODB
 from command_line import SCRIPT, document, keys_of, one_line, s3blobs, section
-from locked_buckets import versions
+from locked_buckets import lockable, versions
 from servers import faults
 from sites import bucket_keys, commit_blobs, connected, read_blob
 from ZODB.FileStorage import FileStorage
@@ -159,6 +160,25 @@ def test_into_a_source_and_everything_is_read_from_there(site):
     db = site.db("another")
     assert {name: read_blob(db, name) for name in BLOBS} == BLOBS
     assert site.keys() == []
+
+
+def test_what_object_lock_keeps_stays(settings, s3, tmp_path):
+    """In the source nothing would keep it, and here it would take its room still."""
+    with lockable(s3) as bucket:
+        site = Archived(tmp_path, dataclasses.replace(settings, bucket=bucket))
+        try:
+            db = site.db()
+            commit_blobs(db, held=b"held", dated=b"dated", free=b"free")
+            with closing(open_store(site.warm)) as store:
+                keys = {store.get_bytes(key): key for key in site.keys()}
+                store.hold(keys[b"held"], True)
+                store.lock(keys[b"dated"], "GOVERNANCE", store.now() + timedelta(hours=1))
+                _, report = site.moved()
+                assert report.moved.blobs == 1 and report.failures.by_kind == {"Refused": 2}
+                assert site.keys() == sorted([keys[b"held"], keys[b"dated"]]) and len(site.keys("cold")) == 1
+                assert {read_blob(db, name) for name in ("held", "dated", "free")} == {b"held", b"dated", b"free"}
+        finally:
+            site.close()
 
 
 def test_what_only_the_bucket_has_is_not_deleted_where_the_copy_is_wrong(site, settings):

@@ -292,8 +292,12 @@ def to_source(
         report.stopped = True
         return report
 
+    locks = places.store.locks_objects() is not False  # None: nobody may ask, so it may
+
     def move(row: Row) -> int:
         lease.check()
+        if locks:
+            _refuse_locked(places.store, row.key)
         _copied(places, row, pace)
         lease.check()
         deleted = places.store.delete_each([Doomed(row.key, row.etag)])
@@ -303,6 +307,15 @@ def to_source(
 
     advance = running.phase("moving", plan.wanted.blobs, plan.wanted.bytes)
     return _moved(plan.rows(), move, report, advance, running.stop, concurrency)
+
+
+def _refuse_locked(store: IObjectStore, key: str) -> None:
+    """What Object Lock keeps would be hidden here and take its room, and what is read then would not be kept."""
+    lock = store.lock_of(key)
+    if lock.legal_hold:
+        raise Refused("It has a legal hold, which is of the object in this bucket: it stays there.")
+    if lock.until is not None and lock.until > store.now():
+        raise Refused(f"It is kept in this bucket until {lock.until:%Y-%m-%d} (Object Lock): it stays there.")
 
 
 def _wait(store: IObjectStore, clock: Clock, running: Any, seconds: float) -> None:
