@@ -20,8 +20,9 @@ Why a late request does no harm
 
 Why no request tells what is there
     The bytes are always sent, and the object is always looked at afterwards (``Bytes``, ``Look``): neither the number
-    of requests nor their size says whether somebody had stored the same file before. A store may be done sooner with
-    bytes that it need not keep; docs/dedup.md says so.
+    of requests nor their size says whether somebody has stored the same file. What was given up, or lies in clear where
+    it is to be encrypted, takes more of them; a store may be done sooner with bytes that it need not keep:
+    docs/dedup.md says so.
 """
 
 from __future__ import annotations
