@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 import transaction
@@ -673,6 +673,47 @@ def test_large_blobs_are_read_by_parts(site, proxy):
         assert own_requests(proxy) == ["GetObject"]
         file.seek(0)
         assert file.read() == DATA
+
+
+@pytest.mark.parametrize("size", [1000, 2 * MB, SINGLE_PUT_LIMIT + MB])
+def test_a_staged_file_that_changes_after_it_was_hashed_is_not_shared(site, settings, proxy, size):
+    """A disk that fails: whoever stores that file later would get those bytes."""
+    storage = site().open()
+    data = os.urandom(size)
+    proxy.fail(hang("before", seconds=1.5), method="GET", target="condemned")
+    with closing(ZODB.DB(storage)) as db:
+        with connected(db) as connection, in_the_meantime(lambda: flip_staged(storage, settings)):
+            connection.root()["a"] = Blob(data)
+            with pytest.raises(Corrupt, match="its disk may be failing"):
+                connection.transaction_manager.commit()
+            connection.transaction_manager.abort()
+        storage.uploads.settle()
+        assert Held(settings).objects == [] and Held(settings).references == []
+        assert unfinished_uploads(settings) == []
+        commit_blobs(db, a=data)
+        assert read_blob(db, "a") == data
+
+
+@contextmanager
+def in_the_meantime(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def flip_staged(storage, settings) -> None:
+    """The last byte, once the file was hashed: its reference is there by then."""
+    wait_until(lambda: Held(settings).references)
+    [path] = [path for path in storage.cache.staging().iterdir() if path.stat().st_size >= 1000]
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        [last] = file.read()
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
 
 
 # Encrypted by the store

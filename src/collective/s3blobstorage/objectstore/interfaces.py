@@ -207,7 +207,8 @@ class IObjectStore(IListing):
         ``conditional_put`` is true does that hold against a concurrent writer.
 
         ``shared``, with ``if_absent``: others put the same bytes under that key. They are sent before anybody asks
-        whether it is there, and it is never deleted, whatever the store answers: somebody may rely on it already.
+        whether it is there, and it is never deleted, whatever the store answers: somebody may rely on it already. Bytes
+        that do not have ``sha256`` are Corrupt, and nothing is stored: they would be everybody's.
 
         ``if_match``: the ETag (without quotes) of the object that is to be replaced; raises PreconditionFailed where it
         is another one, or gone. It is looked at just before the bytes become an object, and asked of the store too

@@ -282,7 +282,8 @@ class _Upload:
     if_match: str = ""
     check_replaced: Callable[[], object] | None = None
     before: Lock | None = None
-    sends_first: bool = False  # the bytes, before it is asked whether they are there
+    # It is shared: the bytes are sent before it is asked whether they are there, and compared with ``sha256``.
+    sends_first: bool = False
 
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
@@ -293,8 +294,10 @@ class _Upload:
         sha256 = hashlib.sha256()
         for block in [data] if data is not None else self._blocks(self.content.reader(), 0, self.size):
             md5.update(block)
-            if known is None:
+            if known is None or self.sends_first:
                 sha256.update(block)
+        if self.sends_first and known is not None:
+            self._compare(sha256.digest())
         put = _Put(
             self.connection,
             self.key,
@@ -384,7 +387,7 @@ class _Upload:
         read = self.content.reader()
         etags: dict[int, str] = {}
         todo = parts.parts(self.size, each)
-        hashing = self.sha256 is None and not once
+        hashing = (self.sha256 is None or self.sends_first) and not once
         hashed = self._plain_blocks() if hashing else iter(())
         sha256 = hashlib.sha256()
         while True:
@@ -399,6 +402,7 @@ class _Upload:
                 sha256.update(block)
             elif hashing:
                 hashing = False
+                self._compare(sha256.digest())
                 self.sha256 = sha256.digest()
             elif pending:
                 wait(pending, return_when=FIRST_COMPLETED)
@@ -406,6 +410,11 @@ class _Upload:
                 if once and self.sha256 is None:
                     self.sha256 = self.content.digest()
                 return etags
+
+    def _compare(self, digest: bytes) -> None:
+        """Before anything is there under a key that others take for these bytes."""
+        if self.sha256 not in (None, digest):
+            raise Corrupt("A file has other bytes by now than those that were hashed: its disk may be failing.")
 
     def _held(self, read: Reader, part: parts.Part) -> Reader:
         """A reader of that part from memory: it is hashed, sent, and perhaps sent again."""
