@@ -15,7 +15,8 @@ import transaction
 import ZODB
 from command_line import document, keys_of, s3blobs, section
 from kept_sites import KINDS as KEEPING
-from servers.faults import answer, hang, reset
+from servers.faults import answer, flip, hang, reset
+from servers.proxy import Proxy
 from sites import (
     PERSISTENT,
     UNDOING,
@@ -714,6 +715,28 @@ def flip_staged(storage, settings) -> None:
         [last] = file.read()
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last ^ 1]))
+
+
+@pytest.mark.parametrize("data", [b"a small one", DATA, DATA * 3])
+def test_bytes_that_arrive_damaged_are_sent_again_where_they_lie(site, settings, front, data):
+    """On a store that looks at no Content-MD5: else the next one who stores the file would find the damaged one."""
+    front.strange.ignores = ("content-md5",)
+    proxy = Proxy(front.endpoint_url)
+    proxy.start()
+    try:
+        one = site(store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+        db = one.db()
+        rule = proxy.fail(flip(5, "request"), method="PUT", target="/objects/")
+        commit_blobs(db, a=data)
+        assert rule.hits == 1
+        commit_blobs(db, b=data)
+        one.close_all()
+        one.cold()
+        db = one.db()
+        assert read_blob(db, "a") == read_blob(db, "b") == data
+        one.close_all()
+    finally:
+        proxy.close()
 
 
 # Encrypted by the store

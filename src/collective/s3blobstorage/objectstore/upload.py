@@ -174,6 +174,7 @@ class _Put:
     replaces: bool = False
     if_match: str = ""
     before: Lock | None = None
+    shared: bool = False
 
     def run(self, send: Callable[[dict[str, Any]], dict[str, Any]], cancelled: Callable[[], bool]) -> ObjectInfo:
         metadata = {**self.metadata, "size": str(self.size), "sha256": self.sha256.hex()}
@@ -206,7 +207,16 @@ class _Put:
             check_lock(self.connection, "PUT", self.key, lock)
             return settled
         with Comparing(self.connection.traffic, "put"):
-            self._check(response)
+            try:
+                self._check(response)
+            except Corrupt:
+                if not self.shared:
+                    raise
+                # It stays, since somebody may have found it there, and with its metadata it looks right. So the right
+                # bytes take its place.
+                parameters.pop("IfNoneMatch", None)
+                response = attempts.run(put)
+                self._check(response)
         try:
             check_lock(self.connection, "PUT", self.key, lock)
         except (RetentionNotHonoured, Refused):
@@ -310,6 +320,7 @@ class _Upload:
             replaces=self.replaces,
             if_match=self.if_match,
             before=self.before,
+            shared=self.sends_first,
         )
 
         reported = 0
