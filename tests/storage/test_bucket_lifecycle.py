@@ -10,6 +10,7 @@ from servers.faults import answer
 from sites import raw_client
 
 from collective.s3blobstorage.errors import Refused, StoreError
+from collective.s3blobstorage.keys import MARKER
 from collective.s3blobstorage.maintenance.lifecycle import Wishes, difference, does_the_same, ours
 from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.storage.owner import Marker
@@ -123,6 +124,18 @@ def test_old_versions_and_classes(conf, settings, store):
     assert rules["old versions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 45}
     assert rules["storage classes"]["Transitions"] == [{"Days": 60, "StorageClass": "STANDARD_IA"}]
     assert same(store.lifecycle(), told["wanted"])
+
+
+def test_shared_objects_are_moved_too_where_there_may_be_some(conf, settings, store):
+    path = conf()
+    lifecycle(path, "--move", "STANDARD_IA=60", "--yes", settings=settings)
+    assert "storage classes of shared objects" not in ours(store.lifecycle(), settings.prefix)
+    store.put_bytes(MARKER, Marker(None, False, deduplicated=True).to_json())
+    lifecycle(path, "--move", "STANDARD_IA=60", "--yes", settings=settings)
+    rules = ours(store.lifecycle(), settings.prefix)
+    assert rules["storage classes of shared objects"]["Filter"]["Prefix"].endswith("objects/")
+    lifecycle(path, "--remove", "move", "--yes", settings=settings)
+    assert set(ours(store.lifecycle(), settings.prefix)) == {"unfinished uploads"}
 
 
 def test_a_rule_of_others_that_deletes_blobs_is_told(conf, settings, store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from collective.s3blobstorage.maintenance.lifecycle import (
     KINDS,
     LONGEST_ID,
     MOST_RULES,
+    SHARED,
     UNFINISHED,
     VERSIONS,
     Wishes,
@@ -49,6 +51,18 @@ def test_what_is_written():
     ]
     assert not difference(found.wanted, "plone", ALL).is_needed
     assert [rule["Filter"]["Prefix"] for rule in difference([], "", ALL).wanted] == ["", "", "blobs/"]
+
+
+def test_shared_objects_go_through_the_same_classes():
+    sharing = dataclasses.replace(ALL, shared=True)
+    found = difference([THEIRS], "plone", sharing)
+    *_, classes, shared = found.wanted
+    assert shared["Filter"] == {"Prefix": "plone/objects/"} and shared["Transitions"] == classes["Transitions"]
+    assert not difference(found.wanted, "plone", sharing).is_needed
+    assert found.wanted == difference(difference([THEIRS], "plone", ALL).wanted, "plone", sharing).wanted
+    assert difference(found.wanted, "plone", Wishes(noncurrent=60)).wanted[-1] == shared
+    gone = difference(found.wanted, "plone", Wishes(remove=frozenset({CLASSES, SHARED}), shared=True)).wanted
+    assert set(ours(gone, "plone")) == {UNFINISHED, VERSIONS}
 
 
 def test_only_what_is_named_changes():

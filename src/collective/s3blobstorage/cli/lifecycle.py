@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,7 @@ def lifecycle(
         present = store.lifecycle()
         keeps_versions = bool(store.keeps_versions())
         wishes = _wishes(settings, present, keeps_versions, unfinished, noncurrent, move, remove)
+        wishes = dataclasses.replace(wishes, shared=marker is not None and marker.deduplicated)
         found = difference(present, prefix, wishes)
         harm = list(dangers(present, prefix, settings.uploads.expiry / datatypes.DAY))
         if not as_json:
@@ -144,11 +146,11 @@ def _wishes(
     remove: tuple[str, ...],
 ) -> Wishes:
     """What is asked for; of what is not, what the first run proposes where there is no rule of it yet."""
-    from ..maintenance.lifecycle import CLASSES, VERSIONS, Wishes, ours
+    from ..maintenance.lifecycle import CLASSES, SHARED, VERSIONS, Wishes, ours
     from ..maintenance.lifecycle import UNFINISHED as UPLOADS
 
     kinds = {"unfinished": UPLOADS, "noncurrent": VERSIONS, "move": CLASSES}
-    gone = frozenset(kinds[name] for name in remove)
+    gone = frozenset(kinds[name] for name in remove) | frozenset({SHARED} if "move" in remove else ())
     asked = {UPLOADS: unfinished is not None, VERSIONS: noncurrent is not None, CLASSES: bool(move)}
     if twice := [name for name, kind in kinds.items() if kind in gone and asked[kind]]:
         raise ConfigurationError(f"--{twice[0]} and --remove {twice[0]} contradict each other: leave one out")

@@ -21,7 +21,8 @@ Rule = Mapping[str, Any]
 UNFINISHED = "unfinished uploads"
 VERSIONS = "old versions"
 CLASSES = "storage classes"
-KINDS = (UNFINISHED, VERSIONS, CLASSES)
+SHARED = "storage classes of shared objects"
+KINDS = (UNFINISHED, VERSIONS, CLASSES, SHARED)
 
 MOST_RULES = 1000  # of a bucket
 LONGEST_ID = 255  # characters
@@ -37,6 +38,7 @@ class Wishes:
 
     ``unfinished``: days after which the store ends a multipart upload that nobody completed. ``noncurrent``: days after
     which it deletes a version that is not the current one. ``classes``: (storage class, days) that a blob goes through.
+    ``shared``: the prefix has shared objects (``dedup``), which go through the same classes; a rule is for one folder.
     ``remove``: kinds whose rule goes.
     """
 
@@ -44,6 +46,7 @@ class Wishes:
     noncurrent: int | None = None
     classes: tuple[tuple[str, int], ...] = ()
     remove: frozenset[str] = frozenset()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ def our_rule(kind: str, prefix: str, wishes: Wishes) -> Rule:
         rule["NoncurrentVersionExpiration"] = {"NoncurrentDays": wishes.noncurrent}
         # A marker under which no version is left only slows listings down.
         rule["Expiration"] = {"ExpiredObjectDeleteMarker": True}
-    elif kind == CLASSES and wishes.classes:
+    elif wishes.classes and (kind == CLASSES or (kind == SHARED and wishes.shared)):
         # Blobs alone: ledger, markers and manifests are small, written often and read at each start.
-        rule["Filter"] = {"Prefix": base + BLOBS}
+        rule["Filter"] = {"Prefix": base + (BLOBS if kind == CLASSES else OBJECTS)}
         by_days = sorted(wishes.classes, key=lambda each: each[1])
         rule["Transitions"] = [{"Days": days, "StorageClass": name} for name, days in by_days]
     else:
