@@ -41,7 +41,6 @@ from collective.s3blobstorage.storage.sharing import (
     fill,
     renew,
     reserve,
-    share,
     share_again,
 )
 
@@ -154,6 +153,13 @@ class World:
 
 
 # Who takes part
+
+
+def share(oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None) -> Iterator[Any]:
+    """All that a commit does for one blob (``storage/upload.py``), and what its record says."""
+    name, shared = yield from reserve(oid, name, sha256, draw)
+    yield from fill(shared, size)
+    return name, shared
 
 
 def writer(name: str, draws: bool = True) -> Iterator[Any]:

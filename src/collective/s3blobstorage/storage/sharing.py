@@ -178,17 +178,8 @@ def _too_slow() -> StoreError:
     )
 
 
-def share(
-    oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None
-) -> Steps[tuple[str, str]]:
-    """All that a commit does for one blob. Returns what its record says as ``name`` and as ``object``."""
-    name, shared = yield from reserve(oid, name, sha256, draw)
-    yield from fill(shared, size)
-    return name, shared
-
-
 def share_again(oid: bytes, name: str, shared: str, size: int) -> Steps[bool]:
-    """As ``share``, for a record that is committed somewhere and names that very object: it is restored here.
+    """As ``reserve`` and ``fill``, for a record that is committed elsewhere and names that very object.
 
     False where the generation is marked: it must not be begun again, and the revision needs an object of its own. No
     reference is taken back: the name is not ours alone. The bytes are sent only where they are not there.
