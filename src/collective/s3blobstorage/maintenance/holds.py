@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ZODB.utils import maxtid, p64, u64
+from ZODB.utils import maxtid
 
 from ..errors import BlobMissing, ConfigurationError, Refused
 from ..keys import OBJECTS, blob_key
@@ -57,7 +57,7 @@ class Holds:
 
     def of(self, oid: bytes) -> Hold:
         """Two requests, up to five where a HEAD tells nothing of holds or it shares its object."""
-        found = self._found(oid)
+        found, _ = self._found(oid)
         if found.where != BUCKET:
             return found
         held = not found.shared and self._store.lock_of(found.key).legal_hold
@@ -68,14 +68,13 @@ class Holds:
         bucket has no Object Lock, Refused where nothing may be written here."""
         if not self._writable:
             raise Refused("The database was opened for reading only, so that nothing is held or released here.")
-        found = self._found(oid)
-        if found.where != BUCKET:
+        found, own = self._found(oid)
+        if found.where != BUCKET or (found.shared and not on):
             return found
         key = found.key
         if found.shared:
-            if not on:
-                return found
-            key = self._own(found)
+            self._copy(key, own, oid)
+            key = own
         try:
             self._store.hold(key, on)
         except Refused:
@@ -84,32 +83,30 @@ class Holds:
             raise
         return Hold(oid, found.tid, BUCKET, key, on)
 
-    def _found(self, oid: bytes) -> Hold:
+    def _found(self, oid: bytes) -> tuple[Hold, str]:
+        """Where it is, without asking whether it is held; and the key of its own object, be it there or not."""
         found = self._load_before(oid, maxtid)
         if found is None or not found[0]:
             raise BlobMissing(oid)
         record, tid = found[0], found[1]
         state = state_of(record, oid, tid)
         if state.inline is not None:
-            return Hold(oid, tid, RECORD)
+            return Hold(oid, tid, RECORD), ""
         location = self._reader.location(oid, tid, state)
-        key = self._reader.find(location)
+        key, own = self._reader.find(location), blob_key(oid, location.name)
         if key is None:
-            return Hold(oid, tid, ELSEWHERE)
-        if key.startswith(OBJECTS) and self._store.head(own := blob_key(oid, location.name)) is not None:
+            return Hold(oid, tid, ELSEWHERE), own
+        if key.startswith(OBJECTS) and self._store.head(own) is not None:
             key = own
-        return Hold(oid, tid, BUCKET, key)
+        return Hold(oid, tid, BUCKET, key), own
 
-    def _own(self, found: Hold) -> str:
-        """Make the blob an object of its own; its key."""
-        record, _, _ = self._load_before(found.oid, p64(u64(found.tid) + 1))
-        own = blob_key(found.oid, state_of(record, found.oid, found.tid).name_at(found.tid))
-        metadata = {"oid": found.oid.hex()}
-        info = self._store.head(found.key)
+    def _copy(self, shared: str, own: str, oid: bytes) -> None:
+        """Make the blob an object of its own."""
+        metadata = {"oid": oid.hex()}
+        info = self._store.head(shared)
         if info is not None:
             metadata |= {name: info.metadata[name] for name in ("size", "sha256") if name in info.metadata}
-        self._store.copy(found.key, own, metadata=metadata)
-        return own
+        self._store.copy(shared, own, metadata=metadata)
 
 
 NO_LOCK = (
