@@ -133,19 +133,21 @@ def is_shared_name(name: object) -> bool:
     return isinstance(name, str) and _SHARED_NAME.fullmatch(name) is not None
 
 
-def read_shared_name(name: str) -> tuple[bytes, int]:
-    """SHA-256 and generation. Raises ValueError where it is no shared object's name."""
+def _checked_shared(name: str) -> str:
     if not is_shared_name(name):
         raise ValueError("not the name of a shared object")
-    digest, _, generation = name.partition(".")
+    return name
+
+
+def read_shared_name(name: str) -> tuple[bytes, int]:
+    """SHA-256 and generation. Raises ValueError where it is no shared object's name."""
+    digest, _, generation = _checked_shared(name).partition(".")
     return bytes.fromhex(digest), int(generation)
 
 
 def object_key(shared: str) -> str:
     """The key of a shared object, given its name. Raises ValueError where it is none."""
-    if not is_shared_name(shared):
-        raise ValueError("not the name of a shared object")
-    return f"{OBJECTS}{shared[:2]}/{shared[2:4]}/{shared}"
+    return f"{OBJECTS}{_checked_shared(shared)[:2]}/{shared[2:4]}/{shared}"
 
 
 def read_object_key(key: str) -> str | None:
@@ -157,9 +159,7 @@ def read_object_key(key: str) -> str | None:
 def condemned_key(shared: str) -> str:
     """The key of the mark that nothing begins to share that object any more. It stays for good: a generation that was
     given up is never begun again, so that a late delete of it deletes nothing that is in use. Raises ValueError."""
-    if not is_shared_name(shared):
-        raise ValueError("not the name of a shared object")
-    return CONDEMNED + shared
+    return CONDEMNED + _checked_shared(shared)
 
 
 def read_condemned_key(key: str) -> str | None:
@@ -174,9 +174,7 @@ def reference_key(oid: bytes, name: str, shared: str) -> str:
     It says all that garbage collection, fsck and recovery need, so that these read a listing and no object. In a
     listing it stands behind the revision's own key. Raises ValueError as ``blob_key``.
     """
-    if not is_shared_name(shared):
-        raise ValueError("not the name of a shared object")
-    return f"{blob_key(oid, name)}.{shared}"
+    return f"{blob_key(oid, name)}.{_checked_shared(shared)}"
 
 
 def read_reference_key(key: str) -> tuple[bytes, str, str] | None:
