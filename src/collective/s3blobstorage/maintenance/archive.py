@@ -314,7 +314,7 @@ def _refuse_locked(store: IObjectStore, key: str) -> None:
     lock = store.lock_of(key)
     if lock.legal_hold:
         raise Refused("It has a legal hold, which is of the object in this bucket: it stays there.")
-    if lock.until is not None and lock.until > store.now():
+    if lock.keeps_at(store.now()):
         raise Refused(f"It is kept in this bucket until {lock.until:%Y-%m-%d} (Object Lock): it stays there.")
 
 

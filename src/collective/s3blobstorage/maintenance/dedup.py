@@ -240,6 +240,8 @@ class _Dedup:
         plan = self._plan
         self._advance = self._running.phase("sharing", len(plan.own), plan.bytes)
         self._contents = _Sought(plan.objects.rows("size DESC", "sha256"))
+        # Asked once, and not for each window. None: nobody may ask, so it may.
+        self._locks = not self._wish.dry_run and self._store.locks_objects() is not False
         for window, largest in self._windows():
             report.below = largest
             for digested in self._digested(window):
@@ -358,16 +360,14 @@ class _Dedup:
             content = _Content(size, sha256, exists)
             several = _several(rows, exists, self._alone)
             while batch := [(oid, name) for _, _, oid, name in islice(several, _BATCH)]:
-                self.report.equal.blobs += len(batch)
-                self.report.equal.bytes += len(batch) * size
+                self.report.equal.add(size, len(batch))
                 yield _Batch(content, batch)
 
     # Sharing
 
     def _would(self, batch: _Batch) -> None:
         report, content = self.report, batch.content
-        report.converted.blobs += batch.count
-        report.converted.bytes += batch.count * content.size
+        report.converted.add(content.size, batch.count)
         report.asking += batch.count
         if not content.exists:
             content.exists = True
@@ -376,10 +376,9 @@ class _Dedup:
 
     def _convert_each(self, batches: Iterator[_Batch], check: Callable[[], None]) -> None:
         report = self.report
-        locks = self._store.locks_objects() is not False  # None: nobody may ask, so it may
         running = in_parallel(
             batches,
-            lambda batch: _Conversion(self._store, batch, check, self._pace.take, locks=locks).run(),
+            lambda batch: _Conversion(self._store, batch, check, self._pace.take, locks=self._locks).run(),
             concurrency=self._wish.concurrency,
             stop=self._stop,
             name="s3blobs-dedup",
@@ -394,17 +393,11 @@ class _Dedup:
                         self._failed(blob_key(oid, name), error)
                     continue
                 done = future.result()
-                counts = (
-                    (report.converted, done.converted),
-                    (report.gone, done.gone),
-                    (report.held, done.held),
-                    (report.locked, done.locked),
-                )
-                for count, blobs in counts:
-                    count.blobs += blobs
-                    count.bytes += blobs * size
-                report.made.blobs += done.made
-                report.made.bytes += done.made * size
+                report.converted.add(size, done.converted)
+                report.gone.add(size, done.gone)
+                report.held.add(size, done.held)
+                report.locked.add(size, done.locked)
+                report.made.add(size, done.made)
                 report.asking += done.converted
                 report.versions += done.versions
                 for key, failure in done.failed:
@@ -471,7 +464,7 @@ class _Conversion:
             if lock.legal_hold:
                 self._done.held += 1
                 return None
-            if lock.until is not None and lock.until > self._store.now():
+            if lock.keeps_at(self._store.now()):
                 self._done.locked += 1
                 return None
         return info

@@ -43,9 +43,10 @@ class Count:
     blobs: int = 0
     bytes: int = 0
 
-    def add(self, size: int | None) -> None:
-        self.blobs += 1
-        self.bytes += size or 0
+    def add(self, size: int | None, times: int = 1) -> None:
+        """``size``: of each of ``times``."""
+        self.blobs += times
+        self.bytes += (size or 0) * times
 
 
 def committed(tid: bytes) -> str | None:

@@ -29,6 +29,10 @@ class Lock:
     mode: str = ""
     legal_hold: bool = False
 
+    def keeps_at(self, now: datetime) -> bool:
+        """Whether its date is still to come at that time."""
+        return self.until is not None and self.until > now
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
