@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from collective.s3blobstorage.keys import (
@@ -15,6 +16,7 @@ from collective.s3blobstorage.keys import (
     shared_name,
 )
 from collective.s3blobstorage.storage.owner import Marker, read_marker
+from collective.s3blobstorage.storage.sharing import fill, reserve
 
 
 def begin_sharing(store: Any) -> Marker:
@@ -22,6 +24,13 @@ def begin_sharing(store: Any) -> Marker:
     marker = dataclasses.replace(read_marker(store), deduplicated=True)
     store.put_bytes(MARKER, marker.to_json())
     return marker
+
+
+def share(oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None) -> Iterator[Any]:
+    """The steps of a commit for one blob, as ``storage/upload.py`` takes them, and what its record says."""
+    name, shared = yield from reserve(oid, name, sha256, draw)
+    yield from fill(shared, size)
+    return name, shared
 
 
 def name_of(data: bytes, generation: int = 0) -> str:

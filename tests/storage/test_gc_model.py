@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from shared_blobs import share
 from sites import PERSISTENT, UNDOING, Against, bucket_keys, connected, in_two_threads, raw_client
 from store_time import DAY, HOUR, ShiftedStore
 from test_gc import OWNED, Collected
@@ -57,7 +58,7 @@ from collective.s3blobstorage.objectstore import open_store
 from collective.s3blobstorage.overlay.interfaces import SourceOptions
 from collective.s3blobstorage.overlay.settings import S3Settings
 from collective.s3blobstorage.storage.record import _split, is_blob, read_state
-from collective.s3blobstorage.storage.sharing import carry_out, reserve, share
+from collective.s3blobstorage.storage.sharing import carry_out, reserve
 
 NAMES = st.sampled_from("abcd")
 SOURCE = "source"  # begins the prefixes of what is behind the buckets

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from shared_blobs import share
 
 from collective.s3blobstorage.errors import StoreError
 from collective.s3blobstorage.keys import (
@@ -153,13 +154,6 @@ class World:
 
 
 # Who takes part
-
-
-def share(oid: bytes, name: str, sha256: bytes, size: int, draw: Callable[[], str] | None = None) -> Iterator[Any]:
-    """All that a commit does for one blob (``storage/upload.py``), and what its record says."""
-    name, shared = yield from reserve(oid, name, sha256, draw)
-    yield from fill(shared, size)
-    return name, shared
 
 
 def writer(name: str, draws: bool = True) -> Iterator[Any]:
