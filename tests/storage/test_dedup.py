@@ -976,7 +976,7 @@ def test_a_converted_blob_is_found_and_remembered(site, settings, proxy, known, 
         first = own_requests(proxy)
         assert first[:3] == ["GetObject", "ListObjectsV2", "GetObject"]
         assert first.count("ListObjectsV2") == 1
-    shutil.rmtree(db.storage.cache._layout.root / "parts", ignore_errors=True)
+    wait_until(lambda: not len(db.storage.cache._parts._open))  # the file is made after the last byte was handed out
     for path in db.storage.cache._layout.blobs.rglob("*"):
         if path.is_file():
             path.unlink()

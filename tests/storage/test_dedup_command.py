@@ -32,7 +32,7 @@ from collective.s3blobstorage.keys import (
     reference_key,
     shared_name,
 )
-from collective.s3blobstorage.maintenance import dedup
+from collective.s3blobstorage.maintenance import converting, dedup
 from collective.s3blobstorage.maintenance.comparing import Comparison, reader_of
 from collective.s3blobstorage.maintenance.gc.lease import Taken
 from collective.s3blobstorage.maintenance.gc.margins import Margins
@@ -166,7 +166,7 @@ def test_a_generation_that_was_given_up_is_not_begun_again(site, settings):
 
 def test_a_mark_that_comes_between_look_and_reference_is_seen(site, settings, monkeypatch):
     """gc gave it up after the first look: the look that counts is the one after the references."""
-    real, looks = dedup.marked_generations, []
+    real, looks = converting.marked_generations, []
 
     def marked(store, sha256):
         found = real(store, sha256)
@@ -175,7 +175,7 @@ def test_a_mark_that_comes_between_look_and_reference_is_seen(site, settings, mo
             store.put_bytes(condemned_key(shared_name(sha256, 0)), b"")
         return found
 
-    monkeypatch.setattr(dedup, "marked_generations", marked)
+    monkeypatch.setattr(converting, "marked_generations", marked)
     before = bytes_of(settings, site.kept())
     converted(site.storage, concurrency=1)
     assert bytes_of(settings, site.kept()) == before

@@ -1,17 +1,9 @@
 """Blobs that are in the bucket already, made to share equal bytes: ``s3blobs dedup``.
 
 Plan → execute → report, beside a running site, under gc's lease. No record is written: a blob that is converted loses
-its own object, and readers find by its reference the one that it shares.
-
-Why nothing is lost, wherever it is killed
-    A revision's own object is deleted last, by its ETag: until then readers get that one, whatever else is there.
-    Before it goes, its reference was there before a look that saw no mark of that generation (so gc never deletes what
-    it refers to, as ``storage/sharing.py`` argues), and the shared object has the right size and SHA-256. Run again, it
-    finds what has an object of its own still.
-
-Why no byte changes
-    Equal are those of one SHA-256 and size, by their records, else by their objects' metadata, else by reading them.
-    What becomes the shared object is read and compared before it is copied, and copied only while it is that object.
+its own object, and readers find by its reference the one that it shares. Why nothing is lost by that, and no byte
+changes, is in ``converting.py``. Equal are blobs of one SHA-256 and size, by their records, else by their objects'
+metadata, else by reading them.
 
 Left alone are revisions whose records name a shared object already. Such a one has an object of its own where that name
 was given up once (``storage/sharing.py``: ``share_again``), and readers look nowhere else.
@@ -30,25 +22,15 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby, islice
 from typing import Any
 
-from ..errors import (
-    Archived,
-    ConfigurationError,
-    Corrupt,
-    ObjectMissing,
-    PreconditionFailed,
-    Refused,
-    StoreError,
-    Unavailable,
-)
-from ..keys import blob_key, object_key, read_shared_name, reference_key, shared_name
+from ..errors import ConfigurationError, ObjectMissing, Refused, StoreError, Unavailable
+from ..keys import blob_key, read_shared_name
 from ..objectstore.clock import Clock
 from ..objectstore.connection import recorded_sha256
-from ..objectstore.interfaces import Doomed, IObjectStore, Listed, ObjectInfo
-from ..shared import marked_generations
-from ..storage.sharing import asks_encryption, looked
+from ..objectstore.interfaces import IObjectStore, Listed
 from .bucket import Sharing
 from .compare import Extra
 from .comparing import Comparison
+from .converting import Batch, Content, Conversion
 from .findings import Count, Stopped
 from .gc.margins import Margins
 from .pace import Pace
@@ -180,42 +162,6 @@ class Plan:
         self.own: Table = spool.table("size INTEGER", "oid BLOB", "tid BLOB", "name TEXT", "sha256 BLOB")
         self.objects: Table = spool.table("size INTEGER", "sha256 BLOB")
         self.bytes = 0
-
-
-@dataclass(eq=False)
-class _Content:
-    """Blobs of one content. ``first``: the generation to begin with, None before anybody looked. ``ready``: shared
-    objects that were found right. ``lock``: held by the one who makes it."""
-
-    size: int
-    sha256: bytes
-    exists: bool
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    first: int | None = None
-    ready: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    content: _Content
-    revisions: list[tuple[bytes, str]]  # oid and name
-
-    @property
-    def count(self) -> int:
-        return len(self.revisions)
-
-
-@dataclass
-class _Done:
-    """What became of a batch. ``failed``: key and error of each."""
-
-    converted: int = 0
-    made: int = 0
-    gone: int = 0
-    held: int = 0
-    locked: int = 0
-    versions: int = 0
-    failed: list[tuple[str, Exception]] = field(default_factory=list)
 
 
 class _Dedup:
@@ -354,18 +300,18 @@ class _Dedup:
             sha256 = read_whole(self._store, key, self._pace.take, size=size).sha256
         return sha256
 
-    def _batches(self, known: Table) -> Iterator[_Batch]:
+    def _batches(self, known: Table) -> Iterator[Batch]:
         for (size, sha256), rows in groupby(known.rows("size DESC", "sha256", "oid"), key=lambda row: row[:2]):
             exists = self._contents.has((-size, sha256))
-            content = _Content(size, sha256, exists)
+            content = Content(size, sha256, exists)
             several = _several(rows, exists, self._alone)
             while batch := [(oid, name) for _, _, oid, name in islice(several, _BATCH)]:
                 self.report.equal.add(size, len(batch))
-                yield _Batch(content, batch)
+                yield Batch(content, batch)
 
     # Sharing
 
-    def _would(self, batch: _Batch) -> None:
+    def _would(self, batch: Batch) -> None:
         report, content = self.report, batch.content
         report.converted.add(content.size, batch.count)
         report.asking += batch.count
@@ -374,11 +320,11 @@ class _Dedup:
             report.made.add(content.size)
         self._advance(batch.count, batch.count * content.size)
 
-    def _convert_each(self, batches: Iterator[_Batch], check: Callable[[], None]) -> None:
+    def _convert_each(self, batches: Iterator[Batch], check: Callable[[], None]) -> None:
         report = self.report
         running = in_parallel(
             batches,
-            lambda batch: _Conversion(self._store, batch, check, self._pace.take, locks=self._locks).run(),
+            lambda batch: Conversion(self._store, batch, check, self._pace.take, locks=self._locks).run(),
             concurrency=self._wish.concurrency,
             stop=self._stop,
             name="s3blobs-dedup",
@@ -415,148 +361,6 @@ class _Dedup:
                 f"The object store refused to share all of the first {_REFUSED_ALL} blobs; allow s3:GetObject,"
                 " s3:PutObject and s3:DeleteObject on blobs/* and objects/* to these credentials."
             )
-
-
-class _Conversion:
-    """One batch: blobs of one content. Any thread."""
-
-    def __init__(
-        self,
-        store: IObjectStore,
-        batch: _Batch,
-        check: Callable[[], None],
-        moved: Callable[[int], None],
-        *,
-        locks: bool,
-    ) -> None:
-        self._store = store
-        self._content = batch.content
-        self._revisions = batch.revisions
-        self._check = check
-        self._moved = moved
-        self._locks = locks  # whether an object may have a legal hold or a retention
-        self._done = _Done()
-
-    def run(self) -> _Done:
-        present = {}
-        for oid, name in self._revisions:
-            info = self._present(oid, name)
-            if info is not None:
-                present[oid, name] = info
-        if present:
-            shared = self._referred(present)
-            self._made(shared, present)
-            self._delete(present)
-        return self._done
-
-    def _present(self, oid: bytes, name: str) -> ObjectInfo | None:
-        """Its own object, where it is still what it was when it was listed, and may be deleted."""
-        key = blob_key(oid, name)
-        info = self._store.head(key)
-        if info is None or info.size != self._content.size:
-            self._done.gone += 1
-            return None
-        if recorded_sha256(info.metadata) not in (None, self._content.sha256):
-            self._done.failed.append((key, Corrupt("its metadata name another SHA-256 than its record")))
-            return None
-        if self._locks:
-            lock = self._store.lock_of(key)
-            if lock.legal_hold:
-                self._done.held += 1
-                return None
-            if lock.keeps_at(self._store.now()):
-                self._done.locked += 1
-                return None
-        return info
-
-    def _referred(self, present: dict[tuple[bytes, str], ObjectInfo]) -> str:
-        """Put the references, as a writer does, and return the name of what they refer to."""
-        store, content = self._store, self._content
-        unused: list[str] = []
-        with content.lock:
-            if content.first is None:  # only so that no reference has to be put twice
-                content.first = _next(marked_generations(store, content.sha256))
-        generation = content.first
-        while True:
-            shared = shared_name(content.sha256, generation)
-            references = {each: reference_key(*each, shared) for each in present}
-            self._check()
-            for each, info in present.items():
-                tid = {"tid": info.metadata["tid"]} if "tid" in info.metadata else {}  # for a rebuild from the bucket
-                store.put_bytes(references[each], b"", metadata={"oid": each[0].hex(), **tid})
-            marks = marked_generations(store, content.sha256)  # not before they are there
-            if generation not in marks:
-                found = looked(store, object_key(shared)) if asks_encryption(store) else None
-                if found is None or found[2]:
-                    break  # else blobs that are encrypted would be in clear
-                marks = {*marks, generation}
-            unused += references.values()
-            generation = _next(marks)
-        content.first = generation
-        if unused:
-            # Nobody relies on them: each of these revisions has its own object still.
-            store.delete(unused)
-        return shared
-
-    def _made(self, shared: str, present: dict[tuple[bytes, str], ObjectInfo]) -> None:
-        """See to it that the shared object is there and right. What is found damaged is taken from ``present``."""
-        with self._content.lock:
-            if shared in self._content.ready:
-                return
-            if self._is_right(shared) or self._copied(shared, present):
-                self._content.ready.add(shared)
-
-    def _is_right(self, shared: str) -> bool:
-        """Whether it is there. Raises Corrupt where it is something else."""
-        content, info = self._content, self._store.head(object_key(shared))
-        if info is None:
-            return False
-        if info.size != content.size or recorded_sha256(info.metadata) not in (None, content.sha256):
-            raise Corrupt("The shared object has other bytes: `s3blobs fsck --deep` finds and repairs it.")
-        if recorded_sha256(info.metadata) is None:  # a copy of the bucket that lost them: it may be anything
-            read_whole(self._store, info.key, self._moved, size=content.size, sha256=content.sha256)
-        return True
-
-    def _copied(self, shared: str, present: dict[tuple[bytes, str], ObjectInfo]) -> bool:
-        """From the first of them whose bytes are right; False where none are."""
-        content, store = self._content, self._store
-        for each in list(present):
-            key = blob_key(*each)
-            try:
-                told = read_whole(store, key, self._moved, size=content.size, sha256=content.sha256)
-                self._check()
-                metadata = {"size": str(content.size), "sha256": content.sha256.hex()}
-                store.copy(key, object_key(shared), if_match=told.etag, metadata=metadata, progress=self._moved)
-            except (ObjectMissing, PreconditionFailed):
-                self._done.gone += 1
-                del present[each]
-            except (Corrupt, Archived) as error:
-                self._done.failed.append((key, error))
-                del present[each]
-            else:
-                if not self._is_right(shared):
-                    raise StoreError("A file that was just copied is not in the object store.")
-                self._done.made += 1
-                return True
-        return False
-
-    def _delete(self, present: dict[tuple[bytes, str], ObjectInfo]) -> None:
-        if not present:
-            return
-        doomed = [Doomed(blob_key(*each), info.etag) for each, info in present.items()]
-        self._check()
-        deleted = self._store.delete_each(doomed)
-        for each in doomed:
-            code = deleted.failed.get(each)
-            if code is None:
-                self._done.converted += 1
-            else:
-                self._done.failed.append((each.key, Refused(f"its own object was not deleted: {code}")))
-        self._done.versions += deleted.markers
-
-
-def _next(marks: set[int]) -> int:
-    return max(marks) + 1 if marks else 0
 
 
 class _Sought:

@@ -29,9 +29,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from ..errors import Corrupt, EncryptionNotHonoured, PreconditionFailed, StoreError
@@ -47,10 +48,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """PUT that reference, of no bytes. Its answer is None."""
+    """PUT that reference, of no bytes. ``tid``: in hex, for its metadata, where it is known; for a rebuild from the
+    bucket. The answer is None."""
 
     key: str
     oid: bytes
+    tid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """DELETE references that were put and are not used. That it fails is no error. The answer is None."""
+    """DELETE references that were put and are not used. The answer is None."""
 
     keys: tuple[str, ...]
 
@@ -101,36 +104,54 @@ _IN_CLEAR = "A file is in the object store already, and is not encrypted there a
 _UNREADABLE = (0, None, False)
 
 
-def reserve(
-    oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None = None, *, encrypted: bool = False
-) -> Steps[tuple[str, str]]:
-    """Begin to share: a reference of that revision to a generation which had no mark once the reference was there.
+def settle(
+    refer: Callable[[str], Sequence[Reference]], sha256: bytes, *, first: int = 0, encrypted: bool = False
+) -> Steps[str]:
+    """Put references to a generation of that content which had no mark once they were there.
 
-    ``encrypted``: new objects are to be (``asks_encryption``), so nothing is shared that is in clear, or as another key
-    of the store's has it: the next generation is begun. ``draw`` gives a revision that is not committed yet another
-    name with each generation: a reference that cannot be deleted again (a site need not have the right) is then of a
-    name that no record has, and gc takes it. Without it ``name`` stays. Returns the name and that of the shared object,
-    whose bytes may be there or not.
+    ``refer`` gives the references to a shared object, by its name; it is asked anew for each generation, from ``first``
+    on. ``encrypted``: new objects are to be (``asks_encryption``), so nothing is shared that is in clear, or as another
+    key of the store's has it: the next generation is begun. Returns the name of the shared object, whose bytes may be
+    there or not.
     """
-    generation = 0
+    generation = first
     unused: list[str] = []
     while True:
         shared = shared_name(sha256, generation)
-        reference = reference_key(oid, name, shared)
-        yield Reference(reference, oid)
-        # Not before it: a mark that comes between a look and the reference would not be seen, and gc would not have
-        # seen the reference.
+        references = refer(shared)
+        yield from references
+        # Not before they are there: a mark that comes between a look and a reference would not be seen, and gc would
+        # not have seen the reference.
         marked = yield Marks(sha256)
         if generation not in marked:
             found = (yield Look(object_key(shared))) if encrypted else None
             if found is None or found[2]:
                 break
             marked = {*marked, generation}
-        unused.append(reference)
+        unused += (reference.key for reference in references)
         generation = max(marked) + 1
-        name = name if draw is None else draw()
     if unused:
         yield Forget(tuple(unused))
+    return shared
+
+
+def reserve(
+    oid: bytes, name: str, sha256: bytes, draw: Callable[[], str] | None = None, *, encrypted: bool = False
+) -> Steps[tuple[str, str]]:
+    """Begin to share, for one revision (``settle``).
+
+    ``draw`` gives a revision that is not committed yet another name with each generation: a reference that cannot be
+    deleted again (a site need not have the right) is then of a name that no record has, and gc takes it. Without it
+    ``name`` stays. Returns the name and that of the shared object.
+    """
+    names = repeat(name) if draw is None else chain((name,), iter(draw, None))
+
+    def refer(shared: str) -> tuple[Reference]:
+        nonlocal name
+        name = next(names)
+        return (Reference(reference_key(oid, name, shared), oid),)
+
+    shared = yield from settle(refer, sha256, encrypted=encrypted)
     return name, shared
 
 
@@ -214,16 +235,18 @@ def _check(found: tuple[int, bytes | None, bool] | None, size: int, sha256: byte
 def carry_out(
     steps: Steps[T],
     store: IObjectStore,
-    send: Callable[[str], object],
+    send: Callable[[str], object] | None = None,
     *,
     put: Callable[[str], None] = lambda reference: None,
+    forget: Callable[[tuple[str, ...]], object] | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> T:
     """Run a writer on a store, and return what it returns. In the caller's thread.
 
-    ``send`` puts the bytes under the key it is given, with ``if_absent`` and ``shared`` (``IObjectStore.put_file``).
-    ``put`` is told the key of each reference before it is put, so that an abort can delete it; ``pause`` lets seconds
-    pass. Raises what the store and ``send`` raise: then the transaction has to be aborted.
+    ``send`` puts the bytes under the key it is given, with ``if_absent`` and ``shared`` (``IObjectStore.put_file``);
+    None for steps that send none. ``put`` is told the key of each reference before it is put, so that an abort can
+    delete it. ``forget`` deletes those that are not used; None: it is tried, and gc takes what stays. ``pause`` lets
+    seconds pass. Raises what the store and these raise: then the transaction has to be aborted.
     """
     answer: Any = None
     while True:
@@ -233,12 +256,13 @@ def carry_out(
             return ended.value
         answer = None
         match request:
-            case Reference(key, oid):
+            case Reference(key, oid, tid):
                 put(key)
-                store.put_bytes(key, b"", metadata={"oid": oid.hex()})
+                store.put_bytes(key, b"", metadata={"oid": oid.hex()} | ({} if tid is None else {"tid": tid}))
             case Marks():
                 answer = marked_generations(store, request.sha256)
             case Bytes(key):
+                assert send is not None
                 with suppress(PreconditionFailed):
                     send(key)
             case Look(key):
@@ -246,7 +270,7 @@ def carry_out(
             case Wait(seconds):
                 pause(seconds)
             case Forget(keys):
-                _forget(store, keys)
+                _try_to_forget(store, keys) if forget is None else forget(keys)
 
 
 def asks_encryption(store: IObjectStore) -> bool:
@@ -270,7 +294,7 @@ def _told(info: ObjectInfo, current: bool) -> tuple[int, bytes | None, bool]:
     return info.size, recorded_sha256(info.metadata), current
 
 
-def _forget(store: IObjectStore, keys: tuple[str, ...]) -> None:
+def _try_to_forget(store: IObjectStore, keys: tuple[str, ...]) -> None:
     try:
         store.delete(keys)
     except StoreError as error:
