@@ -6,9 +6,10 @@
     python3 run.py benchmark --write                # and write table and plot into docs/
 
 Every figure is taken in a process of its own with the storage opened anew. The repetitions of the contestants take
-turns, so that what else the machine does meets all of them. The store is MiniStack, directly or behind a delay of 20
-ms per round trip, with its objects in memory where there is enough: a site does not share its disk with its store.
-Requests are counted in processes of their own. Ends with status 1 where a target is missed.
+turns, so that what else the machine does meets all of them, and each begins when the disk has nothing left to write.
+The store is MiniStack, directly or behind a delay of 20 ms per round trip, with its objects in memory where there is
+enough: a site does not share its disk with its store. Requests are counted in processes of their own. Ends with status
+1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from benchmarks import report  # noqa: E402
 from benchmarks.bare import client  # noqa: E402
 from benchmarks.rows import BARE, BASE, BOTO3, DIRECTORY, OURS, PEER, SEALED, Line, Row, Sample, lines, rows  # noqa: E402
 from benchmarks.scale import MB, QUICK, Scale  # noqa: E402
+from benchmarks.timing import settle_disk  # noqa: E402
 from benchmarks.way import CountingWay, Way  # noqa: E402
 from benchmarks.worker import Task  # noqa: E402
 
@@ -122,6 +124,7 @@ class Benchmark:
     def _work(self, task: Task) -> Sample:
         command = [sys.executable, "-m", "benchmarks.worker"]
         text = json.dumps(dataclasses.asdict(task))
+        settle_disk()  # what the one before has written and removed is not this one's to wait for
         done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=REPOSITORY)
         shutil.rmtree(task.cache, ignore_errors=True)
         if done.returncode:

@@ -34,5 +34,5 @@ def in_threads(works: Sequence[Callable[[], object]]) -> float:
 
 
 def settle_disk() -> None:
-    """Before a commit of blobs: the writing of their files is not timed, so a base's fsync need not wait for it."""
+    """Before what is timed: what was written before is not, so nothing that syncs need wait for it."""
     os.sync()
