@@ -28,7 +28,7 @@ from rings import ring
 from ZODB.utils import p64
 from zope.interface.verify import verifyObject
 
-from collective.s3blobstorage.cache import BlobCache, prefetch
+from collective.s3blobstorage.cache import BlobCache, partreader, prefetch
 from collective.s3blobstorage.cache.interfaces import IBlobSource
 from collective.s3blobstorage.cache.partfile import PartFile
 from collective.s3blobstorage.cache.prefetch import PARALLEL
@@ -185,6 +185,42 @@ def test_every_size_is_read_whole_once_and_becomes_a_file(cache, size, known):
         assert source.requests == requests
         assert cache.complete(OID, TID, source) == path
         assert source.requests == requests
+
+
+class Described(MemorySource):
+    """One whose record says the size."""
+
+    @property
+    def described(self):
+        return len(self.data), self.sha256
+
+
+@pytest.mark.parametrize("size", [THRESHOLD, 4 * PART], ids=["whole", "parts"])
+def test_who_was_told_that_it_is_not_there_finds_what_came_meanwhile(cache, size, monkeypatch):
+    """Nothing is looked for twice, and nothing is brought twice."""
+    monkeypatch.setattr(partreader, "_LOOKED", 1000.0)
+    source, other = Described(content(size)), Described(content(size))
+    with lazily(cache, source, looked=True) as reader:
+        cache.complete(OID, TID, other)
+        assert reader.seek(0, os.SEEK_END) == size and reader.seek(0) == 0
+        assert reader.read() == source.data
+    assert source.requests == 0
+
+
+@pytest.mark.parametrize("size", [THRESHOLD, 200 * PART], ids=["whole", "parts"])
+def test_a_cold_read_looks_for_the_file_as_seldom_as_it_can(cache, size, monkeypatch):
+    """Each look is a call of the system, of which a small cold read is made."""
+    looks, find = [], cache._find_text
+
+    def looked(oid, tid):
+        looks.append(tid)
+        return find(oid, tid)
+
+    monkeypatch.setattr(cache, "_find_text", looked)
+    assert cache.get(OID, TID) is None
+    with lazily(cache, Described(content(size)), looked=True) as reader:
+        reader.read(1)
+    assert len(looks) == 2, "by who opens it, and under the lock of who brings it"
 
 
 def test_a_published_blob_leaves_one_file(cache, tmp_path):

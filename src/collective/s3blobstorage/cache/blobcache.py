@@ -443,9 +443,16 @@ class BlobCache:
         return self._bring_private((oid, tid), source.download)
 
     def open_lazily(
-        self, oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None
+        self,
+        oid: bytes,
+        tid: bytes,
+        source: IBlobSource,
+        *,
+        name: os.PathLike[str],
+        blob: Any = None,
+        looked: bool = False,
     ) -> PartReader:
-        return PartReader(self, self._parts, oid, tid, source, name, blob)
+        return PartReader(self, self._parts, oid, tid, source, name, blob, looked)
 
     def _count(self, name: str) -> None:
         self.counters.add(name)

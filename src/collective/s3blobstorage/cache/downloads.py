@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from .layout import BOOT, stamp
+
+SEALED_MODE = 0o400  # of a file that is complete
 
 
 class DiskFailure(Exception):
@@ -17,21 +20,35 @@ class DiskFailure(Exception):
     """
 
 
-@contextlib.contextmanager
-def disk() -> Iterator[None]:
+class _Disk:
+    """No generator: three of those for each small blob cost as much as its signature."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, OSError):
+            raise DiskFailure(str(error)) from error
+
+
+_DISK = _Disk()
+
+
+def disk() -> _Disk:
     """Around operations of our own on the cache's disk: OSError becomes DiskFailure.
 
     Whatever its number: full, quota, read-only, permission, input/output error, out of descriptors, folder deleted. A
     read must go on in all of these cases, and in those that nobody thought of.
     """
-    try:
-        yield
-    except OSError as error:
-        raise DiskFailure(str(error)) from error
+    return _DISK
 
 
 class DownloadFile(io.RawIOBase):
-    """A new file of mode 0600, for one thread: ``write`` (always whole), ``seek``, ``tell``, ``truncate``, ``flush``.
+    """A new file, for one thread: ``write`` (always whole), ``seek``, ``tell``, ``truncate``, ``flush``.
+
+    ``mode``: 0400 is that of a sealed file from the beginning; only we have it open for writing.
 
     ``failure`` is the first error of the disk. It is raised as DiskFailure, and it is kept, since the
     code that downloads may catch it and raise something of its own. No ``fileno``: writes that went past this object
@@ -40,10 +57,11 @@ class DownloadFile(io.RawIOBase):
     OSError where the file cannot be made.
     """
 
-    def __init__(self, path: str, written: Callable[[int], None]) -> None:
+    def __init__(self, path: str, written: Callable[[int], None], *, mode: int = 0o600) -> None:
         super().__init__()
         self._descriptor = -1
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        self._mode = mode
         self._written = written
         self.failure: DiskFailure | None = None
 
@@ -83,18 +101,12 @@ class DownloadFile(io.RawIOBase):
     def seal(self, accessed: float) -> None:
         """Make the file read-only and set its times. DiskFailure."""
         with self._noting():
-            seal(self._descriptor, accessed)
+            seal(self._descriptor, accessed, read_only=self._mode == SEALED_MODE)
 
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _noting(self) -> _Noting:
         if self.closed:
             raise ValueError("write to a closed download")
-        try:
-            yield
-        except OSError as error:
-            failure = DiskFailure(str(error))
-            self.failure = self.failure or failure
-            raise failure from error
+        return _Noting(self)
 
     def close(self) -> None:
         """Never raises: what was not sealed is not used."""
@@ -103,6 +115,24 @@ class DownloadFile(io.RawIOBase):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         super().close()
+
+
+class _Noting:
+    """OSError becomes the file's DiskFailure."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: DownloadFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, OSError):
+            failure = DiskFailure(str(error))
+            self._file.failure = self._file.failure or failure
+            raise failure from error
 
 
 def run(download: Callable[[DownloadFile], object], file: DownloadFile) -> None:
@@ -117,12 +147,14 @@ def run(download: Callable[[DownloadFile], object], file: DownloadFile) -> None:
         raise file.failure from file.failure.__cause__
 
 
-def seal(descriptor: int, accessed: float) -> None:
-    """Make the file read-only and set when it was last used (seconds since 1970) and the stamp of its size.
+def seal(descriptor: int, accessed: float, *, read_only: bool = False) -> None:
+    """Make the file read-only, where it is not, and set when it was last used (seconds since 1970) and the stamp of its
+    size.
 
     Its bytes need not be on the disk yet where the stamp says so: see ``layout.stamp``.
     """
     if not BOOT:
         os.fsync(descriptor)
-    os.chmod(descriptor, 0o400)
+    if not read_only:
+        os.chmod(descriptor, SEALED_MODE)
     os.utime(descriptor, ns=(int(accessed * 1e9), stamp(os.fstat(descriptor).st_size, BOOT) * 10**9))

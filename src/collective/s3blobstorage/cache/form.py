@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from .downloads import DiskFailure, DownloadFile, disk
+from .downloads import SEALED_MODE, DiskFailure, DownloadFile, disk
 
 
 class Lost(Exception):
@@ -112,7 +112,7 @@ class Plain:
         return None
 
     def download(self, path: str, written: Callable[[int], None], oid: bytes, tid: bytes) -> DownloadFile:
-        return DownloadFile(path, written)
+        return DownloadFile(path, written, mode=SEALED_MODE)
 
     def open(self, path: str | Path, oid: bytes, tid: bytes) -> StoredFile:
         return StoredFile(path)

@@ -120,7 +120,15 @@ class IBlobCache(Interface):
     def keep(path: str) -> None:
         """What ``path`` returned is passed on as text: keep the file for ``protect`` seconds, where it is decrypted."""
 
-    def open_lazily(oid: bytes, tid: bytes, source: IBlobSource, *, name: os.PathLike[str], blob: Any = None) -> Any:
+    def open_lazily(
+        oid: bytes,
+        tid: bytes,
+        source: IBlobSource,
+        *,
+        name: os.PathLike[str],
+        blob: Any = None,
+        looked: bool = False,
+    ) -> Any:
         """A binary file open for reading, that makes no request before somebody needs a byte.
 
         Buffered, readable, seekable, iterable, closable, weak-referenceable; ``tell``, ``seek`` and the size (``seek``
@@ -132,7 +140,8 @@ class IBlobCache(Interface):
         file becomes an ordinary one.
 
         ``name`` is the file's ``name``: using it as a path completes the file. ``fileno()`` completes it too. ``blob``:
-        ``blob.closed(file)`` is called when it is closed, as ``ZODB.blob.BlobFile`` does.
+        ``blob.closed(file)`` is called when it is closed, as ``ZODB.blob.BlobFile`` does. ``looked``: the caller has
+        just been told by ``get`` that the complete file is not there.
 
         For use by one thread at a time, as any file. Reading raises what the source raises, and Corrupt where the whole
         does not have its SHA-256. A disk that does not take parts degrades to reading through memory.

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # calls.
 _BUFFER = 64 * 1024
 
+# A file that was not there is not looked for again within this time: a reader does so when it is opened, then to read.
+_LOOKED = 0.05  # seconds
+
 # A use of parts is noted at most this often by one reader: as for complete files.
 _NOTING = 60.0  # seconds
 
@@ -43,9 +46,10 @@ class PartReader(io.BufferedReader):
         source: IBlobSource,
         name: os.PathLike[str],
         blob: Any,
+        looked: bool,
     ) -> None:
         self.blob = blob  # as of a ``ZODB.blob.BlobFile``
-        super().__init__(_Bytes(cache, store, oid, tid, source, name), _BUFFER)
+        super().__init__(_Bytes(cache, store, oid, tid, source, name, looked), _BUFFER)
 
     @property
     def mode(self) -> str:
@@ -82,6 +86,7 @@ class _Bytes(io.RawIOBase):
         tid: bytes,
         source: IBlobSource,
         name: os.PathLike[str],
+        looked: bool,
     ) -> None:
         super().__init__()
         self.name = name
@@ -98,6 +103,8 @@ class _Bytes(io.RawIOBase):
         self._parts: BlobParts | None = None
         self._window: Window | None = None
         self._numbered: StoredFile | None = None  # whose descriptor was given away
+        # When the complete file was looked for last, and was not there.
+        self._absent = time.monotonic() if looked else float("-inf")
         self._wish = Wish()
         self._noted = float("-inf")
         self._restarted = self._rewritten = False
@@ -166,7 +173,7 @@ class _Bytes(io.RawIOBase):
             raise ValueError("I/O operation on closed file.")
 
     def _length(self) -> int:
-        if self._whole is None and self._described is None:
+        if self._whole is None and self._described is None and self._source.described is None:
             with contextlib.suppress(DiskFailure):
                 self._open_cached()
         return self._whole.size if self._whole is not None else self._describe()[0]
@@ -177,8 +184,10 @@ class _Bytes(io.RawIOBase):
         return self._described
 
     def _open_cached(self) -> None:
-        path = self._cache.get(self._oid, self._tid)
-        if path is not None:
+        path = self._cache.get_text(self._oid, self._tid)
+        if path is None:
+            self._absent = time.monotonic()
+        else:
             try:
                 self._whole = self._cache.open_stored(path, self._oid, self._tid)
             except FileNotFoundError:
@@ -230,9 +239,11 @@ class _Bytes(io.RawIOBase):
     def _attach(self) -> None:
         """Open the complete file, or the parts. DiskFailure."""
         for _ in range(ATTEMPTS):
-            self._open_cached()
-            if self._whole is not None:
-                return
+            # Whoever brings it looks once more, under the lock of its download.
+            if time.monotonic() - self._absent > _LOOKED:
+                self._open_cached()
+                if self._whole is not None:
+                    return
             if not self._store.is_large(self._describe()[0]):
                 self._whole = self._open_whole()
                 return
@@ -241,6 +252,7 @@ class _Bytes(io.RawIOBase):
                 self._cache.counters.add("misses")
                 self._window = Window(self._parts.file.size, self._parts.file.part_size)
                 return
+            self._absent = float("-inf")  # it is there by now
         raise DiskFailure("a complete file is evicted again and again")
 
     def _open_whole(self) -> StoredFile:

@@ -9,6 +9,7 @@ process ids of its own and a restarted machine need no rule.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -31,6 +32,7 @@ class ProcessFolder:
         self._text = str(path)
         self._lock = lock
         self._process = os.getpid()
+        self._names = itertools.count()
 
     @classmethod
     def make(cls, parent: Path, prefix: str = "") -> ProcessFolder:
@@ -59,7 +61,7 @@ class ProcessFolder:
 
     def new_name(self) -> str:
         """The path of a new file in here. As text: see ``IBlobCache.get_text``."""
-        return f"{self._text}/{os.urandom(8).hex()}"
+        return f"{self._text}/{next(self._names):x}"
 
     def remove(self) -> None:
         """Delete the folder and what we made in it, and let go of the lock. Never raises.

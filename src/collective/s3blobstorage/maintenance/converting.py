@@ -62,7 +62,11 @@ class Done:
 
 
 class Conversion:
-    """One batch: blobs of one content. Any thread."""
+    """One batch: blobs of one content. Any thread, several at a time on one content.
+
+    ``check`` raises where the lease is lost; it is called before each request that changes something. ``moved`` is told
+    the bytes that were read and copied. ``locks``: an object may have a legal hold or a retention.
+    """
 
     def __init__(
         self,
@@ -78,11 +82,12 @@ class Conversion:
         self._revisions = batch.revisions
         self._check = check
         self._moved = moved
-        self._locks = locks  # whether an object may have a legal hold or a retention
+        self._locks = locks
         self._done = Done()
 
     def run(self) -> Done:
-        present = {}
+        """Raises StoreError where none of the batch could be converted, and what ``check`` raises."""
+        present: dict[tuple[bytes, str], ObjectInfo] = {}
         for oid, name in self._revisions:
             info = self._present(oid, name)
             if info is not None:

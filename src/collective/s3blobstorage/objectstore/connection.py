@@ -64,7 +64,8 @@ class Connection:
     def info_of(self, key: str, response: Mapping[str, Any], size: int | None = None) -> ObjectInfo:
         """As ``info_of``, with the metadata as they were given to be written."""
         info = info_of(key, response, size)
-        return replace(info, metadata=self.encryption.read_metadata(key, info.metadata))
+        metadata = self.encryption.read_metadata(key, info.metadata)
+        return info if metadata is info.metadata else replace(info, metadata=metadata)
 
     def bucket(self) -> dict[str, Any]:
         """Parameters of a request about the bucket."""

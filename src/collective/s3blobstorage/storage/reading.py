@@ -239,8 +239,10 @@ class BlobReader:
         """
         self.notes.note(oid)
         sealed = self._cache.seals
+        looked = False
         if not sealed:
             cached = self._cache.get_text(oid, tid)
+            looked = cached is None
             if cached is not None:
                 try:
                     return opened(cached, blob)
@@ -251,7 +253,8 @@ class BlobReader:
             return InlineFile(state.inline, name, blob)
         if look and not (sealed and self._cache.get_text(oid, tid)) and not self.is_somewhere(oid, tid, state):
             raise BlobMissing(oid, tid)
-        return self._cache.open_lazily(oid, tid, self.source(oid, tid, state), name=name, blob=blob)
+        source = self.source(oid, tid, state)
+        return self._cache.open_lazily(oid, tid, source, name=name, blob=blob, looked=looked)
 
 
 def _gone(key: str) -> object:
