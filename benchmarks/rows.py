@@ -122,11 +122,12 @@ def rows(scale: Scale) -> list[Row]:
         ),
         Row(
             "cold-read-0", f"{cold}, {scale.threads} threads, no delay", "read_cold", (OURS, PEER),
-            (Ratio(PEER, 0.15),), "small", threads=scale.threads,
+            (Ratio(PEER, 0.15),), "small", threads=scale.threads, weight="short",
         ),
         Row(
             "commit-small", f"commit of {scale.committed} × {size} in one transaction, 20 ms", "commit_small",
             (OURS, PEER, BARE, BOTO3), (Ratio(PEER, 0.06), Ratio(BARE, 1.1), Ratio(BOTO3, None)), delayed=True,
+            weight="short",
         ),
         Row(
             "commit-large", f"commit of 1 × {large}", "commit_large", (OURS, BOTO3, PEER),

@@ -15,6 +15,7 @@ class Scale:
     """Counts and sizes in bytes. Repetitions are processes, by a row's weight; rounds are made within a process.
 
     ``local_rounds`` are those of reads that make no request: they are short, and a busy machine disturbs most of them.
+    For the same reason there are more processes for what takes a tenth of a second.
     """
 
     warm: int = 200
