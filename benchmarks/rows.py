@@ -112,8 +112,8 @@ def rows(scale: Scale) -> list[Row]:
             (Ratio(DIRECTORY, 1.0), Ratio(PEER, None)), "small",
         ),
         Row(
-            "cold-read", f"{cold}, {scale.threads} threads, 20 ms", "read_cold", (OURS, PEER),
-            (Ratio(PEER, 0.38), Limit("requests", scale.cold, "exactly", "requests")), "small",
+            "cold-read", f"{cold}, {scale.threads} threads, 20 ms", "read_cold", (OURS, PEER, BARE),
+            (Ratio(PEER, 0.38), Ratio(BARE, None), Limit("requests", scale.cold, "exactly", "requests")), "small",
             delayed=True, threads=scale.threads,
         ),
         Row(
@@ -121,8 +121,8 @@ def rows(scale: Scale) -> list[Row]:
             (Ratio(BARE, 1.1), Ratio(PEER, None)), "small", delayed=True,
         ),
         Row(
-            "cold-read-0", f"{cold}, {scale.threads} threads, no delay", "read_cold", (OURS, PEER),
-            (Ratio(PEER, 0.15),), "small", threads=scale.threads, weight="short",
+            "cold-read-0", f"{cold}, {scale.threads} threads, no delay", "read_cold", (OURS, PEER, BARE),
+            (Ratio(PEER, 0.15), Ratio(BARE, None)), "small", threads=scale.threads, weight="short",
         ),
         Row(
             "commit-small", f"commit of {scale.committed} × {size} in one transaction, 20 ms", "commit_small",

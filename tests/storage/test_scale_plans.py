@@ -18,7 +18,7 @@ MORE_FILES, MOST_RANGES = 8, 64
 
 def run(verb, way, count):
     command = [sys.executable, str(HERE / "scale_process.py"), verb, way, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=7200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -26,8 +26,9 @@ def run(verb, way, count):
 @pytest.mark.parametrize("way", ["list", "inventory"])
 @pytest.mark.parametrize("verb", ["gc", "fsck"])
 def test_memory_and_files_do_not_grow_with_the_blobs(tier, verb, way):
-    count = tier["scale_rows"]
-    few, many = run(verb, way, count // 10), run(verb, way, count)
+    """A plan of gc by a listing is made of all hundred million where the tier has them: 22 minutes of one core."""
+    count = tier["plan_rows" if (verb, way) == ("gc", "list") else "scale_rows"]
+    few, many = run(verb, way, min(count // 10, 1_000_000)), run(verb, way, count)
     assert many["memory"] < MOST_GROWTH * few["memory"], (few, many)
     more = MOST_RANGES if (verb, way) == ("gc", "list") else MORE_FILES
     assert many["files"] <= few["files"] + more < 150, (few, many)
