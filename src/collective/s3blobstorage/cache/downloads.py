@@ -21,7 +21,7 @@ class DiskFailure(Exception):
 
 
 class _Disk:
-    """No generator: three of those for each small blob cost as much as its signature."""
+    """No generator, which takes several times as long: it is entered three times for each blob that is fetched."""
 
     __slots__ = ()
 
