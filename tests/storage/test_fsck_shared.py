@@ -16,7 +16,7 @@ from test_cli_fsck import Command
 from ZODB.utils import oid_repr
 
 from collective.s3blobstorage.keys import condemned_key, object_key, read_key, reference_key, shared_name
-from collective.s3blobstorage.maintenance.fsck import mend
+from collective.s3blobstorage.storage import sharing
 
 pytestmark = pytest.mark.clear  # nothing is shared where keys of ours encrypt
 
@@ -203,13 +203,13 @@ def test_orphans_of_every_sort(site, settings):
 
 def test_a_repair_holds_the_lease_and_looks_after_the_references(site, settings, proxy, monkeypatch):
     """The mark comes while it puts the references: it is seen."""
-    real = mend.marked_generations
+    real = sharing.marked_generations
 
     def marked(store, sha256):
         store.put_bytes(condemned_key(NAME), b"")
         return real(store, sha256)
 
-    monkeypatch.setattr(mend, "marked_generations", marked)
+    monkeypatch.setattr(sharing, "marked_generations", marked)
     site.bucket.damage(SHARED, "missing")
     site.fsck(repair=True)
     assert below(settings, "objects/") == [] and len(own(settings)) == 4

@@ -6,7 +6,7 @@ and is sent the answer. ``carry_out`` runs one on a store; the tests step severa
 
 Why no record ever names an object that is gone
     A record names ``H.g`` only if its writer's reference to ``H.g`` was in the bucket *before* the writer looked and
-    saw no mark of ``H.g`` (``reserve``). The store is strongly consistent, so the mark, if there ever is one, was
+    saw no mark of ``H.g`` (``announce``). The store is strongly consistent, so the mark, if there ever is one, was
     written after the reference was there. gc deletes ``H.g`` only if a listing of all references that *began after* the
     mark was there shows none. A key that is there all the time is in every listing; so the reference was deleted
     before: by the abort of the very transaction, whose record is not committed, or by gc, after the database did not
@@ -104,6 +104,16 @@ _IN_CLEAR = "A file is in the object store already, and is not encrypted there a
 _UNREADABLE = (0, None, False)
 
 
+def announce(references: Sequence[Reference], sha256: bytes) -> Steps[set[int]]:
+    """Put references to an object of that content, and then look. Returns the generations that are marked.
+
+    Not the other way round: a mark that comes between a look and a reference would not be seen, and gc would not have
+    seen the reference.
+    """
+    yield from references
+    return (yield Marks(sha256))
+
+
 def settle(
     refer: Callable[[str], Sequence[Reference]], sha256: bytes, *, first: int = 0, encrypted: bool = False
 ) -> Steps[str]:
@@ -119,10 +129,7 @@ def settle(
     while True:
         shared = shared_name(sha256, generation)
         references = refer(shared)
-        yield from references
-        # Not before they are there: a mark that comes between a look and a reference would not be seen, and gc would
-        # not have seen the reference.
-        marked = yield Marks(sha256)
+        marked = yield from announce(references, sha256)
         if generation not in marked:
             found = (yield Look(object_key(shared))) if encrypted else None
             if found is None or found[2]:
@@ -186,8 +193,7 @@ def renew(oid: bytes, name: str, shared: str, draw: Callable[[], str] | None = N
             raise _too_slow()
         return name
     new = draw()
-    yield Reference(reference_key(oid, new, shared), oid)
-    if generation in (yield Marks(sha256)):
+    if generation in (yield from announce([Reference(reference_key(oid, new, shared), oid)], sha256)):
         raise _too_slow()
     yield Forget((reference_key(oid, name, shared),))
     return new
@@ -208,8 +214,7 @@ def share_again(oid: bytes, name: str, shared: str, size: int) -> Steps[bool]:
     sha256, generation = read_shared_name(shared)
     if generation in (yield Marks(sha256)):  # so that no reference is left to what is given up
         return False
-    yield Reference(reference_key(oid, name, shared), oid)
-    if generation in (yield Marks(sha256)):
+    if generation in (yield from announce([Reference(reference_key(oid, name, shared), oid)], sha256)):
         return False
     found = yield Look(object_key(shared))
     if found is None:

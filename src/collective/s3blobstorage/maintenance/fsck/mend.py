@@ -34,7 +34,7 @@ from ...objectstore.download import write_whole
 from ...objectstore.interfaces import IObjectStore, ObjectInfo
 from ...objectstore.upload import opened
 from ...overlay.interfaces import IOverlay, Revision
-from ...shared import marked_generations
+from ...storage.sharing import Reference, announce, carry_out
 from ..kept import KeptRevision
 from .finding import DAMAGED, MISSING, NO_REFERENCE, WRONG_BYTES, WRONG_ENCRYPTION, WRONG_METADATA, Finding
 from .look import digest_of
@@ -302,13 +302,13 @@ class Mender:
                     continue  # it has one, where readers find it
 
     def _referred(self, findings: list[Finding], shared: str) -> bool:
-        """Put the references of these revisions, and look whether the object may be begun, as a writer does: not before
-        they are there."""
-        for revision in _distinct(findings):
-            reference = reference_key(revision.oid, revision.object_name, shared)
-            self.store.put_bytes(reference, b"", metadata={"oid": revision.oid.hex()})
+        """Put the references of these revisions, and look whether the object may be begun, as a writer does."""
+        references = [
+            Reference(reference_key(revision.oid, revision.object_name, shared), revision.oid)
+            for revision in _distinct(findings)
+        ]
         sha256, generation = read_shared_name(shared)
-        return generation not in marked_generations(self.store, sha256)
+        return generation not in carry_out(announce(references, sha256), self.store)
 
     def _refer(self, findings: list[Finding]) -> Mended:
         """Of revisions whose shared object is there. One that was given up is nobody's to rely on: a delete of it may
