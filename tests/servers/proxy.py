@@ -94,6 +94,7 @@ class Proxy:
         self._exchanges: list[Exchange] = []
         self._rules: list[Rule] = []
         self._connections: set[Connection] = set()
+        self._accepted = 0
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
 
@@ -140,8 +141,14 @@ class Proxy:
         """Requests by HTTP method, of those whose path contains ``path``."""
         return Counter(exchange.method for exchange in self.exchanges if path in exchange.path)
 
+    @property
+    def accepted(self) -> int:
+        """Connections that clients made since the start."""
+        with self._lock:
+            return self._accepted
+
     def reset(self) -> None:
-        """Count from zero; faults stay."""
+        """Count requests from zero; faults stay."""
         with self._lock:
             self._exchanges.clear()
 
@@ -218,6 +225,7 @@ class Proxy:
                     return
                 connection = Connection(self, sock)
                 self._connections.add(connection)
+                self._accepted += 1
                 self._run(connection.serve)
 
     def note(self, head: Head) -> tuple[Exchange, Fault | None]:

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 from rings import sse_c
 from servers.faults import answer
+from sites import wait_until
 
 from collective.s3blobstorage.errors import ConfigurationError, Unavailable
 from collective.s3blobstorage.objectstore import clients, open_store
@@ -98,6 +99,38 @@ def test_a_forked_child_has_its_own(settings):
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert one.get_bytes("key") == b"data"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_store_that_was_opened_before_the_fork_gets_connections_of_its_own(settings, request, scheme):
+    """Two processes that ask on one connection would get each other's answers."""
+    if scheme == "https":
+        proxy, behind = request.getfixturevalue("tls_proxy"), request.getfixturevalue("secure")
+    else:
+        proxy = request.getfixturevalue("proxy")
+        behind = dataclasses.replace(settings, endpoint_url=proxy.endpoint_url)
+    data = {"parent": os.urandom(50_000), "child": os.urandom(50_000)}
+    with closing(open_store(behind)) as store:
+        for key, octets in data.items():
+            store.put_bytes(key, octets)
+            assert store.get_bytes(key) == octets
+        store.connect_ahead()
+        wait_until(lambda: proxy.accepted >= 8)
+
+        def read(key):
+            return all(store.get_bytes(key) == data[key] for _ in range(40)) and store.put_bytes(key, data[key])
+
+        proxy.reset()
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if read("child") else 1)
+            finally:
+                os._exit(2)
+        assert read("parent")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert proxy.methods() == {"GET": 80, "PUT": 2}, "each at the first attempt"
+        assert store.get_bytes("parent") == data["parent"]
 
 
 def test_many_threads_open_and_close(settings):

@@ -8,13 +8,14 @@ import socket
 import ssl
 import struct
 import threading
+import time
 
 import pytest
 import urllib3
 from botocore import exceptions as boto
 from servers.ca import CertificateAuthority
 
-from collective.s3blobstorage.objectstore.exchange import exchange
+from collective.s3blobstorage.objectstore.exchange import FRESH, exchange, open_ahead
 
 URL = "http://127.0.0.1/bucket/key"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -366,3 +367,117 @@ def test_a_certificate_that_nobody_signed_is_left_to_the_session(server, tmp_pat
     pool.num_connections = 1
     assert exchange(pool, "GET", "/", {"Host": "h"}, b"", timeout=5.0, url=URL) is None
     thread.join()
+
+
+EMPTY = OK + b"Content-Length: 0\r\n\r\n"
+
+
+def test_opened_ahead_they_are_used(server):
+    one = server(EMPTY, EMPTY, EMPTY)
+    open_ahead(one.pool, 3)
+    assert one.idle() == 3
+    answers = [one.ask() for _ in range(3)]  # none goes back before its body is read
+    assert [answer.whole() for answer in answers] == [b""] * 3
+    assert one.idle() == 3 and one.connections == 3
+    open_ahead(one.pool, 3)
+    assert one.idle() == 3 and one.connections == 3, "there were as many"
+
+
+def test_no_more_are_opened_ahead_than_the_pool_keeps(server):
+    one = server(EMPTY)
+    open_ahead(one.pool, 9)
+    assert one.idle() == 4 == one.pool.pool.qsize()
+    busy = one.pool._get_conn()
+    open_ahead(one.pool, 9)
+    assert one.idle() == 3 == one.pool.pool.qsize(), "the fourth place is the busy one's"
+    one.pool._put_conn(busy)
+    assert one.idle() == 4
+
+
+def test_those_that_are_in_use_are_not_touched(server):
+    go_on = threading.Event()
+    one = server(lambda connection, read: (go_on.wait(5), connection.sendall(EMPTY)), EMPTY)
+    waiting = threading.Thread(target=one.ask)
+    waiting.start()
+    open_ahead(one.pool, 2)
+    assert one.ask().whole() == b""
+    go_on.set()
+    waiting.join()
+    assert one.connections == 3
+
+
+@pytest.mark.parametrize("age, used", [(FRESH - 10, True), (FRESH + 10, False)])
+def test_what_was_opened_ahead_and_not_used_for_long_is_not_used_any_more(server, age, used):
+    one = server(EMPTY)
+    take_idle(one)
+    open_ahead(one.pool, 1)
+    (ahead,) = [connection for connection in one.pool.pool.queue if connection is not None]
+    ahead.opened_ahead -= age
+    port = ahead.sock.getsockname()[1]
+    with one.ask() as answer:
+        assert (answer._connection.sock.getsockname()[1] == port) is used
+        answer.read()
+    assert one.idle() == 1
+
+
+def test_once_used_it_is_as_any_other(server, monkeypatch):
+    one = server(EMPTY, EMPTY)
+    take_idle(one)
+    open_ahead(one.pool, 1)
+    assert one.ask().whole() == b""
+    later = time.monotonic() + 2 * FRESH
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert one.ask().whole() == b""
+    assert one.connections == 2
+
+
+def test_nothing_is_opened_ahead_by_a_pool_that_made_none(server):
+    one = server()
+    fresh = urllib3.HTTPConnectionPool(one.pool.host, one.pool.port)
+    open_ahead(fresh, 2)
+    assert fresh.num_connections == 0
+
+
+def test_a_server_that_is_gone_is_no_error(server):
+    one = server()
+    one._socket.shutdown(socket.SHUT_RDWR)
+    one._socket.close()
+    open_ahead(one.pool, 3)
+    assert one.pool.pool.qsize() == 4 and one.idle() <= 1
+
+
+def test_a_pool_that_is_closed_meanwhile_keeps_nothing_open(server, tmp_path):
+    certificate = CertificateAuthority(tmp_path).issue("slow")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    begun, closed, rest = threading.Event(), threading.Event(), []
+
+    def serve():
+        connection, _ = listener.accept()
+        begun.set()
+        closed.wait(5)
+        with context.wrap_socket(connection, server_side=True) as sock:
+            rest.append(sock.recv(1))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    pool = urllib3.HTTPSConnectionPool("127.0.0.1", listener.getsockname()[1], timeout=5, cert_reqs="CERT_NONE")
+    pool.num_connections = 1
+    opening = threading.Thread(target=open_ahead, args=(pool, 1))
+    opening.start()
+    assert begun.wait(5)
+    pool.close()
+    closed.set()
+    opening.join()
+    thread.join()
+    listener.close()
+    assert rest == [b""], "its end was told"
+
+
+def test_a_handshake_that_nobody_answers_ends_it(server):
+    one = server(lambda connection, read: threading.Event().wait(5))
+    pool = urllib3.HTTPSConnectionPool(one.pool.host, one.pool.port, timeout=urllib3.Timeout(connect=0.2, read=5))
+    pool.num_connections = 1
+    open_ahead(pool, 4)
+    assert one.connections == 2 and not any(pool.pool.queue)  # the first one is the fixture's

@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 
-from collective.s3blobstorage.objectstore import client
+from collective.s3blobstorage.objectstore import client, idle
 from collective.s3blobstorage.settings import StoreSettings
 
 
@@ -31,7 +31,18 @@ class Clients:
 _shared: dict[tuple[Any, ...], Clients] = {}
 # Held while clients are made: who opens the second of many databases waits for the first one's.
 _lock = threading.Lock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def _begin_child() -> None:
+    try:
+        for clients in _shared.values():
+            for each in {clients.reader, clients.writer}:
+                idle.forget(each)
+    finally:
+        _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_begin_child)
 
 
 def lend(settings: StoreSettings, *, read_only: bool) -> Clients:
@@ -59,8 +70,10 @@ def give_back(clients: Clients) -> None:
             return
         if _shared.get(clients.key) is clients:
             del _shared[clients.key]
-    clients.reader.close()
-    clients.writer.close()
+    for each in {clients.reader, clients.writer}:
+        # botocore leaves that to the garbage collector, and a closed database may be referred to for long.
+        idle.close(each)
+        each.close()
 
 
 def _key(settings: StoreSettings, read_only: bool) -> tuple[Any, ...]:

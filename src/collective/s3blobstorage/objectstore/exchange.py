@@ -13,7 +13,8 @@ import contextlib
 import http.client
 import queue
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
@@ -24,6 +25,14 @@ _LONGEST_LINE = 65536
 _MOST_HEADERS = 100
 # A head and 64 KB: a small blob that has arrived is read by one call. http.client has 8 KB.
 _BUFFER = 72 * 1024
+
+# A connection that was opened ahead is used within this time, or not at all. Servers close idle ones after a minute or
+# so and tell; what forgets them in between, after minutes (AWS's NAT gateway: 350 s), does not, and who uses one then
+# waits for a whole time-out.
+FRESH = 60.0  # seconds
+
+# The attribute of such a one, until it is used: when it was opened.
+_OPENED = "opened_ahead"
 
 
 class _Wide:
@@ -154,11 +163,32 @@ def borrow(pool: Any) -> Any:
         connection = idle.get(block=False) if idle is not None else None
     except queue.Empty:
         return None
-    if connection is not None and connection.is_connected:
-        return connection
-    # A place for a connection that is still to be made, or one that the store closed: the pool knows what to do.
+    if connection is not None:
+        opened = vars(connection).pop(_OPENED, None)
+        if connection.is_connected if opened is None else _is_fresh(connection, opened):
+            return connection
+    # A place for a connection that is still to be made, or one that is closed: the pool knows what to do.
     pool._put_conn(connection)
     return None
+
+
+def _is_fresh(connection: Any, opened: float) -> bool:
+    """Whether one that was opened ahead may be used; else it is closed."""
+    if time.monotonic() - opened <= FRESH:
+        if connection.is_connected:
+            return True
+        if isinstance(connection.sock, ssl.SSLSocket):
+            # A TLS 1.3 server sends tickets after the handshake (RFC 8446, 4.6.1), which nobody has read yet; urllib3
+            # takes a connection on which something can be read for one that the server has closed.
+            try:
+                connection.sock.settimeout(0)
+                connection.sock.recv(1)
+            except ssl.SSLWantReadError:
+                return True
+            except OSError:
+                pass
+    connection.close()
+    return False
 
 
 def open_new(pool: Any, url: str) -> Any:
@@ -172,10 +202,7 @@ def open_new(pool: Any, url: str) -> Any:
     connection = None
     try:
         connection = pool._get_conn()
-        connection.timeout = pool.timeout.connect_timeout
-        pool._validate_conn(connection)
-        if connection.sock is None:
-            connection.connect()
+        _connect(pool, connection)
         return connection
     except BaseException as error:
         if connection is not None:
@@ -187,6 +214,54 @@ def open_new(pool: Any, url: str) -> Any:
         if isinstance(error, (OSError, urllib3.exceptions.HTTPError)):
             return None
         raise
+
+
+def _connect(pool: Any, connection: Any) -> None:
+    connection.timeout = pool.timeout.connect_timeout
+    pool._validate_conn(connection)
+    if connection.sock is None:
+        connection.connect()
+
+
+def open_ahead(pool: Any, count: int, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Have so many idle connections, and no more than the pool keeps. In any thread, while others use the pool, but
+    not where the pool has made none yet, as behind a proxy.
+
+    Ends at the first one that cannot be made, or when it is ``stopped``; raises nothing for the network.
+    """
+    for _ in range(count):  # others may use them as fast as they are opened
+        if stopped() or not pool.num_connections or sum(idle is not None for idle in _places(pool)) >= count:
+            return
+        connection = pool._new_conn()
+        try:
+            _connect(pool, connection)
+        except (OSError, urllib3.exceptions.HTTPError):
+            connection.close()
+            return
+        setattr(connection, _OPENED, time.monotonic())
+        if not _keep(pool, connection):
+            connection.close()
+            return
+
+
+def _places(pool: Any) -> list[Any]:
+    """The idle connections, and None for each that is still to be made; of a pool that was closed []."""
+    places = pool.pool
+    return [] if places is None else list(places.queue)
+
+
+def _keep(pool: Any, connection: Any) -> bool:
+    """Put a connection in the place of one that is still to be made. False where there is none, or no pool any more."""
+    places = pool.pool
+    if places is None:
+        return False
+    with places.mutex:  # as ``queue`` does it; nobody is to be woken, since there are no more than before
+        if None not in places.queue:
+            return False
+        places.queue.remove(None)
+        places.queue.append(connection)
+    # Whoever closed it meanwhile has emptied it, perhaps before this one came.
+    return pool.pool is places
 
 
 def give_back(pool: Any, connection: Any, *, reusable: bool) -> None:

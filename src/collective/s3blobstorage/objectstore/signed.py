@@ -32,7 +32,7 @@ from botocore.parsers import ResponseParserFactory
 from botocore.utils import parse_timestamp
 
 from collective.s3blobstorage.objectstore import sigv4
-from collective.s3blobstorage.objectstore.exchange import exchange
+from collective.s3blobstorage.objectstore.exchange import exchange, open_ahead
 from collective.s3blobstorage.objectstore.translate import BODY_ERRORS, BodyBroken, body_broken
 
 # Parameters and members of answers, as boto3 spells them, and their headers (Amazon S3 API reference, GetObject and
@@ -139,6 +139,15 @@ class SignedRequests:
         if answer is None:
             return self._by_client("put_object", {**parameters, "Body": Body})
         return _members(answer)
+
+    def connect_ahead(self, count: int, stopped: Callable[[], bool]) -> None:
+        """Have so many idle connections open. Makes no request, and raises nothing for the network. Any thread.
+
+        None where the client has not read from the bucket yet, or does it by a proxy.
+        """
+        known = self._pool
+        if known is not None and known[1] is not None:
+            open_ahead(known[1], count, stopped)
 
     def _by_client(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         _learning.who, _learning.path = self, _quoted(parameters["Key"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -66,6 +68,10 @@ from collective.s3blobstorage.settings import StoreSettings
 
 T = TypeVar("T")
 
+# Connections that are opened ahead: twice the threads of a Zope process, if nothing else is configured, and as many as
+# one reader of a large file uses at a time.
+_AHEAD = 8
+
 # Small objects beside the blobs that are sent at a time: leases, signs of life, notes. They have lanes of their own:
 # large blobs may hold all others for minutes, and whoever renews a lease too late has lost it.
 _BESIDE = 4
@@ -123,6 +129,7 @@ class S3ObjectStore:
         self._presigns: Presigner | None = None
         self._compares: bool | None = None  # whether it compares checksums that others send; None: nobody tried
         self._closed = False
+        self._connecting: threading.Thread | None = None
 
     def _connected(self) -> Connection:
         settings = self.settings
@@ -252,6 +259,15 @@ class S3ObjectStore:
     def open_bucket(self, writable: bool) -> None:
         open_bucket(self.connection, writable and not self.read_only)
         client.redaction.install()  # the first request imported the last of botocore's modules
+
+    def connect_ahead(self) -> None:
+        """Begin to open connections for the first readers, who would wait for them: three round trips each over https.
+
+        After the first read from the bucket. Done in a thread of its own; makes no request and raises nothing.
+        """
+        work = partial(self.connection.signed_reader.connect_ahead, _AHEAD, lambda: self._closed)
+        self._connecting = threading.Thread(target=work, name="s3blobs-connect", daemon=True)
+        self._connecting.start()
 
     # Writing
 
@@ -618,6 +634,8 @@ class S3ObjectStore:
         self._closed = True
         self._beside.close()
         self.lanes.close()
+        if self._connecting is not None:
+            self._connecting.join()  # what it is about to open would stay open
         clients.give_back(self.connection.clients)
 
     def _check_writable(self) -> None:

@@ -76,6 +76,7 @@ def open_once(store: S3ObjectStore, settings: StorageSettings, *, read_only: boo
     """
     with keys_explained(store):
         marker = open_without_keys(store, settings, read_only=read_only)
+    store.connect_ahead()
     encryption = store.encryption
     if encryption.ring is not None:
         open_ring(store.unencrypted(), encryption.ring, encryption.name, writable=not read_only)
