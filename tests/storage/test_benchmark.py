@@ -35,8 +35,8 @@ def test_every_row_that_was_asked_for_is_there(made):
 
 
 def test_a_cold_read_makes_one_request_per_blob(made):
-    line = made["cold-read"][1]
-    assert (line["figure"], line["met"]) == ("8 requests", True)
+    lines = [line for line in made["cold-read"] if line["target"].endswith("requests")]
+    assert [(line["figure"], line["met"]) for line in lines] == [("8 requests", True)]
 
 
 def test_the_size_of_a_cold_blob_needs_no_request(made):
