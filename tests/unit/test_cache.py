@@ -503,7 +503,7 @@ def test_a_staged_file_is_adopted(cache, prepared):
     cache.receive(staged, OID, download_of(b"committed"))
     inode = staged.stat().st_ino
     if prepared:
-        prepared = cache.prepare(staged)
+        prepared = cache.prepare(staged, 9)
         assert prepared is not cache.seals
         assert cache.get(OID, TID) is None, "not before it is committed"
     assert cache.adopt(OID, TID, staged, prepared=prepared) is True
@@ -531,7 +531,7 @@ def test_a_staged_file_of_another_file_system_is_copied(cache):
 
 
 def test_adopting_what_is_not_there_or_after_close_is_false(cache):
-    assert cache.prepare(cache.staging() / "nothing") is False
+    assert cache.prepare(cache.staging() / "nothing", 5) is False
     assert cache.adopt(OID, TID, cache.staging() / "nothing") is False
     staged = cache.staging() / "staged"
     cache.receive(staged, OID, download_of(b"x"))

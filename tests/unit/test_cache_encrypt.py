@@ -142,7 +142,7 @@ def test_what_was_committed_is_not_in_clear_in_the_cache(cache, tmp_path):
     assert not given.exists() and in_clear(tmp_path) == []
     assert staged.sha256 == hashlib.sha256(marked(PART)).digest() and staged.size == PART
     inode = staged.path.stat().st_ino
-    assert cache.adopt(OID, TID, staged.path, prepared=cache.prepare(staged.path)) is True
+    assert cache.adopt(OID, TID, staged.path, prepared=cache.prepare(staged.path, staged.size)) is True
     assert not staged.path.exists() and in_clear(tmp_path) == []
     assert cache.get(OID, TID).stat().st_ino == inode  # moved, not copied
     assert read(cache) == marked(PART)

@@ -125,6 +125,8 @@ BODIES = {
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     "1.0 and keep-alive": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc", b"abc"),
     "bare line feeds": (b"HTTP/1.1 200\nContent-Length: 3\n\nabc", b"abc"),
+    "a body like a head": (b"HTTP/1.1 200\nContent-Length: 9\n\nabc\r\n\r\nde", b"abc\r\n\r\nde"),
+    "one line feed": (OK + b"X: y\nContent-Length: 7\r\n\r\na\r\n\r\nbc", b"a\r\n\r\nbc"),
 }
 
 

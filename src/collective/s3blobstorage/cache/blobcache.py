@@ -25,7 +25,7 @@ from .cleaner import Cleaner
 from .clear import ATTEMPTS, LOST, ClearFiles, ClearPath
 from .counters import Counters, add_to_total
 from .disk_warnings import DiskWarnings
-from .downloads import DiskFailure, disk, run, seal
+from .downloads import DiskFailure, disk, run, seal_named
 from .durable import Unsynced
 from .flights import Flights
 from .form import Form, Lost, Plain, StoredFile
@@ -171,6 +171,7 @@ class BlobCache:
         self._folder: ProcessFolder | None = None
         self._staging: ProcessFolder | None = None
         self._device_of: tuple[Path | None, int] = None, 0
+        self._staging_known: tuple[int, Path | None] = 0, None  # the process, and the folder it was given last
         self._private = PrivateFiles(self._layout.store, self._form, self._protect)
         self._unsynced = Unsynced()
         self._history = History(self._layout, lambda: self.counters, self._clock)
@@ -462,26 +463,21 @@ class BlobCache:
     def adopts(self, size: int) -> bool:
         return self._adopted_size is None or size <= self._adopted_size
 
-    def prepare(self, staged: Path) -> bool:
+    def prepare(self, staged: str | Path, size: int) -> bool:
         if self.seals:
             return False  # ``adopt`` writes to it
         try:
-            self._seal(staged)
+            self._seal(staged, size)
         except OSError as error:
             self.failed(error)
             return False
         return True
 
-    def _seal(self, path: str | Path) -> None:
+    def _seal(self, path: str | Path, size: int | None = None) -> None:
         # Not handed out to anybody yet, so it may go: a copy of gigabytes must not be protected as a whole.
-        used = self._clock() - self._margins.protect - 1
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            seal(descriptor, used)
-        finally:
-            os.close(descriptor)
+        seal_named(path, self._clock() - self._margins.protect - 1, size)
 
-    def adopt(self, oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
+    def adopt(self, oid: bytes, tid: bytes, staged: str | Path, *, prepared: bool = False) -> bool:
         try:
             size = os.stat(staged).st_size
             if self._closed or not self.adopts(self._form.size_of(size)):
@@ -504,7 +500,7 @@ class BlobCache:
         self._note_written(size)
         return True
 
-    def _publish_copy(self, staged: Path, oid: bytes, tid: bytes) -> None:
+    def _publish_copy(self, staged: str | Path, oid: bytes, tid: bytes) -> None:
         """From another file system."""
         temporary = self._here().new_name()
         try:
@@ -515,12 +511,17 @@ class BlobCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         with contextlib.suppress(OSError):
-            staged.unlink()
+            os.unlink(staged)
 
-    def staging(self, *, elsewhere: bool = False) -> Path:
+    def staging(self, *, elsewhere: bool = False, known: bool = False) -> Path:
         if not elsewhere:
+            process, folder = self._staging_known
+            if known and folder is not None and process == os.getpid() and not self._closed:
+                return folder
             try:
-                return self._staging_here()
+                folder = self._staging_here()
+                self._staging_known = os.getpid(), folder  # one assignment: a thread sees both or neither
+                return folder
             except OSError as error:
                 self.failed(error)
         try:
@@ -565,11 +566,11 @@ class BlobCache:
     ) -> Staged:
         return received(self._form, target, oid, download, written)
 
-    def make_room(self, path: Path, folder: Path, *, staged: bool = False) -> int:
+    def make_room(self, path: str | Path, folder: Path, *, staged: bool = False) -> int:
         status = os.stat(path)
         size = status.st_size
         if self._limit_commits:
-            self._check_bound(0 if path.is_relative_to(folder) else size)
+            self._check_bound(0 if Path(path).is_relative_to(folder) else size)
         # A file that is encrypted is written once more before the first one goes.
         renamed = not self.seals and status.st_dev == self._device(folder)
         more = 0 if staged or renamed else size

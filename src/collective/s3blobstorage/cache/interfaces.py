@@ -150,11 +150,12 @@ class IBlobCache(Interface):
     def adopts(size: int) -> bool:
         """Whether ``adopt`` would take a file of that size, in bytes (``fill_on_commit``)."""
 
-    def prepare(staged: Path) -> bool:
-        """Make a staged file read-only and stamp its size, ahead of ``adopt``, so that a commit has less to do in its
-        end. In any thread; from then on nobody writes to it. Never raises: False where the disk does not do it."""
+    def prepare(staged: str | Path, size: int) -> bool:
+        """Make a staged file of so many bytes read-only and stamp its size, ahead of ``adopt``, so that a commit has
+        less to do in its end. In any thread; from then on nobody writes to it. Never raises: False where the disk does
+        not do it."""
 
-    def adopt(oid: bytes, tid: bytes, staged: Path, *, prepared: bool = False) -> bool:
+    def adopt(oid: bytes, tid: bytes, staged: str | Path, *, prepared: bool = False) -> bool:
         """Take a file that was just committed: moved (or copied) into its place, made read-only unless ``prepared``.
 
         Called in ``tpc_finish``: makes no request, never raises. An encrypted cache takes what ``stage`` made. False
@@ -163,12 +164,13 @@ class IBlobCache(Interface):
         it is handed out by ``get``.
         """
 
-    def staging(*, elsewhere: bool = False) -> Path:
+    def staging(*, elsewhere: bool = False, known: bool = False) -> Path:
         """The folder, mode 0700, where this process stages files that are being committed. Swept after a crash.
 
         ``elsewhere``: one in the machine's temporary folder, for a caller whose file the first one refused. That one is
         also given where the first cannot be made. Ask each time, do not keep the path: somebody may delete the folder,
-        and a forked child has its own.
+        and a forked child has its own. ``known``: the one that this process was given last, without a look: for a
+        caller who asks once more, without it, where that one is not there.
         """
 
     def uncommitted() -> Path:
@@ -189,7 +191,7 @@ class IBlobCache(Interface):
         ``written(bytes)`` is called after each write.
         """
 
-    def make_room(path: Path, folder: Path, *, staged: bool = False) -> int:
+    def make_room(path: str | Path, folder: Path, *, staged: bool = False) -> int:
         """Before the file ``path`` becomes a staged file in ``folder``: may this commit take that much of the disk?
         ``staged``: it is one already. Its size in bytes.
 

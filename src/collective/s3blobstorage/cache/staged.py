@@ -22,16 +22,20 @@ _BLOCK = 1024 * 1024  # bytes that are read at a time
 class Staged(Protocol):
     """A complete file that belongs to whoever staged it. Any thread; every method raises OSError.
 
-    ``path``: where it lies. ``size``: bytes of the blob. ``sha256``: where it was computed on the way, else None.
+    ``path``: where it lies, ``text``: the same as text, since a ``Path`` costs a commit of many small blobs as much as
+    all calls of the disk. ``size``: bytes of the blob. ``sha256``: where it was computed on the way, else None.
     ``content``: what ``IObjectStore.put_file`` takes.
     """
 
-    path: Path
+    text: str
     size: int
     sha256: bytes | None
 
     @property
-    def content(self) -> Path | StoredContent: ...
+    def path(self) -> Path: ...
+
+    @property
+    def content(self) -> str | StoredContent: ...
 
     def blocks(self) -> Iterator[bytes]:
         """The blob's bytes, in order."""
@@ -43,22 +47,26 @@ class Staged(Protocol):
 class PlainStaged:
     """A file that is the blob. ``size``: where the caller knows it already."""
 
-    def __init__(self, path: Path, size: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], size: int | None = None) -> None:
+        self.text = os.fspath(path)
         self.sha256: bytes | None = None
-        self.size = path.stat().st_size if size is None else size
+        self.size = os.stat(path).st_size if size is None else size
 
     @property
-    def content(self) -> Path:
-        return self.path
+    def path(self) -> Path:
+        return Path(self.text)
+
+    @property
+    def content(self) -> str:
+        return self.text
 
     def blocks(self) -> Iterator[bytes]:
-        with self.path.open("rb", buffering=0) as file:
+        with open(self.text, "rb", buffering=0) as file:
             while block := file.read(_BLOCK):
                 yield block
 
     def copy_to(self, target: Path) -> None:
-        shutil.copyfile(self.path, target)
+        shutil.copyfile(self.text, target)
 
 
 class StoredContent:
@@ -113,6 +121,7 @@ class SealedStaged:
 
     def __init__(self, path: Path, size: int, cipher: FileCipher) -> None:
         self.path = path
+        self.text = os.fspath(path)
         self.size = size
         self.sha256: bytes | None = None
         self._cipher = cipher

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from collective.s3blobstorage.encryption import segments
 from collective.s3blobstorage.encryption.envelope import DataKey
@@ -97,6 +97,24 @@ class FileContent:
 
     def digest(self) -> bytes:
         return sha256_of(self.plain_blocks())
+
+
+class OpenedFile(FileContent):
+    """The same, closed by leaving the ``with`` block that it is for. Raises OSError where it cannot be opened."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            super().__init__(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def __enter__(self) -> OpenedFile:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        os.close(self._descriptor)
 
 
 class DecryptedContent(FileContent):

@@ -79,6 +79,24 @@ class Answer(http.client.HTTPResponse):
 
     def _read_head(self) -> dict[str, str]:
         headers: dict[str, str] = {}
+        for line in self._lines():
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise http.client.HTTPException("a header without a colon")
+            name, value = name.strip().lower(), value.strip()
+            before = headers.get(name, value)
+            headers[name] = value if before == value else f"{before}, {value}"
+        return headers
+
+    def _lines(self) -> list[str]:
+        """Of the head, up to the empty one, which is read too."""
+        # Nearly always all of it has arrived, each line with CR and LF, and a call for each takes as long as all else.
+        arrived = self.fp.peek()
+        end = arrived.find(b"\n\r\n")
+        usual = 1 < end <= _LONGEST_LINE and not arrived.startswith((b"\n", b"\r\n")) and b"\n\n" not in arrived[:end]
+        if usual and arrived.count(b"\n", 0, end) < _MOST_HEADERS:
+            return self.fp.read(end + 3)[:end].decode("latin-1").split("\n")
+        lines: list[str] = []
         for _ in range(_MOST_HEADERS + 1):
             line = self.fp.readline(_LONGEST_LINE + 1)
             if len(line) > _LONGEST_LINE:
@@ -86,13 +104,8 @@ class Answer(http.client.HTTPResponse):
             if not line.endswith(b"\n"):  # http.client takes what came before for all: a length may have lost digits
                 raise http.client.RemoteDisconnected("the head of the answer ended too early")
             if line in (b"\r\n", b"\n"):
-                return headers
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon:
-                raise http.client.HTTPException("a header without a colon")
-            name, value = name.strip().lower(), value.strip()
-            before = headers.get(name, value)
-            headers[name] = value if before == value else f"{before}, {value}"
+                return lines
+            lines.append(line.decode("latin-1"))
         raise http.client.HTTPException(f"more than {_MOST_HEADERS} headers")
 
     def whole(self) -> bytes:

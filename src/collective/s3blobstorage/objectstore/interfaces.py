@@ -187,7 +187,7 @@ class IObjectStore(IListing):
 
     def put_file(
         key: str,
-        path: Path,
+        path: str | Path,
         *,
         metadata: Mapping[str, str],
         sha256: bytes | None = None,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 from collective.s3blobstorage.errors import Unavailable
@@ -28,16 +27,22 @@ class Lanes:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    @contextmanager
-    def lane(self, cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Wait for a free lane. Raises Cancelled where ``cancelled()`` becomes true first, Unavailable after close."""
+    def lane(self, cancelled: Callable[[], bool]) -> _Lane:
+        """``with``: wait for a free lane. Raises Cancelled where ``cancelled()`` becomes true first, Unavailable after
+        close."""
+        return _Lane(self, cancelled)
+
+    def _enter(self, cancelled: Callable[[], bool]) -> None:
         while not self._lanes.acquire(timeout=0.2):
             self._check(cancelled)
         try:
             self._check(cancelled)
-            yield
-        finally:
+        except BaseException:
             self._lanes.release()
+            raise
+
+    def _leave(self) -> None:
+        self._lanes.release()
 
     def _check(self, cancelled: Callable[[], bool]) -> None:
         if cancelled():
@@ -60,3 +65,20 @@ class Lanes:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Lane:
+    """No generator: a small upload enters several such blocks, and each generator takes as long as a small call of the
+    disk."""
+
+    __slots__ = ("_cancelled", "_lanes")
+
+    def __init__(self, lanes: Lanes, cancelled: Callable[[], bool]) -> None:
+        self._lanes = lanes
+        self._cancelled = cancelled
+
+    def __enter__(self) -> None:
+        self._lanes._enter(self._cancelled)
+
+    def __exit__(self, *exception: Any) -> None:
+        self._lanes._leave()

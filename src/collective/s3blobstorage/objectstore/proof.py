@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -34,15 +33,13 @@ class Proof:
     def parameters(self) -> dict[str, Any]:
         return {} if self.by_etag else {"ContentMD5": base64.b64encode(self.md5).decode()}
 
-    @contextmanager
-    def judged(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Around the request. Raises Unproven where a body without Content-MD5 is refused as a bad request."""
-        try:
-            yield
-        except ClientError as error:
-            if self.by_etag and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self.by_etag and isinstance(error, ClientError):
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:
                 self._doubt("it was refused without Content-MD5")
-            raise
 
     def check(self, response: Mapping[str, Any]) -> None:
         """Raises Unproven where it is to be sent again, Corrupt where its ETag differs all the same."""

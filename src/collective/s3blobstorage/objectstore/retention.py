@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +67,25 @@ def parameters(lock: Lock) -> dict[str, Any]:
 def asked(named: Mapping[str, Any]) -> Lock:
     """What ``parameters`` put into those of a request. One that asks for something needs Content-MD5 with its body."""
     until = named.get("ObjectLockRetainUntilDate")
+    if until is None and "ObjectLockLegalHoldStatus" not in named:
+        return _NOTHING
     return Lock(until, str(named.get("ObjectLockMode") or ""), named.get("ObjectLockLegalHoldStatus") == "ON")
 
 
-@contextmanager
-def explained(lock: Lock) -> Iterator[None]:
+def explained(lock: Lock) -> AbstractContextManager[None]:
     """Around the request that asks for it: a refusal says what that needs, beside what else may be in the way."""
+    return _AS_IT_IS if lock == _NOTHING else _explained()
+
+
+_AS_IT_IS = nullcontext()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        if lock == Lock() or type(error) is not Refused:
+        if type(error) is not Refused:
             raise
         raise Refused(
             f"{error} It was to be kept (retention, or a legal hold of what it replaces): that needs Object Lock in the"

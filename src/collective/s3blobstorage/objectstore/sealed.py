@@ -100,7 +100,7 @@ class SealedStore(S3ObjectStore):
     # Writing
 
     def _send(
-        self, key: str, path: Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
+        self, key: str, path: str | Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
     ) -> ObjectInfo:
         if not self._seals(key):
             return super()._send(key, path, metadata, sha256, **options)

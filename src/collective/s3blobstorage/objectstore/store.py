@@ -274,7 +274,7 @@ class S3ObjectStore:
     def put_file(
         self,
         key: str,
-        path: Path,
+        path: str | Path,
         *,
         metadata: Mapping[str, str],
         sha256: bytes | None = None,
@@ -303,7 +303,7 @@ class S3ObjectStore:
     def _replace(
         self,
         key: str,
-        path: Path | Openable,
+        path: str | Path | Openable,
         metadata: Mapping[str, str],
         sha256: bytes | None,
         etag: str,
@@ -337,7 +337,7 @@ class S3ObjectStore:
         return replaced
 
     def _send(
-        self, key: str, path: Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
+        self, key: str, path: str | Path | Openable, metadata: Mapping[str, str], sha256: bytes | None, **options: Any
     ) -> ObjectInfo:
         """Every file that is stored goes this way. ``options``: of ``upload.put_content``."""
         with upload.opened(path) as content:

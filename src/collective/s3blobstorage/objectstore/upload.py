@@ -6,11 +6,10 @@ import base64
 import hashlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from collective.s3blobstorage.objectstore.content import (
     DecryptedContent,
     FileContent,
     Openable,
+    OpenedFile,
     Reader,
 )
 from collective.s3blobstorage.objectstore.counted import Comparing
@@ -62,18 +62,15 @@ def _never() -> bool:
     return False
 
 
-@contextmanager
-def opened(path: Path | Openable) -> Iterator[FileContent]:
+def opened(path: str | Path | Openable) -> AbstractContextManager[FileContent]:
     """Raises OSError."""
-    if not isinstance(path, os.PathLike):
-        with path.opened() as file:
-            yield file if isinstance(file, FileContent) else DecryptedContent(file)
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield FileContent(descriptor)
-    finally:
-        os.close(descriptor)
+    return OpenedFile(path) if isinstance(path, (str, os.PathLike)) else _opened(path)
+
+
+@contextmanager
+def _opened(path: Openable) -> Iterator[FileContent]:
+    with path.opened() as file:
+        yield file if isinstance(file, FileContent) else DecryptedContent(file)
 
 
 def put_content(
@@ -188,7 +185,7 @@ class _Put:
         proof = Proof(self.md5, by_etag=self.by_etag and bare and self.connection.etags_prove)
 
         def put() -> dict[str, Any]:
-            with proof.judged():
+            with proof:
                 response = send({**parameters, **proof.parameters()})
             if proof.by_etag:
                 with Comparing(self.connection.traffic, "put"):
@@ -288,7 +285,7 @@ class _Upload:
     replaces: bool
     cancelled: Callable[[], bool]
     progress: Callable[[int], None] | None
-    failed: threading.Event = field(default_factory=threading.Event)
+    failed: bool = False  # set once, by whichever thread
     if_match: str = ""
     check_replaced: Callable[[], object] | None = None
     before: Lock | None = None
@@ -298,7 +295,7 @@ class _Upload:
     def whole(self) -> ObjectInfo:
         """One PUT. The file is read for its hashes first: metadata goes ahead of the body."""
         held = self.size <= IN_MEMORY or self.content.once
-        data = b"".join(self._blocks(self.content.reader(), 0, self.size)) if held else None
+        data = self._all() if held else None
         md5 = hashlib.md5(usedforsecurity=False)
         known = self.sha256 if self.content.plain else None
         sha256 = hashlib.sha256()
@@ -372,7 +369,7 @@ class _Upload:
             etag = self._complete(upload_id, sent)
         except BaseException:
             # Also on KeyboardInterrupt: parts that nobody completes cost money until somebody looks for them.
-            self.failed.set()
+            self.failed = True
             wait(pending)
             abort(self.connection, self.key, upload_id)
             raise
@@ -447,7 +444,7 @@ class _Upload:
         proof = Proof(md5.digest(), by_etag=self.connection.etags_prove and not locked)
 
         def upload_part(**given: Any) -> dict[str, Any]:
-            with proof.judged():
+            with proof:
                 response = self.connection.writer.upload_part(**given, **proof.parameters())
             if encrypted:
                 self.connection.encryption.check_echo(response)
@@ -523,7 +520,7 @@ class _Upload:
         return self.connection.attempts(verb, self.key, UPLOADING, cancelled=self._stop)
 
     def _stop(self) -> bool:
-        return self.cancelled() or self.failed.is_set() or self.lanes.closing.is_set()
+        return self.cancelled() or self.failed or self.lanes.closing.is_set()
 
     def _send(
         self,
@@ -543,6 +540,16 @@ class _Upload:
             if body.stopped is not None:
                 raise Stopped(body.stopped) from None
             raise
+
+    def _all(self) -> bytes:
+        """Of a small one. In one call of the disk, nearly always."""
+        if self._stop():
+            raise Cancelled()
+        read = self.content.reader()
+        data = read(self.size, 0) if self.size else b""
+        while len(data) < self.size:
+            data += read(self.size - len(data), len(data))
+        return data
 
     def _blocks(self, read: Reader, start: int, size: int) -> Iterator[bytes]:
         window = FileWindow(read, start, size, cancelled=self._stop)

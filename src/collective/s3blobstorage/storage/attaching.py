@@ -149,6 +149,7 @@ class _Link:
 
     def __init__(self, path: Path, info: ObjectInfo) -> None:
         self.path = path
+        self.text = os.fspath(path)
         self.size = info.size
         self.sha256 = info.sha256
 

@@ -17,7 +17,7 @@ from .attaching import copied
 from .interfaces import IBlobAddresses, IBlobAttaching
 from .promise import BlobPath
 from .reading import read_exact
-from .record import BlobState, is_blob, with_state
+from .record import check_blob, is_blob, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import undo_in, vote_in
 from .upload import StagedBlob, stage
@@ -192,12 +192,12 @@ class S3BlobInstance:
             attachment = self._attached.pop(oid)
             self._copied.remove(attachment)
             current.add(attachment)
-            with_state(data, BlobState())
+            check_blob(data)
         else:
             root = self._root
             blob = stage(oid, blobfilename, root.cache, inline_size=root.inline_size, shares=root.shares)
             current.add(blob)
-            with_state(data, BlobState())  # a record that is not a blob's raises before a byte is sent
+            check_blob(data)
             self._root.uploads.start(blob, self._root.base_blobs)
         current.operations.append("storeBlob", (oid, serial, data, blob.name), len(data))
 

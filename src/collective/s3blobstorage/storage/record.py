@@ -205,14 +205,17 @@ def _checked_object(shared: Any, sha256: bytes | None) -> str:
     return shared
 
 
-def with_state(record: bytes, state: BlobState) -> bytes:
-    """The same blob's record saying where its data is.
-
-    Raises RecordError where the record is not a blob's: it is asked before a byte is uploaded.
-    """
+def check_blob(record: bytes) -> int:
+    """Raises RecordError where the record is not a blob's, before a byte of it is sent. Where its state begins."""
     start = _split(record)
     if start is None:
         raise RecordError("storeBlob was called with a record that is not a ZODB.blob.Blob's")
+    return start
+
+
+def with_state(record: bytes, state: BlobState) -> bytes:
+    """The same blob's record saying where its data is. Raises as ``check_blob``."""
+    start = check_blob(record)
     written: dict[str, Any]
     if state.inline is not None:
         written = {"s3blob": FORMAT, "inline": state.inline}

@@ -40,7 +40,7 @@ from .owner import Marker
 from .placeholder import PlaceholderInstance, Placeholders
 from .read_notes import ReadNotes
 from .reading import BlobReader, Location, read_exact
-from .record import BlobState, read_state, with_state
+from .record import check_blob, read_state, with_state
 from .transaction import BlobTransaction, wait_for_uploads_of_this_thread
 from .undo import UndoInstance, undo_in, vote_in
 from .upload import Uploads, stage, taking_inline
@@ -489,7 +489,7 @@ class S3BlobStorage:
         assert not version, "Versions aren't supported."
         self._refuse_read_only()
         current = self._current(transaction)
-        with_state(data, BlobState())
+        check_blob(data)
         blob = stage(oid, blobfilename, self.cache, inline_size=self.inline_size, shares=self.shares)
         current.add(blob)
         current.note_change(oid, oldserial)
@@ -520,7 +520,7 @@ class S3BlobStorage:
             raise Unsupported("restoreBlob was called with a record that is not a ZODB.blob.Blob's")
         if state.inline is not None:
             with taking_inline(blobfilename, state.inline):
-                return self._restore(oid, serial, data, PlainStaged(Path(blobfilename)), prev_txn, transaction)
+                return self._restore(oid, serial, data, PlainStaged(blobfilename), prev_txn, transaction)
         blob = stage(oid, blobfilename, self.cache, state.name_at(serial))
         current.add(blob)
         result = self._restore(oid, serial, data, blob.file, prev_txn, transaction)
@@ -584,7 +584,7 @@ class S3BlobStorage:
         if self.witness is not None and current.has_blobs:
             self.witness.committed(tid, current.changed)
         for blob in current.blobs:
-            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.file.path, prepared=blob.prepared)):
+            if not (blob.cached and self.cache.adopt(blob.oid, tid, blob.file.text, prepared=blob.prepared)):
                 blob.remove_file()
 
     def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:

@@ -108,14 +108,9 @@ class StagedBlob:
             data = b"".join(self.file.blocks())
         return BlobState(size=len(data), inline=data)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> _Reading:
         """Around everything that reads the file: StagingError where the disk does not let us (EMFILE, EIO, …)."""
-        try:
-            yield
-        except OSError as error:
-            logger.warning("the staged file of blob %s cannot be read: %s", oid_repr(self.oid), error)
-            raise StagingError(f"a blob could not be read from staging-dir: {error.strerror}") from None
+        return _Reading(self)
 
     def hash_file(self) -> None:
         """Have the SHA-256 now. For the root storage, whose base wants the record in ``storeBlob``."""
@@ -155,6 +150,23 @@ class StagedBlob:
                     path.unlink(missing_ok=True)
             except OSError:
                 logger.warning("could not remove the staged file %s", path, exc_info=True)
+
+
+class _Reading:
+    """No generator, as ``lanes.py`` says."""
+
+    __slots__ = ("_blob",)
+
+    def __init__(self, blob: StagedBlob):
+        self._blob = blob
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, OSError):
+            logger.warning("the staged file of blob %s cannot be read: %s", oid_repr(self._blob.oid), error)
+            raise StagingError(f"a blob could not be read from staging-dir: {error.strerror}") from None
 
 
 class Discard(io.RawIOBase):
@@ -235,7 +247,7 @@ class Uploads:
         with blob.reading():
             info = self._send_shared(blob) if blob.shares else self._send_own(blob)
         if blob.cached:
-            blob.prepared = self._cache.prepare(blob.file.path)
+            blob.prepared = self._cache.prepare(blob.file.text, blob.size)
         elif base_blobs is not None:
             base_blobs.give(blob)
         else:
@@ -372,7 +384,7 @@ def send_once(
     oid: bytes,
     tid: bytes,
     expected: BlobState,
-    file: Path | Openable,
+    file: str | Path | Openable,
     sha256: bytes,
     *,
     cancelled: Callable[[], bool] | None = None,
@@ -461,10 +473,13 @@ def stage(
         staged = f"{oid.hex()}.{name}"
     else:  # it is not unique: an undo's revision shares the name of the revision it brought back
         staged = f"{oid.hex()}.{name}.{secrets.token_hex(4)}"
-    source = Path(filename)
+    source = os.fspath(filename)
     try:
         try:
-            file = _take(source, cache, cache.staging(), staged, oid)
+            try:
+                file = _take(source, cache, cache.staging(known=True), staged, oid)
+            except FileNotFoundError:
+                file = _take(source, cache, cache.staging(), staged, oid)
         except OSError as error:
             logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
             file = _take(source, cache, cache.staging(elsewhere=True), staged, oid)
@@ -481,26 +496,26 @@ def stage(
     return blob
 
 
-def _take(source: Path, cache: IBlobCache, folder: Path, staged: str, oid: bytes) -> Staged:
+def _take(source: str, cache: IBlobCache, folder: Path, staged: str, oid: bytes) -> Staged:
     size = cache.make_room(source, folder)
-    target = folder / staged
     if cache.seals:
-        return cache.stage(source, target, oid)
+        return cache.stage(Path(source), folder / staged, oid)
+    target = f"{folder}/{staged}"
     _move(source, target)
     return PlainStaged(target, size)
 
 
-def _abandon(source: Path, ours: bool) -> None:
+def _abandon(source: str, ours: bool) -> None:
     if ours:
         try:
-            source.unlink(missing_ok=True)
+            Path(source).unlink(missing_ok=True)
         except OSError:
             logger.warning("could not remove %s, the file of a commit that was refused", source, exc_info=True)
 
 
-def _move(source: str | os.PathLike[str], target: Path) -> None:
+def _move(source: str, target: str) -> None:
     try:
-        rename_or_copy_blob(os.fspath(source), os.fspath(target), chmod=False)
+        rename_or_copy_blob(source, target, chmod=False)
     except OSError:
-        target.unlink(missing_ok=True)  # half a copy
+        Path(target).unlink(missing_ok=True)  # half a copy
         raise
