@@ -261,7 +261,7 @@ class S3ObjectStore:
         client.redaction.install()  # the first request imported the last of botocore's modules
 
     def connect_ahead(self) -> None:
-        """Begin to open connections for the first readers, who would wait for them: three round trips each over https.
+        """Begin to open connections for the first readers, who would wait: over https two round trips, or three.
 
         After the first read from the bucket. Done in a thread of its own; makes no request and raises nothing.
         """
