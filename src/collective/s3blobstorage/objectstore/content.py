@@ -29,6 +29,14 @@ def sha256_of(blocks: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
+def read_all(read: Reader, start: int, size: int) -> bytes:
+    """So many bytes from there on, in memory; in one call of the disk, nearly always. Raises what the reader raises."""
+    data = read(size, start) if size else b""
+    while len(data) < size:
+        data += read(size - len(data), start + len(data))
+    return data
+
+
 class Content(Protocol):
     """What is to be stored, of ``size`` bytes in the store. Any number of threads may read it, each by a reader."""
 
@@ -170,11 +178,7 @@ class SealedContent:
             )
 
     def _plain(self, start: int, size: int) -> bytes:
-        read = self._file.reader()
-        block = read(size, start) if size else b""
-        while len(block) < size:
-            block += read(size - len(block), start + len(block))
-        return block
+        return read_all(self._file.reader(), start, size)
 
     @property
     def header(self) -> bytes:

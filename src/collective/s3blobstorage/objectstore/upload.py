@@ -33,6 +33,7 @@ from collective.s3blobstorage.objectstore.content import (
     Openable,
     OpenedFile,
     Reader,
+    read_all,
 )
 from collective.s3blobstorage.objectstore.counted import Comparing
 from collective.s3blobstorage.objectstore.download import head
@@ -542,14 +543,9 @@ class _Upload:
             raise
 
     def _all(self) -> bytes:
-        """Of a small one. In one call of the disk, nearly always."""
         if self._stop():
             raise Cancelled()
-        read = self.content.reader()
-        data = read(self.size, 0) if self.size else b""
-        while len(data) < self.size:
-            data += read(self.size - len(data), len(data))
-        return data
+        return read_all(self.content.reader(), 0, self.size)
 
     def _blocks(self, read: Reader, start: int, size: int) -> Iterator[bytes]:
         window = FileWindow(read, start, size, cancelled=self._stop)

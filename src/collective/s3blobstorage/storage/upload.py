@@ -476,10 +476,7 @@ def stage(
     source = os.fspath(filename)
     try:
         try:
-            try:
-                file = _take(source, cache, cache.staging(known=True), staged, oid)
-            except FileNotFoundError:
-                file = _take(source, cache, cache.staging(), staged, oid)
+            file = _take_here(source, cache, staged, oid)
         except OSError as error:
             logger.warning("staging-dir does not take a blob (%s), the machine's temporary folder is tried", error)
             file = _take(source, cache, cache.staging(elsewhere=True), staged, oid)
@@ -494,6 +491,14 @@ def stage(
     blob.shares = drawn and shares and not blob.inline
     blob.cached = not blob.inline and cache.adopts(blob.size)
     return blob
+
+
+def _take_here(source: str, cache: IBlobCache, staged: str, oid: bytes) -> Staged:
+    """Into the process's own folder, without a look whether it is there: where it is not, another one is made."""
+    try:
+        return _take(source, cache, cache.staging(known=True), staged, oid)
+    except FileNotFoundError:
+        return _take(source, cache, cache.staging(), staged, oid)
 
 
 def _take(source: str, cache: IBlobCache, folder: Path, staged: str, oid: bytes) -> Staged:
