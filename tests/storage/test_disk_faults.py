@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sites import bucket_keys, store_as_json, unfinished_uploads
+from sites import bucket_keys, commit_blobs, store_as_json, unfinished_uploads
+from ZODB.utils import p64
+
+from collective.s3blobstorage.storage.upload import stage
 
 HERE = Path(__file__).parent
 SEED = 20261121
@@ -92,3 +96,15 @@ def test_the_disk_fails(fault, operation, size, settings, tmp_path, request):
 def test_document_has_every_case():
     cells = documented()
     assert {key for key, cell in cells.items() if cell != "–"} == set(CASES)
+
+
+def test_a_staging_folder_that_somebody_deleted_is_made_anew(make_site, tmp_path):
+    db = make_site("filestorage").db()
+    commit_blobs(db, a=b"before")
+    shutil.rmtree(db.storage.staging)
+    given = tmp_path / "given"
+    given.write_bytes(b"data")
+    staged = stage(p64(7), given, db.storage.cache)
+    assert staged.file.path.parent == db.storage.staging, "and not the machine's temporary folder"
+    assert staged.file.path.read_bytes() == b"data" and not given.exists()
+    staged.remove_file()
