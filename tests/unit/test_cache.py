@@ -417,6 +417,7 @@ def bring(cache, how):
 
 @pytest.mark.parametrize("how", ["fetched", "adopted"])
 def test_what_may_not_be_on_the_disk_is_not_believed_after_a_crash_of_the_machine(cache, boots, how):
+    cache._cleaner.close()  # whose thread would bring it to the disk at its next tick
     path = bring(cache, how)
     assert cache.get(OID, TID) == path
     boots(2)

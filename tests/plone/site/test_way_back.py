@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import time
 import uuid
 from importlib import metadata
 
@@ -87,13 +88,13 @@ def test_old_and_new_beside_each_other_and_back(s3_server, tmp_path):
                 editor.add("files", "File", f"{name}{number}", file=as_json(payload))
                 editor.add("files", "Image", f"{name}-picture{number}", image=as_json(payloads.png()))
                 uploaded[f"{name}{number}"] = payload
-                check(instances.values(), password, uploaded)
+                check(instances, password, uploaded, changed_by=name)
         for number, (name, instance) in enumerate(instances.items()):  # each changes what the other one committed
             editor = WebClient(instance.port, "with", ("editor", password))
             other = {"old": "new0", "new": "old0"}[name]
             uploaded[other] = payloads.pdf(f"changed{number}.pdf", kilobytes=35)
             editor.api("PATCH", f"files/{other}", {"file": as_json(uploaded[other])}, expect=204)
-            check(instances.values(), password, uploaded)
+            check(instances, password, uploaded, changed_by=name)
         assert client.list_objects_v2(Bucket=bucket)["KeyCount"] > len(uploaded)
         new.stop()
         old.stop()
@@ -101,7 +102,7 @@ def test_old_and_new_beside_each_other_and_back(s3_server, tmp_path):
         new.zope_conf = stock
         new.configure()
         new.start()
-        check([new], password, uploaded)
+        check({"new": new}, password, uploaded, changed_by="new")
     finally:
         for instance in (old, new):
             instance.stop()
@@ -113,12 +114,26 @@ def as_json(payload: payloads.Payload) -> dict:
     return json_file(payload.data, payload.filename, payload.content_type)
 
 
-def check(instances, password, uploaded) -> None:
-    """Every file is served byte for byte by each, and every picture in a scale."""
-    for instance in instances:
-        editor = WebClient(instance.port, "with", ("editor", password))
+def check(instances, password, uploaded, changed_by) -> None:
+    """Every file is served byte for byte by each, and every picture in a scale: at once by the one that changed.
+
+    A ZEO server tells the other clients of a commit when it answers the one that committed, and waits for nobody: they
+    may serve what was before for a moment.
+    """
+    for instance_name in sorted(instances, key=lambda name: name != changed_by):
+        editor = WebClient(instances[instance_name].port, "with", ("editor", password))
+        until = time.monotonic() + (0 if instance_name == changed_by else 10)
         for name, payload in uploaded.items():
-            answer = editor.get(f"files/{name}/@@download/file")
-            assert answer.status == 200 and payloads.fingerprint(answer.body) == payload.fingerprint, name
             picture = f"{name[:3]}-picture{name[3:]}"
-            assert editor.get(f"files/{picture}/@@images/image/preview").status == 200, picture
+            while not (is_served(editor, name, payload) and has_scale(editor, picture)):
+                assert time.monotonic() < until, f"{instance_name} does not serve {name}"
+                time.sleep(0.05)
+
+
+def is_served(editor, name, payload) -> bool:
+    answer = editor.get(f"files/{name}/@@download/file")
+    return answer.status == 200 and payloads.fingerprint(answer.body) == payload.fingerprint
+
+
+def has_scale(editor, picture) -> bool:
+    return editor.get(f"files/{picture}/@@images/image/preview").status == 200
