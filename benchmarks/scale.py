@@ -31,7 +31,7 @@ class Scale:
     threads: int = 8
     rounds: int = 3
     local_rounds: int = 20
-    short_repetitions: int = 31
+    short_repetitions: int = 61
     light_repetitions: int = 11
     heavy_repetitions: int = 7
     huge_repetitions: int = 1

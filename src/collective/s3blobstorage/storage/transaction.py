@@ -109,16 +109,23 @@ class BlobTransaction:
             self._replaced = []
 
 
-_local = threading.local()
+class _Local(threading.local):
+    """The open transactions of this thread that have blobs; None where it has had none yet.
+
+    Of the class, not an attribute that may be missing: each commit asks, and to be told by an exception took as long
+    as all else that a commit without blobs does here.
+    """
+
+    transactions: weakref.WeakSet[BlobTransaction] | None = None
+
+
+_local = _Local()
 
 
 def _of_this_thread() -> weakref.WeakSet[BlobTransaction]:
-    """The open transactions of this thread that have blobs."""
-    try:
-        return _local.transactions
-    except AttributeError:
+    if _local.transactions is None:
         _local.transactions = weakref.WeakSet()
-        return _local.transactions
+    return _local.transactions
 
 
 def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
@@ -129,7 +136,7 @@ def wait_for_uploads_of_this_thread(own: BlobTransaction) -> None:
     """
     if own.has_blobs:
         own.wait_for_uploads()
-    others = getattr(_local, "transactions", None)
+    others = _local.transactions
     if not others:
         return
     for transaction in list(others):
