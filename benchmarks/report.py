@@ -25,8 +25,8 @@ def head(scale: Scale, *, in_memory: bool) -> str:
     return (
         f"{datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, {versions}; {os.cpu_count()} cores, load "
         f"average {load()} before; best of {scale.light_repetitions} "
-        f"processes ({scale.heavy_repetitions} for {scale.large // MB} MB, {scale.short_repetitions} for what takes a "
-        f"tenth of a second), seed {scale.seed}; "
+        f"processes ({scale.heavy_repetitions} for {scale.large // MB} MB, {scale.short_repetitions} or "
+        f"{scale.tiny_repetitions} for what takes a tenth of a second), seed {scale.seed}; "
         f"the store's objects are {'in memory' if in_memory else 'on the disk that is measured'}"
     )
 

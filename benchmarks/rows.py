@@ -61,7 +61,7 @@ class Row:
     leaves: str = ""
     delayed: bool = False
     threads: int = 1
-    weight: Literal["short", "light", "heavy", "huge"] = "light"
+    weight: Literal["tiny", "short", "light", "heavy", "huge"] = "light"
     pick: Literal["best", "median"] = "best"
     subject: str = OURS  # whose figures the checks judge
 
@@ -123,7 +123,7 @@ def rows(scale: Scale) -> list[Row]:
         ),
         Row(
             "cold-read-0", f"{cold}, {scale.threads} threads, no delay", "read_cold", (OURS, PEER, BARE),
-            (Ratio(PEER, 0.15), Ratio(BARE, None)), "small", threads=scale.threads, weight="short",
+            (Ratio(PEER, 0.15), Ratio(BARE, None)), "small", threads=scale.threads, weight="tiny",
         ),
         Row(
             "commit-small", f"commit of {scale.committed} × {size} in one transaction, 20 ms", "commit_small",
@@ -158,9 +158,9 @@ def rows(scale: Scale) -> list[Row]:
             weight="heavy", pick="median",
         ),
         Row("commits", f"{scale.commits} commits without blobs", "commit_objects", (OURS, BASE), (Ratio(BASE, 1.03),),
-            "objects", weight="short", pick="median"),
+            "objects", weight="tiny", pick="median"),
         Row("loads", f"{scale.loads} loads without blobs", "load_objects", (OURS, BASE), (Ratio(BASE, 1.03),),
-            "objects", weight="short", pick="median"),
+            "objects", weight="tiny", pick="median"),
         Row(
             "memory-write", f"peak memory while writing a {scale.huge // MB} MB blob", "write_huge", (OURS,),
             (Limit("above_idle", 64 * MB, unit="bytes"),), leaves="huge", weight="huge",

@@ -31,7 +31,8 @@ class Scale:
     threads: int = 8
     rounds: int = 3
     local_rounds: int = 20
-    short_repetitions: int = 61
+    tiny_repetitions: int = 61
+    short_repetitions: int = 31
     light_repetitions: int = 11
     heavy_repetitions: int = 7
     huge_repetitions: int = 1
@@ -44,7 +45,7 @@ class Scale:
 # Every code path and nothing to be measured: the large blob is just over what goes out in one PUT.
 QUICK = Scale(
     warm=10, cold=8, committed=4, large=17 * MB, huge=20 * MB, commits=5, loads=20, rounds=1, local_rounds=1,
-    short_repetitions=1, light_repetitions=1, heavy_repetitions=1,
+    tiny_repetitions=1, short_repetitions=1, light_repetitions=1, heavy_repetitions=1,
 )  # fmt: skip
 
 

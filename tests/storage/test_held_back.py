@@ -17,6 +17,9 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.interfaces import IExternalGC
 from ZODB.POSException import POSKeyError, ReadConflictError
 
+from collective.s3blobstorage.objectstore import signed
+from collective.s3blobstorage.storage import instance, upload
+
 MB = 1024 * 1024
 
 
@@ -174,3 +177,31 @@ def test_a_file_that_no_cache_takes_is_gone_before_the_base_writes(make_site, mo
     assert bool(seen) is there
     assert read_blob(db, "a") == bytes(200_000)
     assert list(root.staging.iterdir()) == []
+
+
+def test_the_first_uploads_leave_while_the_other_blobs_are_staged(make_site, settings, proxy, monkeypatch):
+    """The thread that commits lets go of the interpreter for the threads that send."""
+    site = make_site("filestorage", store=dataclasses.replace(settings, endpoint_url=proxy.endpoint_url))
+    db = site.db()
+    proxy.round_trip(1000)  # none has ended before all are staged
+    monkeypatch.setattr(upload, "_PAUSE", 0.2)  # on any machine a request gets ready in it
+    events = []
+    stage, exchange = upload.stage, signed.exchange
+
+    def noting_stage(*arguments, **more):
+        events.append("staged")
+        return stage(*arguments, **more)
+
+    def noting_exchange(pool, method, target, *arguments, **more):
+        if "/blobs/" in target:
+            events.append(method)
+        return exchange(pool, method, target, *arguments, **more)
+
+    monkeypatch.setattr(instance, "stage", noting_stage)
+    monkeypatch.setattr(signed, "exchange", noting_exchange)
+    contents = {f"b{number}": os.urandom(1000) for number in range(12)}
+    commit_blobs(db, **contents)
+    assert events[:8] == ["staged", "PUT"] * 4
+    assert events.count("PUT") == len(contents), "one request for each"
+    assert all(read_blob(db, name) == data for name, data in contents.items())
+    db.close()
