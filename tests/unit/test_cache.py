@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cache_state import Form, downloads_are_locked, stored_bytes, until_idle
 from rings import ring
+from waiting import wait_until
 from zope.interface.verify import verifyObject
 
 from collective.s3blobstorage.cache import BlobCache, downloads, durable, layout
@@ -37,13 +38,6 @@ def never(file):
 
 def names_below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def in_threads(number, work):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cache_state import downloads_are_locked
+from waiting import wait_until
 
 from collective.s3blobstorage.cache import BlobCache, bound
 from collective.s3blobstorage.cache.cleaner import Cleaner
@@ -72,13 +73,6 @@ def disk_use(root):
         except FileNotFoundError:
             pass
     return total
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from cache_state import until_idle
+from waiting import wait_until
 
 from collective.s3blobstorage.cache import BlobCache, bound, room
 from collective.s3blobstorage.cache import cleaner as cleaner_module
@@ -73,13 +74,6 @@ def fill_but(disk, megabytes):
     """Others leave that much of the disk."""
     with open(disk / "others", "ab") as file:
         file.write(bytes(free(disk) - megabytes * MB))
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import urllib3
 from botocore import exceptions as boto
 from servers.ca import CertificateAuthority
+from waiting import wait_until
 
 from collective.s3blobstorage.objectstore.exchange import FRESH, exchange, open_ahead
 
@@ -374,14 +375,6 @@ def test_a_certificate_that_nobody_signed_is_left_to_the_session(server, tmp_pat
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 
 
-def until(condition):
-    """The server's threads see later what the kernel has done."""
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.001)
-
-
 def test_opened_ahead_they_are_used(server):
     one = server(EMPTY, EMPTY, EMPTY)
     open_ahead(one.pool, 3)
@@ -409,12 +402,12 @@ def test_those_that_are_in_use_are_not_touched(server):
     one = server(lambda connection, read: (go_on.wait(5), connection.sendall(EMPTY)), EMPTY)
     waiting = threading.Thread(target=one.ask)
     waiting.start()
-    until(lambda: one.heads)
+    wait_until(lambda: one.heads, 5)
     open_ahead(one.pool, 2)
     assert one.ask().whole() == b""
     go_on.set()
     waiting.join()
-    until(lambda: one.connections >= 3)
+    wait_until(lambda: one.connections >= 3, 5)  # its threads see later what the kernel has done
     assert one.connections == 3
 
 

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from part_source import MemorySource
 from rings import ring
+from waiting import wait_until
 from ZODB.utils import p64
 from zope.interface.verify import verifyObject
 
@@ -55,13 +56,6 @@ def bytes_at(cache, path):
 @functools.lru_cache(maxsize=4)
 def content(size, seed=1):
     return random.Random(seed).randbytes(size)
-
-
-def wait_until(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def in_threads(works):
